@@ -1,0 +1,125 @@
+//! `wf0-agent demo`: one ticket from start to end on this machine: no network, no account, nothing left behind.
+//!
+//! The daemon is the real one, over a real WebSocket. Only the backend and, unless asked otherwise, the CLI are
+//! stand-ins.
+
+mod backend;
+mod scratch;
+mod stand_in;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{exit, run};
+use crate::daemon;
+use crate::domain::event::Exit;
+use crate::environment::Environment;
+use backend::{Backend, Served};
+use scratch::Scratch;
+pub use stand_in::{NAME as STAND_IN, run as stand_in};
+
+/// Nobody waits longer for the stand-in; a real CLI gets as long as a ticket does.
+const STAND_IN_LIMIT: Duration = Duration::from_secs(60);
+
+pub fn run(own_cli: bool, flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
+    match try_run(own_cli, flags, env_file) {
+        Ok(()) => exit::OK,
+        Err(why) => {
+            eprintln!("wf0-agent: the demo failed: {why}");
+            exit::FAILED
+        }
+    }
+}
+
+fn try_run(own_cli: bool, flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> Result<(), String> {
+    let scratch = Scratch::new()?;
+    let environment = Environment::of_process();
+    scratch.make_repository(&environment)?;
+    let token = format!("wfa_demo_{:016x}", fastrand::u64(..));
+    let backend = Backend::listen(&token)?;
+
+    let mut variables = environment.for_cli();
+    variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
+    let environment = Environment::new(variables);
+    let flags = settings(own_cli, flags, &backend.url(), &scratch)?;
+    let config = run::load(flags, environment.clone(), env_file)?;
+    let limit = if own_cli { config.roles.iter().map(|(_, limit)| *limit).max() } else { None };
+
+    println!("A backend on {}, a repository in {}.\n", backend.url(), scratch.repository().display());
+    let (ready, stopper) = crossbeam_channel::bounded(1);
+    let serving = backend.serve(limit.unwrap_or_default() + STAND_IN_LIMIT, move || {
+        stopper.recv().into_iter().for_each(|stopper: daemon::Stopper| stopper.stop());
+    })?;
+    let ended = daemon::run(config, environment, |stopper| {
+        let _ = ready.send(stopper);
+    });
+    match ended {
+        Ok(Exit::Asked) => {}
+        Ok(other) => return Err(format!("the daemon ended with {other:?}")),
+        Err(e) => return Err(e.to_string()),
+    }
+    let served = serving.join().map_err(|_| "the demo's backend has panicked".to_owned())??;
+    show(&served);
+    judge(&served, own_cli)
+}
+
+/// What makes the daemon the demo's own; everything else is as the user has it.
+fn settings(
+    own_cli: bool,
+    mut flags: HashMap<String, OsString>,
+    url: &str,
+    scratch: &Scratch,
+) -> Result<HashMap<String, OsString>, String> {
+    let mut repository = OsString::from("demo/greeter=");
+    repository.push(scratch.repository());
+    flags.insert("WORKFORCE0_API_URL".to_owned(), url.into());
+    flags.insert("REPO_PATHS".to_owned(), repository);
+    flags.insert("STATE_DIR".to_owned(), scratch.state().into());
+    if !own_cli {
+        let program: PathBuf = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
+        flags.insert("CLI_COMMAND".to_owned(), program.into());
+        flags.insert("CLI_ARGS_TEMPLATE".to_owned(), STAND_IN.into());
+        flags.insert("AGENT_ROLES".to_owned(), "dev".into());
+    }
+    Ok(flags)
+}
+
+fn show(served: &Served) {
+    let text = |name: &str| served.outcome.get(name).and_then(Value::as_str).unwrap_or_default();
+    println!("\n── stdout ──\n{}", text("stdout").trim_end());
+    println!("\n── diff ──\n{}", text("diff").trim_end());
+    let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
+    println!("\n── timing ──");
+    println!("connected → registered  {}", ms(served.registered));
+    println!("assigned → claimed      {}", ms(served.claimed));
+    println!("assigned → result       {}", ms(served.answered));
+}
+
+/// The result must be right, not only there.
+fn judge(served: &Served, own_cli: bool) -> Result<(), String> {
+    let outcome = &served.outcome;
+    if outcome.get("type").and_then(Value::as_str) != Some("ticket.result") {
+        return Err(format!(
+            "the ticket failed: {}",
+            outcome.get("error").and_then(Value::as_str).unwrap_or("no reason")
+        ));
+    }
+    let diff = outcome.get("diff").and_then(Value::as_str).unwrap_or_default();
+    let stdout = outcome.get("stdout").and_then(Value::as_str).unwrap_or_default();
+    let right = if own_cli {
+        !diff.is_empty()
+    } else {
+        diff.contains(stand_in::ADDED_LINE)
+            && diff.contains(Path::new(stand_in::NEW_FILE).to_string_lossy().as_ref())
+            && stdout.contains(stand_in::LAST_LINE)
+    };
+    if !right {
+        return Err("the result does not hold the change that was asked for".to_owned());
+    }
+    println!("\nDone: the backend has the result; the scratch folders are removed.");
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The command line: which command, with which flags.
+
+mod demo;
+mod help;
+mod run;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lexopt::prelude::*;
+
+use crate::config::settings;
+
+/// See SETTINGS.md; the numbers of sysexits(3) where it has one.
+pub mod exit {
+    pub const OK: u8 = 0;
+    pub const FAILED: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const INTERNAL: u8 = 70;
+    pub const LOCKED: u8 = 75;
+    pub const VERSION_REFUSED: u8 = 76;
+    pub const TOKEN_REJECTED: u8 = 77;
+    pub const CONFIG: u8 = 78;
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Command {
+    Run,
+    Demo {
+        own_cli: bool,
+    },
+    /// The demo's built-in CLI; not for people.
+    StandIn,
+    Help,
+    Version,
+}
+
+#[derive(Debug)]
+struct Line {
+    command: Command,
+    flags: HashMap<String, OsString>,
+    env_file: Option<PathBuf>,
+}
+
+pub fn main() -> ExitCode {
+    let code = match parse(lexopt::Parser::from_env()) {
+        Err(e) => {
+            eprintln!("wf0-agent: {e} (see wf0-agent --help)");
+            exit::USAGE
+        }
+        Ok(line) => match line.command {
+            Command::Help => help::print(),
+            Command::Version => {
+                println!("wf0-agent {}", env!("CARGO_PKG_VERSION"));
+                exit::OK
+            }
+            Command::StandIn => demo::stand_in(),
+            Command::Demo { own_cli } => demo::run(own_cli, line.flags, line.env_file),
+            Command::Run => run::run(line.flags, line.env_file),
+        },
+    };
+    ExitCode::from(code)
+}
+
+fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
+    let mut line = Line { command: Command::Run, flags: HashMap::new(), env_file: None };
+    let mut named = false;
+    let mut own_cli = false;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Short('h') | Long("help") => return Ok(Line { command: Command::Help, ..line }),
+            Short('V') | Long("version") => return Ok(Line { command: Command::Version, ..line }),
+            Long("env-file") => line.env_file = Some(args.value()?.into()),
+            Long("cli") => own_cli = true,
+            Long(flag) => {
+                let name = settings::name_of_flag(flag);
+                match settings::find(&name) {
+                    Some(setting) if setting.flag => {
+                        line.flags.insert(name, args.value()?);
+                    }
+                    Some(_) => return Err(format!("{name} is a secret and has no flag: use the environment").into()),
+                    None => return Err(Long(flag).unexpected()),
+                }
+            }
+            Value(word) if !named => {
+                named = true;
+                line.command = match word.to_str() {
+                    Some("run") => Command::Run,
+                    Some("demo") => Command::Demo { own_cli: false },
+                    Some("help") => Command::Help,
+                    Some(demo::STAND_IN) => Command::StandIn,
+                    _ => return Err(format!("unknown command {word:?}").into()),
+                };
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    match (&mut line.command, own_cli) {
+        (_, false) => {}
+        (Command::Demo { own_cli }, true) => *own_cli = true,
+        (_, true) => return Err("--cli belongs to the demo command".into()),
+    }
+    Ok(line)
+}

@@ -1,0 +1,93 @@
+//! `wf0-agent run`: the daemon, until a signal or the backend ends it.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use log::{LevelFilter, Record, error};
+
+use super::exit;
+use crate::config::Config;
+use crate::config::settings::Sources;
+use crate::daemon::{self, DaemonError, Stopper};
+use crate::domain::event::Exit;
+use crate::environment::Environment;
+use crate::store::StoreError;
+
+pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
+    hide_memory();
+    let environment = Environment::of_process();
+    let config = match load(flags, environment.clone(), env_file) {
+        Ok(config) => config,
+        Err(complaint) => {
+            eprintln!("{complaint}");
+            return exit::CONFIG;
+        }
+    };
+    start_log(config.log_level);
+    end_on_panic();
+    match daemon::run(config, environment, stop_on_signals) {
+        Ok(Exit::Asked) => exit::OK,
+        Ok(Exit::TokenRejected) => exit::TOKEN_REJECTED,
+        Ok(Exit::VersionRefused) => exit::VERSION_REFUSED,
+        Err(e) => {
+            error!("{e}");
+            match e {
+                DaemonError::Store(StoreError::Locked(_)) => exit::LOCKED,
+                DaemonError::Store(StoreError::Io(..)) => exit::CONFIG,
+                DaemonError::Io(_) => exit::INTERNAL,
+            }
+        }
+    }
+}
+
+/// The settings, or every line that says what is wrong with them.
+pub fn load(
+    flags: HashMap<String, OsString>,
+    environment: Environment,
+    env_file: Option<PathBuf>,
+) -> Result<Config, String> {
+    let sources = Sources::collect(flags, environment, env_file).map_err(|e| format!("wf0-agent: {e}"))?;
+    Config::load(&sources).map_err(|e| {
+        let lines: Vec<_> = e.to_string().lines().map(|line| format!("wf0-agent: {line}")).collect();
+        lines.join("\n")
+    })
+}
+
+/// The daemon's own lines only. What its dependencies log could hold headers.
+fn start_log(level: LevelFilter) {
+    env_logger::Builder::new()
+        .filter_module("wf0_agent", level)
+        .format(|out, record: &Record<'_>| {
+            writeln!(out, "{} {:<5} {}", out.timestamp_millis(), record.level(), record.args())
+        })
+        .init();
+}
+
+/// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.
+fn stop_on_signals(stopper: Stopper) {
+    if let Err(e) = ctrlc::set_handler(move || stopper.stop()) {
+        panic!("signals cannot be handled: {e}");
+    }
+}
+
+/// A panic in any thread is a bug, and half a daemon is worse than none: the service manager starts a whole one.
+#[expect(clippy::disallowed_methods, reason = "nothing can be trusted to unwind after a bug")]
+fn end_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::exit(i32::from(exit::INTERNAL));
+    }));
+}
+
+/// The CLI runs as the same user and could read this process's environment, where the token may be. A process
+/// that is not dumpable belongs to root in /proc (prctl(2), PR_SET_DUMPABLE).
+#[cfg(target_os = "linux")]
+fn hide_memory() {
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hide_memory() {}

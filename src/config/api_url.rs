@@ -1,0 +1,142 @@
+//! The backend's address: what may be connected to and what counts as the same origin (PROTOCOL.md section 1).
+
+use std::net::IpAddr;
+
+use http::Uri;
+
+const SOCKET_PATH: &str = "/api/agents/ws";
+
+/// A checked `WORKFORCE0_API_URL`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiUrl {
+    secure: bool,
+    /// Lower case; an IPv6 address stands in brackets.
+    host: String,
+    port: u16,
+    /// Before `/api/…`; empty or begins with `/` and does not end with one.
+    prefix: String,
+    /// Path and query of the WebSocket.
+    socket_path: String,
+}
+
+impl ApiUrl {
+    pub fn parse(text: &str, allow_insecure: bool) -> Result<Self, String> {
+        let uri: Uri = text.trim().parse().map_err(|e| format!("not a URL: {e}"))?;
+        let scheme = uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
+        let (secure, socket) = match scheme.as_str() {
+            "https" => (true, false),
+            "http" => (false, false),
+            "wss" => (true, true),
+            "ws" => (false, true),
+            _ => return Err("must begin with https:// (or wss://)".to_owned()),
+        };
+        let Origin { host, port } = origin(&uri, secure)?;
+        if !secure && !allow_insecure && !is_loopback(&host) {
+            return Err(format!(
+                "would send the token in clear text to {host}: use https://, or set ALLOW_INSECURE=1 if you accept that"
+            ));
+        }
+        let path = uri.path().trim_end_matches('/');
+        if socket && !path.is_empty() {
+            let socket_path = uri.path_and_query().map_or(path, |all| all.as_str()).to_owned();
+            let prefix = path.strip_suffix(SOCKET_PATH).unwrap_or_default().to_owned();
+            return Ok(Self { secure, host, port, prefix, socket_path });
+        }
+        if uri.query().is_some() {
+            return Err("must not have a query (?…)".to_owned());
+        }
+        Ok(Self { secure, host, port, prefix: path.to_owned(), socket_path: format!("{path}{SOCKET_PATH}") })
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Without the brackets of an IPv6 address: for name lookup and TLS.
+    pub fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where the WebSocket is.
+    pub fn socket(&self) -> String {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        format!("{scheme}://{}{}", self.authority(), self.socket_path)
+    }
+
+    /// An address of the HTTP interface; each segment is escaped, so that none can lead elsewhere.
+    pub fn endpoint(&self, segments: &[&str]) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        let mut url = format!("{scheme}://{}{}", self.authority(), self.prefix);
+        for segment in segments {
+            url.push('/');
+            url.push_str(&escape(segment));
+        }
+        url
+    }
+
+    /// Checks that `url` has this origin: same scheme, host and port, and no credentials of its own.
+    /// It is parsed as the HTTP client will parse it, so that both see the same host.
+    pub fn same_origin(&self, url: &str) -> Result<String, String> {
+        let uri: Uri = url.parse().map_err(|e| format!("payloadUrl is not a URL: {e}"))?;
+        let scheme = if self.secure { "https" } else { "http" };
+        let theirs = origin(&uri, self.secure).map_err(|e| format!("payloadUrl {e}"))?;
+        let same = uri.scheme_str() == Some(scheme) && theirs.host == self.host && theirs.port == self.port;
+        if same { Ok(uri.to_string()) } else { Err("payloadUrl is not of the API URL's origin".to_owned()) }
+    }
+
+    fn authority(&self) -> String {
+        let default = if self.secure { 443 } else { 80 };
+        if self.port == default { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+struct Origin {
+    host: String,
+    port: u16,
+}
+
+fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
+    let authority = uri.authority().ok_or("has no host")?;
+    if authority.as_str().contains('@') {
+        return Err("must not hold a user name or password".to_owned());
+    }
+    let host = authority.host().to_ascii_lowercase();
+    if host.is_empty() {
+        return Err("has no host".to_owned());
+    }
+    let port = match (authority.port(), authority.port_u16()) {
+        (None, _) => {
+            if secure {
+                443
+            } else {
+                80
+            }
+        }
+        (Some(_), Some(port)) if port > 0 => port,
+        (Some(_), _) => return Err("has a port that is not a number from 1 to 65535".to_owned()),
+    };
+    Ok(Origin { host, port })
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// RFC 3986 section 2.1: everything but unreserved characters. A segment of dots alone would climb, so it is escaped too.
+fn escape(segment: &str) -> String {
+    let dots = segment.chars().all(|c| c == '.');
+    let mut escaped = String::new();
+    for byte in segment.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && !dots) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}

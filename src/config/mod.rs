@@ -1,0 +1,340 @@
+//! Raw settings into one validated [`Config`]. Whoever holds one need not check again.
+
+mod api_url;
+pub mod settings;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use api_url::ApiUrl;
+use settings::Sources;
+
+use crate::domain::repos::{Repo, is_slug};
+use crate::domain::template::Template;
+use crate::domain::ticket::Role;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub api: ApiUrl,
+    pub token: Token,
+    /// Canonical folders. The slug is there where the setting names it.
+    pub repos: Vec<Repo>,
+    pub cli: CliConfig,
+    /// Each role with its time limit.
+    pub roles: Vec<(Role, Duration)>,
+    pub agent_name: String,
+    pub max_concurrent: usize,
+    pub grace: Duration,
+    pub progress: ProgressConfig,
+    pub limits: Limits,
+    pub state_dir: PathBuf,
+    pub log_level: log::LevelFilter,
+}
+
+#[derive(Debug, Clone)]
+pub struct CliConfig {
+    pub command: String,
+    /// `None`: what is usual for the CLI.
+    pub args: Option<Template>,
+    pub autonomy: Autonomy,
+}
+
+/// What the CLI may do unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Autonomy {
+    Edits,
+    Commands,
+    All,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct ProgressConfig {
+    pub every: Duration,
+    pub lines: bool,
+}
+
+/// How much of a run's output is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub stdout_bytes: usize,
+    pub diff_bytes: usize,
+}
+
+/// The agent token. `Debug` and `Display` show nothing of it: a log line or an error can never hold it.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    pub fn new(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if !text.chars().all(|c| c.is_ascii_graphic()) {
+            return Err("holds a space, a control or a non-ASCII character; it cannot be a token".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The value of the `Authorization` header (RFC 6750 section 2.1).
+    pub fn bearer(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Everything that is wrong with the settings, one line each.
+#[derive(Debug)]
+pub struct ConfigError(Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Config {
+    /// Reads every setting and names all that cannot be used at once.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut r = Reader { sources, errors: Vec::new() };
+        let insecure = r.flag("ALLOW_INSECURE", false);
+        let api =
+            r.required("WORKFORCE0_API_URL", "https://workforce0.example.com", |text| ApiUrl::parse(text, insecure));
+        let token = r.token();
+        let repos = r.required("REPO_PATHS", "/home/me/projects/app,acme/web=/home/me/projects/web", parse_repos);
+        let command = r.or("CLI_COMMAND", "claude", "claude".to_owned(), parse_command);
+        let args = r.optional("CLI_ARGS_TEMPLATE", "-p --permission-mode acceptEdits", |text| {
+            Template::parse(text).map_err(|e| e.to_string())
+        });
+        let autonomy = r.or("CLI_AUTONOMY", "edits", Autonomy::Edits, parse_autonomy);
+        let roles = r.or("AGENT_ROLES", "dev,qa", None, |text| parse_roles(text).map(Some));
+        let roles = roles.unwrap_or_else(|| parse_roles("dev,qa").unwrap_or_default());
+        let roles = roles.into_iter().map(|role| {
+            let name = format!("TICKET_TIMEOUT_{}_SECONDS", role.as_str().to_ascii_uppercase().replace('-', "_"));
+            let limit = r.number(&name, 1800, 1, 7 * 24 * 3600);
+            (role, Duration::from_secs(limit))
+        });
+        let roles = roles.collect();
+        let agent_name = r.optional("AGENT_NAME", "build-server-2", |text| Ok(text.chars().take(128).collect()));
+        let max_concurrent = r.number("MAX_CONCURRENT_TICKETS", 1, 1, 64) as usize;
+        let grace = Duration::from_secs(r.number("KILL_GRACE_SECONDS", 5, 0, 300));
+        let every = Duration::from_secs(r.number("PROGRESS_SECONDS", 10, 1, 3600));
+        let progress = ProgressConfig { every, lines: r.flag("PROGRESS_LINES", true) };
+        let limits = Limits {
+            stdout_bytes: r.number("MAX_STDOUT_BYTES", 1 << 20, 1024, 4 << 20) as usize,
+            diff_bytes: r.number("MAX_DIFF_BYTES", 3 << 20, 1024, 4 << 20) as usize,
+        };
+        let state_dir = r.state_dir(repos.as_deref().unwrap_or_default());
+        let log_level = r.or("LOG_LEVEL", "info", log::LevelFilter::Info, |text| {
+            text.parse().map_err(|_| "must be error, warn, info, debug or trace".to_owned())
+        });
+        match (api, token, repos, state_dir) {
+            (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
+                api,
+                token,
+                repos,
+                cli: CliConfig { command, args, autonomy },
+                roles,
+                agent_name: agent_name.unwrap_or_else(host_name),
+                max_concurrent,
+                grace,
+                progress,
+                limits,
+                state_dir,
+                log_level,
+            }),
+            _ => Err(ConfigError(r.errors)),
+        }
+    }
+}
+
+/// Takes one setting after the other and remembers what was wrong.
+struct Reader<'a> {
+    sources: &'a Sources,
+    errors: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, name: &str, why: &str, example: &str) {
+        self.errors.push(format!("{name}: {why} (example: {name}={example})"));
+    }
+
+    fn text(&mut self, name: &str, example: &str) -> Option<String> {
+        match self.sources.get(name)?.into_string() {
+            Ok(text) => Some(text),
+            Err(_) => {
+                self.wrong(name, "is not UTF-8", example);
+                None
+            }
+        }
+    }
+
+    fn optional<T>(&mut self, name: &str, example: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.text(name, example)?;
+        parse(&text).map_err(|why| self.wrong(name, &why, example)).ok()
+    }
+
+    fn or<T>(&mut self, name: &str, example: &str, default: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        self.optional(name, example, parse).unwrap_or(default)
+    }
+
+    fn required<T>(&mut self, name: &str, example: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        if self.sources.get(name).is_none() {
+            self.wrong(name, "is required", example);
+            return None;
+        }
+        self.optional(name, example, parse)
+    }
+
+    fn number(&mut self, name: &str, default: u64, least: u64, most: u64) -> u64 {
+        self.or(name, &default.to_string(), default, |text| match text.trim().parse() {
+            Ok(number) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(format!("must be a whole number from {least} to {most}")),
+        })
+    }
+
+    fn flag(&mut self, name: &str, default: bool) -> bool {
+        self.or(name, if default { "1" } else { "0" }, default, |text| match text.trim() {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            _ => Err("must be 0 or 1".to_owned()),
+        })
+    }
+
+    fn token(&mut self) -> Option<Token> {
+        const NAME: &str = "WORKFORCE0_AGENT_TOKEN";
+        const FILE: &str = "WORKFORCE0_AGENT_TOKEN_FILE";
+        let example = "/etc/wf0-agent/token";
+        if self.sources.get(NAME).is_some() {
+            return self.optional(NAME, "wfa_…", Token::new);
+        }
+        if self.sources.get(FILE).is_none() {
+            self.wrong(NAME, "is required: mint one in Settings → Agents → Create token", "wfa_…");
+            return None;
+        }
+        self.optional(FILE, example, |path| {
+            let text = std::fs::read_to_string(path).map_err(|e| format!("{path} cannot be read: {e}"))?;
+            Token::new(&text).map_err(|why| format!("what {path} holds {why}"))
+        })
+    }
+
+    /// The state folder must lie outside the repositories: what is written there would be part of every diff.
+    fn state_dir(&mut self, repos: &[Repo]) -> Option<PathBuf> {
+        const NAME: &str = "STATE_DIR";
+        let example = "/var/lib/wf0-agent";
+        let path = match self.sources.get(NAME) {
+            Some(path) => std::path::absolute(PathBuf::from(path)).ok(),
+            None => default_state_dir(|name| self.sources.environment().get(name).map(OsString::from)),
+        };
+        let Some(path) = path else {
+            self.wrong(NAME, "is required here: the system names no folder for it", example);
+            return None;
+        };
+        let path = canonical_as_far_as_it_exists(&path);
+        if let Some(repo) = repos.iter().find(|repo| path.starts_with(&repo.path)) {
+            let why = format!("{} lies inside the repository {}", path.display(), repo.path.display());
+            self.wrong(NAME, &why, example);
+            return None;
+        }
+        Some(path)
+    }
+}
+
+fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
+    let mut repos: Vec<Repo> = Vec::new();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let (slug, path) = match entry.split_once('=') {
+            Some((slug, path)) if is_slug(slug.trim()) => (Some(slug.trim().to_owned()), path.trim()),
+            Some((slug, path)) if !Path::new(entry).exists() => {
+                return Err(format!("{slug:?} before {path:?} is not of the form owner/name"));
+            }
+            _ => (None, entry),
+        };
+        let path = dunce::canonicalize(path).map_err(|e| format!("{path:?} cannot be used: {e}"))?;
+        if !path.is_dir() {
+            return Err(format!("{path:?} is not a folder"));
+        }
+        if path.to_str().is_none() {
+            return Err(format!("{path:?} is not UTF-8, which the protocol demands"));
+        }
+        if !repos.iter().any(|repo| repo.path == path) {
+            repos.push(Repo { path, slug });
+        }
+    }
+    if repos.is_empty() { Err("names no folder".to_owned()) } else { Ok(repos) }
+}
+
+/// A command with a path in it is taken from the working directory of now, not from the repository's.
+fn parse_command(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("is empty".to_owned());
+    }
+    if !text.contains(std::path::is_separator) {
+        return Ok(text.to_owned());
+    }
+    let absolute = std::path::absolute(text).map_err(|e| e.to_string())?;
+    absolute.into_os_string().into_string().map_err(|_| "is not UTF-8".to_owned())
+}
+
+fn parse_autonomy(text: &str) -> Result<Autonomy, String> {
+    match text.trim() {
+        "edits" => Ok(Autonomy::Edits),
+        "commands" => Ok(Autonomy::Commands),
+        "all" => Ok(Autonomy::All),
+        _ => Err("must be edits, commands or all".to_owned()),
+    }
+}
+
+fn parse_roles(text: &str) -> Result<Vec<Role>, String> {
+    let mut roles = Vec::new();
+    for entry in text.split(',').filter(|entry| !entry.trim().is_empty()) {
+        let role = Role::parse(entry)?;
+        if !roles.contains(&role) {
+            roles.push(role);
+        }
+    }
+    if roles.is_empty() { Err("names no role".to_owned()) } else { Ok(roles) }
+}
+
+/// Where programs keep their state: the XDG base directories, Apple's and Windows' own.
+fn default_state_dir(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |name: &str| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = if cfg!(windows) {
+        folder("LOCALAPPDATA")?
+    } else if cfg!(target_os = "macos") {
+        folder("HOME")?.join("Library/Application Support")
+    } else {
+        folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?
+    };
+    Some(base.join("wf0-agent"))
+}
+
+/// The folder may not be there yet, but a link above it counts all the same.
+fn canonical_as_far_as_it_exists(path: &Path) -> PathBuf {
+    let mut missing: Vec<&OsStr> = Vec::new();
+    for existing in path.ancestors() {
+        if let Ok(real) = dunce::canonicalize(existing) {
+            return missing.iter().rev().fold(real, |path, name| path.join(name));
+        }
+        missing.extend(existing.file_name());
+    }
+    path.to_owned()
+}
+
+#[cfg(unix)]
+fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "wf0-agent".to_owned())
+}
+
+#[cfg(not(unix))]
+fn host_name() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "wf0-agent".to_owned())
+}

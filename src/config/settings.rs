@@ -1,0 +1,162 @@
+//! The settings by name: what there is, and where each value comes from. Not what the values mean.
+//!
+//! Order: command line flag, environment, `.env`, default (SETTINGS.md).
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::environment::Environment;
+
+/// One setting as `--help` shows it.
+#[derive(Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    /// What its value looks like.
+    pub value: &'static str,
+    /// As people read it; empty where there is none.
+    pub default: &'static str,
+    pub about: &'static str,
+    /// Whether there is a flag for it. Not for secrets: every user of the machine can read a command line.
+    pub flag: bool,
+}
+
+const fn setting(name: &'static str, value: &'static str, default: &'static str, about: &'static str) -> Setting {
+    Setting { name, value, default, about, flag: true }
+}
+
+const fn secret(name: &'static str, value: &'static str, about: &'static str) -> Setting {
+    Setting { name, value, default: "", about, flag: false }
+}
+
+/// Every setting. `<ROLE>` stands for a role in upper case.
+pub const SETTINGS: &[Setting] = &[
+    setting("WORKFORCE0_API_URL", "URL", "required", "the backend, such as https://workforce0.example.com"),
+    secret(
+        "WORKFORCE0_AGENT_TOKEN",
+        "TOKEN",
+        "the token; required unless the file is given (no flag: command lines are public)",
+    ),
+    setting("WORKFORCE0_AGENT_TOKEN_FILE", "FILE", "", "a file that holds the token"),
+    setting("REPO_PATHS", "LIST", "required", "comma-separated folders, each `path` or `owner/name=path`"),
+    setting("CLI_COMMAND", "PROGRAM", "claude", "the coding CLI: a program on PATH, or a path"),
+    setting(
+        "CLI_ARGS_TEMPLATE",
+        "WORDS",
+        "by CLI",
+        "its arguments: {cwd} {prompt} {prompt_file} {ticket_id} {role} {title}; the prompt goes to stdin unless one takes it",
+    ),
+    setting("CLI_AUTONOMY", "LEVEL", "edits", "what the CLI may do unasked: edits, commands or all"),
+    setting("AGENT_ROLES", "LIST", "dev,qa", "roles to claim, comma-separated"),
+    setting("AGENT_NAME", "NAME", "host name", "how the agent is called in the web UI"),
+    setting("MAX_CONCURRENT_TICKETS", "N", "1", "runs at once, 1 to 64; one at a time within one repository"),
+    setting(
+        "TICKET_TIMEOUT_<ROLE>_SECONDS",
+        "SECONDS",
+        "1800",
+        "time limit of a run, such as TICKET_TIMEOUT_DEV_SECONDS",
+    ),
+    setting("KILL_GRACE_SECONDS", "SECONDS", "5", "between TERM and KILL, 0 to 300"),
+    setting("PROGRESS_SECONDS", "SECONDS", "10", "how often a long run reports, 1 to 3600"),
+    setting("PROGRESS_LINES", "0|1", "1", "whether reports carry the CLI's new output lines"),
+    setting("MAX_STDOUT_BYTES", "BYTES", "1048576", "how much of the CLI's output is sent, 1024 to 4194304"),
+    setting("MAX_DIFF_BYTES", "BYTES", "3145728", "a larger diff is not sent, 1024 to 4194304"),
+    setting("STATE_DIR", "FOLDER", "the system's place", "agent id, lock, and a folder for each run"),
+    setting(
+        "ALLOW_INSECURE",
+        "0|1",
+        "0",
+        "1: send the token in clear text (ws, http) to a host that is not this machine",
+    ),
+    setting("LOG_LEVEL", "LEVEL", "info", "error, warn, info, debug (shows all WebSocket traffic) or trace"),
+];
+
+/// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    let of_role = name.strip_prefix("TICKET_TIMEOUT_").and_then(|rest| rest.strip_suffix("_SECONDS"));
+    let listed = if of_role.is_some_and(|role| !role.is_empty()) { "TICKET_TIMEOUT_<ROLE>_SECONDS" } else { name };
+    SETTINGS.iter().find(|setting| setting.name == listed)
+}
+
+/// `--repo-paths` is `REPO_PATHS`.
+pub fn name_of_flag(flag: &str) -> String {
+    flag.to_ascii_uppercase().replace('-', "_")
+}
+
+pub fn flag_of_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace('_', "-")
+}
+
+/// The values as they were found, none of them checked.
+#[derive(Default)]
+pub struct Sources {
+    flags: HashMap<String, OsString>,
+    environment: Environment,
+    env_file: HashMap<String, String>,
+}
+
+impl Sources {
+    /// `environment` is the process's own; `env_file` is what the user named, else `.env` here where there is one.
+    pub fn collect(
+        flags: HashMap<String, OsString>,
+        environment: Environment,
+        env_file: Option<PathBuf>,
+    ) -> Result<Self, EnvFileError> {
+        let env_file = match env_file {
+            Some(path) => read_env_file(&path)?,
+            None if Path::new(".env").is_file() => read_env_file(Path::new(".env"))?,
+            None => HashMap::new(),
+        };
+        Ok(Self { flags, environment, env_file })
+    }
+
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The value that counts. An empty one is none: container files and units often set what they do not use.
+    pub fn get(&self, name: &str) -> Option<OsString> {
+        let flag = self.flags.get(name).cloned();
+        let own = || self.environment.get(name).map(OsString::from);
+        let file = || self.env_file.get(name).map(OsString::from);
+        let filled = |value: &OsString| !value.is_empty();
+        flag.filter(filled).or_else(|| own().filter(filled)).or_else(|| file().filter(filled))
+    }
+}
+
+/// Why the settings' file could not be read. It never shows what stands in the file: the token does.
+#[derive(Debug)]
+pub struct EnvFileError {
+    path: PathBuf,
+    why: String,
+}
+
+impl fmt::Display for EnvFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.why)
+    }
+}
+
+fn read_env_file(path: &Path) -> Result<HashMap<String, String>, EnvFileError> {
+    let failed = |why: String| EnvFileError { path: path.to_owned(), why };
+    let entries = dotenvy::from_path_iter(path).map_err(|e| match e {
+        dotenvy::Error::Io(e) => failed(format!("cannot be read: {e}")),
+        _ => failed("cannot be read".to_owned()),
+    })?;
+    let mut values = HashMap::new();
+    let mut last = None;
+    for entry in entries {
+        let (name, value) = entry.map_err(|e| match (e, &last) {
+            (dotenvy::Error::Io(e), _) => failed(format!("cannot be read: {e}")),
+            (_, None) => failed("its first entry is not NAME=value; quote values that hold spaces or #".to_owned()),
+            (_, Some(last)) => {
+                failed(format!("the entry after {last} is not NAME=value; quote values that hold spaces or #"))
+            }
+        })?;
+        last = Some(name.clone());
+        // As in a shell, the last assignment of a name counts.
+        values.insert(name, value);
+    }
+    Ok(values)
+}

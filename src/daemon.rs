@@ -1,0 +1,137 @@
+//! Wires the wings together: settings and state in, channels between, threads up, threads down.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use log::{info, warn};
+
+use crate::config::Config;
+use crate::domain::Now;
+use crate::domain::event::{CliState, Event, Exit, Unavailable};
+use crate::domain::repos::{Repo, Repos};
+use crate::domain::session::{Policy, Session};
+use crate::environment::Environment;
+use crate::job::cli::{Cli, find};
+use crate::job::{self, Context, Worker};
+use crate::link::Dialer;
+pub use crate::link::Mailbox;
+use crate::link::event_loop::{EventLoop, JobAction};
+use crate::link::protocol::Identity;
+use crate::link::protocol::ticket::Codec;
+use crate::store::{Store, StoreError};
+
+/// The daemon's own failures. A ticket's are outcomes.
+#[derive(Debug)]
+pub enum DaemonError {
+    Store(StoreError),
+    Io(io::Error),
+}
+
+impl fmt::Display for DaemonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(e) => e.fmt(f),
+            Self::Io(e) => write!(f, "the system refuses what the daemon cannot do without: {e}"),
+        }
+    }
+}
+
+impl From<io::Error> for DaemonError {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the way to tell it.
+pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)) -> Result<Exit, DaemonError> {
+    let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
+    let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
+    let dialer = Dialer { api: config.api.clone(), token: config.token.clone() };
+    let event_loop = EventLoop::new(dialer, Codec::new(identity, config.api.clone()))?;
+    let mailbox = event_loop.mailbox();
+    ready(Stopper(mailbox.clone()));
+
+    let cli = Cli::from_config(&config.cli);
+    let policy = Policy {
+        repos: with_slugs(config.repos, &environment),
+        roles: config.roles,
+        max_concurrent: config.max_concurrent,
+        grace: config.grace,
+        cli: cli_state(&cli, &environment),
+        seed: fastrand::u64(..),
+    };
+    info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.socket());
+    let context = Arc::new(Context {
+        cli,
+        downloads: job::DownloadsFrom { api: config.api, token: config.token },
+        environment,
+        grace: config.grace,
+        progress: config.progress,
+        limits: config.limits,
+        store,
+    });
+    let start = |slot| {
+        let mailbox = mailbox.clone();
+        Worker::start(slot, context.clone(), Box::new(move |run, event| mailbox.post(Event::Job(run, event))))
+    };
+    let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
+    let session = Session::new(policy, now());
+    let exit = event_loop.run(session, |action| match action {
+        JobAction::Start { slot, job } => workers[slot].run(job),
+        JobAction::Stop { slot, run, reason } => workers[slot].stop(run, reason),
+    })?;
+    Ok(exit)
+}
+
+/// Tells a running daemon to stop.
+#[derive(Clone)]
+pub struct Stopper(Mailbox);
+
+impl Stopper {
+    pub fn stop(&self) {
+        self.0.post(Event::Stop);
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the session's first moment; every later one comes from the event loop"
+)]
+fn now() -> Now {
+    Now { mono: std::time::Instant::now(), wall: std::time::SystemTime::now() }
+}
+
+/// Fills in the slugs that the settings leave open.
+fn with_slugs(repos: Vec<Repo>, environment: &Environment) -> Repos {
+    let open: Vec<_> = repos.iter().filter(|repo| repo.slug.is_none()).map(|repo| repo.path.clone()).collect();
+    let mut found = job::origin_slug(environment, &open).into_iter();
+    let fill = |repo: Repo| match repo.slug {
+        Some(_) => repo,
+        None => Repo { slug: found.next().flatten(), ..repo },
+    };
+    let repos: Vec<_> = repos.into_iter().map(fill).collect();
+    for repo in &repos {
+        info!("repository {} ({})", repo.path.display(), repo.slug.as_deref().unwrap_or("no slug: by path only"));
+    }
+    Repos::new(repos)
+}
+
+fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
+    let path_variable = environment.get("PATH");
+    let unavailable = match find::program(&cli.command, path_variable) {
+        Some(path) => {
+            info!("CLI {} ({})", path.display(), cli.name);
+            None
+        }
+        None => {
+            let searched = path_variable.unwrap_or_default().to_string_lossy();
+            warn!(
+                "{} was not found or is not executable (searched PATH: {searched}): no ticket can run",
+                cli.command
+            );
+            Some(Unavailable::NotFound)
+        }
+    };
+    CliState { name: cli.name.clone(), version: None, unavailable }
+}

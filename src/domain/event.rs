@@ -1,0 +1,145 @@
+//! What the session hears and what it asks for: the only words between policy and the rest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::message::Message;
+use super::ticket::{Job, Outcome, RunId, StopReason, Ticket, TicketId};
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A connection is open and authenticated.
+    Connected,
+    /// An attempt to connect has failed, or the connection is gone.
+    Disconnected(Setback),
+    /// A frame of any kind arrived.
+    Heard,
+    /// The answer to the Ping of that number.
+    Pong(u64),
+    Backend(Order),
+    Job(RunId, JobEvent),
+    /// What is known of the CLI has changed.
+    Cli(CliState),
+    /// The operator wants the daemon to end.
+    Stop,
+    /// The deadline has passed.
+    Tick,
+}
+
+/// What the backend wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Order {
+    Assigned(Box<Ticket>),
+    Cancel {
+        id: TicketId,
+        reason: String,
+    },
+    Ack {
+        id: TicketId,
+        attempt: Option<u32>,
+    },
+    ServerShutdown {
+        reconnect_after: Duration,
+    },
+    /// An assignment that cannot be used, of a ticket that can be named.
+    Unusable {
+        id: TicketId,
+        attempt: u32,
+        why: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum JobEvent {
+    Progress(Progress),
+    /// Exactly one for each [`Action::Start`], and the last.
+    Finished(Arc<Outcome>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    pub phase: Phase,
+    pub elapsed: Duration,
+    pub stdout_bytes: u64,
+    pub lines: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Preparing,
+    Running,
+    Collecting,
+}
+
+/// Why there is no connection, as far as it makes a difference (PROTOCOL.md section 2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setback {
+    /// The network or the backend failed: try again.
+    Failed(String),
+    /// The backend said when to come back.
+    Wait { why: String, at_least: Duration },
+    /// The token was refused: no further try can help.
+    TokenRejected(String),
+    /// The backend does not speak this version of the protocol.
+    VersionRefused(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CliState {
+    /// The subscription's name on the wire.
+    pub name: String,
+    pub version: Option<String>,
+    /// `None`: it can run.
+    pub unavailable: Option<Unavailable>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unavailable {
+    NotFound,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    Dial,
+    Disconnect(Goodbye),
+    Send(Message),
+    Ping(u64),
+    Start {
+        slot: usize,
+        job: Box<Job>,
+    },
+    Stop {
+        slot: usize,
+        run: RunId,
+        reason: StopReason,
+    },
+    Log(Level, String),
+    /// The last action there is.
+    Exit(Exit),
+}
+
+/// Why the daemon closes the connection by itself; the names of RFC 6455 section 7.4.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goodbye {
+    /// The daemon stops: 1001.
+    GoingAway,
+    /// The backend asked for it: 1000.
+    Normal,
+    /// The peer is silent; nothing is said to it.
+    Dead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warn,
+    Error,
+}
+
+/// How the daemon ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Asked,
+    TokenRejected,
+    VersionRefused,
+}

@@ -1,0 +1,100 @@
+//! Outcomes on their way to the backend, until it is proven that it has them (PROTOCOL.md section 7).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::ticket::{Outcome, TicketId};
+
+/// As much may be under way at once: more would only grow the send buffer while the peer reads slowly.
+const WINDOW_BYTES: usize = 8 << 20;
+/// Delivered outcomes are kept to answer a repeated assignment, the newest within these bounds.
+const RECENT_BYTES: usize = 8 << 20;
+const RECENT_COUNT: usize = 256;
+
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub id: TicketId,
+    pub attempt: u32,
+    pub outcome: Arc<Outcome>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    entry: Entry,
+    /// The Ping sent after it on this connection; `None` while it has not been sent on this one.
+    fence: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pending: VecDeque<Pending>,
+    recent: VecDeque<Entry>,
+    recent_bytes: usize,
+}
+
+impl Outbox {
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub fn push(&mut self, entry: Entry) {
+        self.pending.push_back(Pending { entry, fence: None });
+    }
+
+    /// A new connection: nothing has been sent on it.
+    pub fn rewind(&mut self) {
+        for pending in &mut self.pending {
+            pending.fence = None;
+        }
+    }
+
+    /// The oldest outcome that is to be sent now, marked as sent with that fence.
+    pub fn next_to_send(&mut self, fence: u64) -> Option<Entry> {
+        let under_way: usize =
+            self.pending.iter().filter(|p| p.fence.is_some()).map(|p| p.entry.outcome.size()).sum();
+        let next = self.pending.iter_mut().find(|p| p.fence.is_none())?;
+        if under_way > 0 && under_way + next.entry.outcome.size() > WINDOW_BYTES {
+            return None;
+        }
+        next.fence = Some(fence);
+        Some(next.entry.clone())
+    }
+
+    /// The Pong to that Ping came: everything sent before the Ping has arrived.
+    pub fn passed(&mut self, fence: u64) {
+        self.settle(|pending| pending.fence.is_some_and(|f| f <= fence));
+    }
+
+    /// The backend has stored it.
+    pub fn acked(&mut self, id: &TicketId, attempt: Option<u32>) {
+        self.settle(|p| p.entry.id == *id && attempt.is_none_or(|attempt| attempt == p.entry.attempt));
+    }
+
+    /// The newest outcome of a ticket that has ended here, delivered or not.
+    pub fn find(&self, id: &TicketId) -> Option<&Entry> {
+        let pending = self.pending.iter().rev().map(|p| &p.entry);
+        pending.chain(self.recent.iter().rev()).find(|entry| entry.id == *id)
+    }
+
+    pub fn is_pending(&self, id: &TicketId) -> bool {
+        self.pending.iter().any(|p| p.entry.id == *id)
+    }
+
+    fn settle(&mut self, done: impl Fn(&Pending) -> bool) {
+        let (settled, open) = std::mem::take(&mut self.pending).into_iter().partition(done);
+        self.pending = open;
+        let settled: VecDeque<Pending> = settled;
+        for pending in settled {
+            self.remember(pending.entry);
+        }
+    }
+
+    fn remember(&mut self, entry: Entry) {
+        self.recent_bytes += entry.outcome.size();
+        self.recent.push_back(entry);
+        while self.recent.len() > RECENT_COUNT || self.recent_bytes > RECENT_BYTES {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.recent_bytes -= oldest.outcome.size();
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Who runs and who waits: a fixed number of slots, one run at a time within one repository, a bounded line.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::message::ActiveTicket;
+use super::ticket::{Job, RunId, TicketId};
+
+/// Tickets that may wait for a slot beyond those that run.
+pub const WAITING_LINE: usize = 16;
+
+/// A claimed ticket, as long as it has not ended.
+#[derive(Debug)]
+pub struct Claimed {
+    pub id: TicketId,
+    /// The newest attempt: a re-dispatch of a ticket that is still here only raises it.
+    pub attempt: u32,
+    pub run: RunId,
+    pub claimed_at: SystemTime,
+    /// Progress messages sent so far.
+    pub seq: u64,
+    repo: PathBuf,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    claimed: Claimed,
+    job: Box<Job>,
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    slots: Vec<Option<Claimed>>,
+    waiting: VecDeque<Waiting>,
+}
+
+impl Queue {
+    pub fn new(slots: usize) -> Self {
+        Self { slots: (0..slots).map(|_| None).collect(), waiting: VecDeque::new() }
+    }
+
+    pub fn max(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Slots that a new ticket could have: those who wait come first.
+    pub fn free(&self) -> usize {
+        let taken = self.running().count() + self.waiting.len();
+        self.slots.len().saturating_sub(taken)
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= WAITING_LINE && self.free() == 0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.running().next().is_none() && self.waiting.is_empty()
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = (usize, &Claimed)> {
+        self.slots.iter().enumerate().filter_map(|(slot, claimed)| Some((slot, claimed.as_ref()?)))
+    }
+
+    pub fn active(&self) -> impl Iterator<Item = ActiveTicket> {
+        let waiting = self.waiting.iter().map(|w| &w.claimed);
+        self.running().map(|(_, claimed)| claimed).chain(waiting).map(|claimed| ActiveTicket {
+            id: claimed.id.clone(),
+            attempt: claimed.attempt,
+            started_at: claimed.claimed_at,
+        })
+    }
+
+    pub fn find(&mut self, id: &TicketId) -> Option<&mut Claimed> {
+        let running = self.slots.iter_mut().flatten();
+        running.chain(self.waiting.iter_mut().map(|w| &mut w.claimed)).find(|claimed| claimed.id == *id)
+    }
+
+    pub fn slot_of(&self, id: &TicketId) -> Option<(usize, RunId)> {
+        self.running().find(|(_, claimed)| claimed.id == *id).map(|(slot, claimed)| (slot, claimed.run))
+    }
+
+    pub fn find_run(&mut self, run: RunId) -> Option<&mut Claimed> {
+        self.slots.iter_mut().flatten().find(|claimed| claimed.run == run)
+    }
+
+    pub fn push(&mut self, job: Box<Job>, claimed_at: SystemTime) {
+        let claimed = Claimed {
+            id: job.ticket.id.clone(),
+            attempt: job.ticket.attempt,
+            run: job.run,
+            claimed_at,
+            seq: 0,
+            repo: job.repo.path.clone(),
+        };
+        self.waiting.push_back(Waiting { claimed, job });
+    }
+
+    /// The first in line whose repository is idle, moved into a free slot.
+    pub fn start_next(&mut self) -> Option<(usize, Box<Job>)> {
+        let slot = self.slots.iter().position(Option::is_none)?;
+        let idle = |w: &Waiting| self.running().all(|(_, running)| running.repo != w.claimed.repo);
+        let next = self.waiting.iter().position(idle)?;
+        let Waiting { claimed, mut job } = self.waiting.remove(next)?;
+        job.ticket.attempt = claimed.attempt;
+        self.slots[slot] = Some(claimed);
+        Some((slot, job))
+    }
+
+    /// A run has ended: its slot is free.
+    pub fn finish(&mut self, run: RunId) -> Option<Claimed> {
+        self.slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|claimed| claimed.run == run))?.take()
+    }
+
+    /// Takes a ticket that has not started out of the line.
+    pub fn withdraw(&mut self, id: &TicketId) -> Option<Claimed> {
+        let at = self.waiting.iter().position(|w| w.claimed.id == *id)?;
+        self.waiting.remove(at).map(|w| w.claimed)
+    }
+
+    /// Takes every ticket that has not started out of the line.
+    pub fn withdraw_all(&mut self) -> Vec<Claimed> {
+        self.waiting.drain(..).map(|w| w.claimed).collect()
+    }
+
+    /// Gives up on every run that has not ended.
+    pub fn abandon_all(&mut self) -> Vec<Claimed> {
+        self.slots.iter_mut().filter_map(Option::take).collect()
+    }
+}

@@ -1,0 +1,89 @@
+//! Which repositories this agent may touch: the entries of `REPO_PATHS`, and nothing else.
+
+use std::path::{Path, PathBuf};
+
+/// A repository that the settings allow. Its path is canonical: no `..`, no symbolic link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repo {
+    pub path: PathBuf,
+    /// `owner/name`, where it is known.
+    pub slug: Option<String>,
+}
+
+/// How a ticket names its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepoRef {
+    Slug(String),
+    /// Resolved by whoever read the frame. A path that does not exist stays as it was written and matches nothing.
+    Path(PathBuf),
+}
+
+impl RepoRef {
+    /// What a person would recognise, in one short line: it comes from the backend and goes into the log.
+    pub fn describe(&self) -> String {
+        let text = match self {
+            Self::Slug(slug) => slug.clone(),
+            Self::Path(path) => path.display().to_string(),
+        };
+        text.chars().take(256).map(|c| if c.is_control() { '?' } else { c }).collect()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Repos(Vec<Repo>);
+
+impl Repos {
+    pub fn new(entries: Vec<Repo>) -> Self {
+        Self(entries)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Repo> {
+        self.0.iter()
+    }
+
+    /// The allowed repository that is meant, if it is one. A folder inside a repository is not the repository.
+    pub fn find(&self, wanted: &RepoRef) -> Option<&Repo> {
+        self.0.iter().find(|repo| match wanted {
+            RepoRef::Path(path) => repo.path == *path,
+            // Hosts treat owner and name without regard to case.
+            RepoRef::Slug(slug) => repo.slug.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(slug)),
+        })
+    }
+
+    pub fn contains(&self, path: &Path) -> bool {
+        self.0.iter().any(|repo| repo.path == path)
+    }
+}
+
+/// Whether `text` has the form `owner/name`. A group within a group (`group/sub/name`) is one too.
+pub fn is_slug(text: &str) -> bool {
+    let segment = |s: &str| {
+        !s.is_empty()
+            && s != "."
+            && s != ".."
+            && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+    };
+    text.len() <= 256 && text.contains('/') && text.split('/').all(segment)
+}
+
+/// `owner/name` from a remote's address: `https://host/owner/name.git`, `git@host:owner/name`, `ssh://…`.
+/// A local path has none.
+pub fn slug_from_remote(url: &str) -> Option<String> {
+    let url = url.trim();
+    let path = if let Some((scheme, rest)) = url.split_once("://") {
+        if scheme.eq_ignore_ascii_case("file") {
+            return None;
+        }
+        rest.split_once('/')?.1
+    } else {
+        // The short form of ssh. A Windows drive (`C:\…`) has one letter before the colon; a host has more.
+        let (host, path) = url.split_once(':')?;
+        if host.len() < 2 || host.contains('/') {
+            return None;
+        }
+        path
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    is_slug(path).then(|| path.to_owned())
+}

@@ -1,0 +1,413 @@
+//! All policy: what to claim, refuse, start, cancel, send and resend, when to beat, when to reconnect, when to end.
+//!
+//! A [`Session`] is fed events and the time and gives back actions. It outlives connections. The parts of its
+//! state that have rules of their own are files of their own: `queue`, `outbox`, `liveness`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Now;
+use super::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Progress, Setback};
+use super::liveness::{Due, Liveness};
+use super::message::{Capacity, Heartbeat, Message, Register, Status};
+use super::outbox::{Entry, Outbox};
+use super::queue::{Claimed, Queue};
+use super::repos::{Repo, Repos};
+use super::ticket::{FailCode, Failure, Job, Outcome, Role, RunId, StopReason, Ticket, TicketId};
+
+/// How long a daemon that is ending waits for the backend to confirm the last outcomes.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+/// How much longer than its grace a run may take to end before the daemon ends without it.
+const STOP_SLACK: Duration = Duration::from_secs(10);
+
+/// What the settings say, as far as policy needs it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub repos: Repos,
+    /// Each role that may be claimed, with its time limit.
+    pub roles: Vec<(Role, Duration)>,
+    pub max_concurrent: usize,
+    /// Between TERM and KILL.
+    pub grace: Duration,
+    pub cli: CliState,
+    /// Makes run ids and jitter; two daemons must not share one.
+    pub seed: u64,
+}
+
+#[derive(Debug)]
+pub struct Session {
+    policy: Policy,
+    rng: fastrand::Rng,
+    liveness: Liveness,
+    queue: Queue,
+    outbox: Outbox,
+    /// The number of the last Ping. It goes on across connections, so that a Pong never names the wrong one.
+    pings: u64,
+    ending: Option<Ending>,
+}
+
+#[derive(Debug)]
+struct Ending {
+    exit: Exit,
+    /// When the runs are given up.
+    runs_until: Instant,
+    /// When the outbox is given up; set once no run is left.
+    flush_until: Option<Instant>,
+    done: bool,
+}
+
+type Actions = Vec<Action>;
+
+impl Session {
+    pub fn new(policy: Policy, now: Now) -> Self {
+        Self {
+            rng: fastrand::Rng::with_seed(policy.seed),
+            liveness: Liveness::new(now.mono),
+            queue: Queue::new(policy.max_concurrent),
+            outbox: Outbox::default(),
+            pings: 0,
+            ending: None,
+            policy,
+        }
+    }
+
+    /// Takes one event and says what is to be done, in this order.
+    pub fn on(&mut self, now: Now, event: Event) -> Vec<Action> {
+        let mut out = Actions::new();
+        match event {
+            Event::Connected => self.connected(now, &mut out),
+            Event::Disconnected(setback) => self.disconnected(now, setback, &mut out),
+            Event::Heard => self.liveness.heard(now.mono),
+            Event::Tick => {}
+            Event::Pong(fence) => self.outbox.passed(fence),
+            Event::Backend(order) => self.order(now, order, &mut out),
+            Event::Job(run, JobEvent::Progress(progress)) => self.progress(run, progress, &mut out),
+            Event::Job(run, JobEvent::Finished(outcome)) => self.finished(run, outcome, &mut out),
+            Event::Cli(state) => self.cli_changed(state, &mut out),
+            Event::Stop => self.end(now, Exit::Asked, &mut out),
+        }
+        self.go_on(now, &mut out);
+        out
+    }
+
+    /// When [`Event::Tick`] is due, if nothing else happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        let ending = self.ending.as_ref().map(|e| e.flush_until.unwrap_or(e.runs_until));
+        [self.liveness.deadline(), ending].into_iter().flatten().min()
+    }
+
+    /// Everything that follows from the state and the time, whatever the event was.
+    fn go_on(&mut self, now: Now, out: &mut Actions) {
+        while let Some(due) = self.liveness.due(now.mono) {
+            match due {
+                Due::Dial => out.push(Action::Dial),
+                Due::Heartbeat => {
+                    out.push(Action::Send(Message::Heartbeat(self.heartbeat(now))));
+                    let ping = self.next_ping();
+                    out.push(Action::Ping(ping));
+                }
+                Due::Dead => {
+                    out.push(Action::Disconnect(Goodbye::Dead));
+                    self.disconnected(now, Setback::Failed("no frame for 25 s".to_owned()), out);
+                }
+            }
+        }
+        if self.ending.is_none() {
+            while let Some((slot, job)) = self.queue.start_next() {
+                out.push(Action::Start { slot, job });
+            }
+        }
+        self.send_outcomes(out);
+        self.end_if_done(now, out);
+    }
+
+    fn connected(&mut self, now: Now, out: &mut Actions) {
+        self.liveness.connected(now.mono);
+        self.outbox.rewind();
+        out.push(Action::Send(Message::Register(self.register())));
+        out.push(Action::Log(Level::Info, "connected and registered".to_owned()));
+    }
+
+    fn disconnected(&mut self, now: Now, setback: Setback, out: &mut Actions) {
+        let (why, at_least) = match setback {
+            Setback::Failed(why) => (why, Duration::ZERO),
+            Setback::Wait { why, at_least } => (why, at_least),
+            Setback::TokenRejected(why) => {
+                out.push(Action::Log(
+                    Level::Error,
+                    format!(
+                        "the backend rejected the token ({why}): mint another in Settings → Agents → Create token"
+                    ),
+                ));
+                self.liveness.lost(now.mono, Duration::MAX, 1.0);
+                return self.end(now, Exit::TokenRejected, out);
+            }
+            Setback::VersionRefused(why) => {
+                out.push(Action::Log(
+                    Level::Error,
+                    format!("the backend does not support this protocol version ({why}): update wf0-agent"),
+                ));
+                self.liveness.lost(now.mono, Duration::MAX, 1.0);
+                return self.end(now, Exit::VersionRefused, out);
+            }
+        };
+        let jitter = self.rng.f64();
+        if let Some(wait) = self.liveness.lost(now.mono, at_least, jitter) {
+            out.push(Action::Log(
+                Level::Warn,
+                format!("not connected ({why}); next try in {:.1} s", wait.as_secs_f64()),
+            ));
+        }
+    }
+
+    fn order(&mut self, now: Now, order: Order, out: &mut Actions) {
+        match order {
+            Order::Assigned(ticket) => self.assigned(now, *ticket, out),
+            Order::Cancel { id, reason } => self.cancel(&id, &reason, out),
+            Order::Ack { id, attempt } => self.outbox.acked(&id, attempt),
+            Order::ServerShutdown { reconnect_after } => {
+                let jitter = self.rng.f64();
+                let wait = self.liveness.come_back(now.mono, reconnect_after, jitter);
+                out.push(Action::Disconnect(Goodbye::Normal));
+                out.push(Action::Log(
+                    Level::Info,
+                    format!("the backend restarts; back in {:.1} s", wait.as_secs_f64()),
+                ));
+            }
+            Order::Unusable { id, attempt, why } => {
+                // A ticket that is already here, or ended under this attempt, has its one answer.
+                let known = self.queue.find(&id).is_some();
+                if !known && self.outbox.find(&id).is_none_or(|ended| ended.attempt < attempt) {
+                    self.refuse(&id, attempt, Failure::new(FailCode::InvalidTicket, why), out);
+                } else {
+                    out.push(Action::Log(Level::Warn, format!("ticket {id}: unusable assignment ignored: {why}")));
+                }
+            }
+        }
+    }
+
+    fn assigned(&mut self, now: Now, ticket: Ticket, out: &mut Actions) {
+        if self.answer_repeated(now, &ticket, out) {
+            return;
+        }
+        let (repo, time_limit) = match self.check(&ticket) {
+            Ok(accepted) => accepted,
+            Err(failure) => return self.refuse(&ticket.id, ticket.attempt, failure, out),
+        };
+        out.push(Action::Log(
+            Level::Info,
+            format!(
+                "ticket {} (attempt {}): claimed: {} in {}",
+                ticket.id,
+                ticket.attempt,
+                ticket.role,
+                repo.path.display()
+            ),
+        ));
+        out.push(claim(now, &ticket.id, ticket.attempt));
+        let run = RunId(self.rng.u128(..));
+        self.queue.push(Box::new(Job { run, ticket, repo, time_limit }), now.wall);
+    }
+
+    /// The same ticket again (PROTOCOL.md section 4). Says whether that was all there is to it.
+    fn answer_repeated(&mut self, now: Now, ticket: &Ticket, out: &mut Actions) -> bool {
+        if let Some(claimed) = self.queue.find(&ticket.id) {
+            // One run answers for every attempt, under the newest. An older one is a late frame.
+            if ticket.attempt >= claimed.attempt {
+                claimed.attempt = ticket.attempt;
+                out.push(claim(now, &ticket.id, ticket.attempt));
+            }
+            return true;
+        }
+        match self.outbox.find(&ticket.id) {
+            Some(ended) if ticket.attempt <= ended.attempt => {
+                let again = ended.clone();
+                if !self.outbox.is_pending(&ticket.id) {
+                    self.outbox.push(again);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn check(&self, ticket: &Ticket) -> Result<(Repo, Duration), Failure> {
+        if self.ending.is_some() {
+            return Err(StopReason::Shutdown.failure());
+        }
+        let role = self.policy.roles.iter().find(|(role, _)| *role == ticket.role);
+        let Some((_, limit)) = role else {
+            let error = format!("this agent does not take the role {:?}", ticket.role.as_str());
+            return Err(Failure::new(FailCode::RoleNotAllowed, error));
+        };
+        let Some(repo) = self.policy.repos.find(&ticket.repo) else {
+            let error = format!("{} is not among this agent's REPO_PATHS", ticket.repo.describe());
+            return Err(Failure::new(FailCode::RepoNotAllowed, error));
+        };
+        if self.queue.is_full() {
+            return Err(Failure::new(FailCode::AtCapacity, "every slot is taken and the waiting line is full"));
+        }
+        Ok((repo.clone(), ticket.time_limit.map_or(*limit, |asked| asked.min(*limit))))
+    }
+
+    /// A refusal goes out without a claim and is not kept: a backend that missed it assigns again.
+    fn refuse(&mut self, id: &TicketId, attempt: u32, failure: Failure, out: &mut Actions) {
+        out.push(Action::Log(
+            Level::Warn,
+            format!("ticket {id} (attempt {attempt}): refused: {}: {}", failure.code.as_str(), failure.error),
+        ));
+        let outcome = Arc::new(Outcome::unstarted(failure));
+        out.push(Action::Send(Message::Outcome { id: id.clone(), attempt, outcome }));
+    }
+
+    fn cancel(&mut self, id: &TicketId, reason: &str, out: &mut Actions) {
+        if let Some(claimed) = self.queue.withdraw(id) {
+            self.conclude(claimed, Outcome::unstarted(StopReason::Cancelled.failure()).into(), out);
+        } else if let Some((slot, run)) = self.queue.slot_of(id) {
+            out.push(Action::Log(Level::Info, format!("ticket {id}: cancelled by the backend: {reason}")));
+            out.push(Action::Stop { slot, run, reason: StopReason::Cancelled });
+        }
+    }
+
+    fn progress(&mut self, run: RunId, progress: Progress, out: &mut Actions) {
+        if !self.liveness.is_connected() {
+            return;
+        }
+        if let Some(claimed) = self.queue.find_run(run) {
+            claimed.seq += 1;
+            let (id, attempt, seq) = (claimed.id.clone(), claimed.attempt, claimed.seq);
+            out.push(Action::Send(Message::Progress { id, attempt, seq, progress }));
+        }
+    }
+
+    fn finished(&mut self, run: RunId, outcome: Arc<Outcome>, out: &mut Actions) {
+        // A run that was given up has been answered already.
+        if let Some(claimed) = self.queue.finish(run) {
+            self.conclude(claimed, outcome, out);
+        }
+    }
+
+    /// The one end that every claimed ticket has.
+    fn conclude(&mut self, claimed: Claimed, outcome: Arc<Outcome>, out: &mut Actions) {
+        let Claimed { id, attempt, .. } = claimed;
+        out.push(Action::Log(Level::Info, format!("ticket {id} (attempt {attempt}): {}", describe(&outcome))));
+        self.outbox.push(Entry { id, attempt, outcome });
+    }
+
+    fn cli_changed(&mut self, state: CliState, out: &mut Actions) {
+        if self.policy.cli != state {
+            self.policy.cli = state;
+            if self.liveness.is_connected() {
+                out.push(Action::Send(Message::Register(self.register())));
+            }
+        }
+    }
+
+    fn send_outcomes(&mut self, out: &mut Actions) {
+        while self.liveness.is_connected() {
+            let Some(entry) = self.outbox.next_to_send(self.pings + 1) else { return };
+            let Entry { id, attempt, outcome } = entry;
+            out.push(Action::Send(Message::Outcome { id, attempt, outcome }));
+            let ping = self.next_ping();
+            out.push(Action::Ping(ping));
+        }
+    }
+
+    fn end(&mut self, now: Now, exit: Exit, out: &mut Actions) {
+        if self.ending.is_some() {
+            return;
+        }
+        let runs_until = now.mono + self.policy.grace + STOP_SLACK;
+        self.ending = Some(Ending { exit, runs_until, flush_until: None, done: false });
+        for claimed in self.queue.withdraw_all() {
+            self.conclude(claimed, Outcome::unstarted(StopReason::Shutdown.failure()).into(), out);
+        }
+        let running: Vec<_> = self.queue.running().map(|(slot, claimed)| (slot, claimed.run)).collect();
+        if exit == Exit::Asked {
+            out.push(Action::Log(Level::Info, format!("stopping; {} running", running.len())));
+        }
+        for (slot, run) in running {
+            out.push(Action::Stop { slot, run, reason: StopReason::Shutdown });
+        }
+    }
+
+    fn end_if_done(&mut self, now: Now, out: &mut Actions) {
+        let Some(ending) = &mut self.ending else { return };
+        if ending.done {
+            return;
+        }
+        if ending.runs_until <= now.mono {
+            for claimed in self.queue.abandon_all() {
+                let failure =
+                    Failure::new(FailCode::AgentShutdown, "the run could not be ended before the agent stopped");
+                out.push(Action::Log(Level::Error, format!("ticket {}: {}", claimed.id, failure.error)));
+                let outcome = Arc::new(Outcome::unstarted(failure));
+                self.outbox.push(Entry { id: claimed.id, attempt: claimed.attempt, outcome });
+            }
+            self.send_outcomes(out);
+        }
+        let Some(ending) = &mut self.ending else { return };
+        if !self.queue.is_empty() {
+            return;
+        }
+        let flush_until = *ending.flush_until.get_or_insert(now.mono + FLUSH_LIMIT);
+        let connected = self.liveness.is_connected();
+        if self.outbox.is_empty() || !connected || flush_until <= now.mono {
+            ending.done = true;
+            if !self.outbox.is_empty() {
+                out.push(Action::Log(Level::Warn, "stopped before the backend confirmed every outcome".to_owned()));
+            }
+            if connected {
+                out.push(Action::Disconnect(Goodbye::GoingAway));
+            }
+            out.push(Action::Exit(ending.exit));
+        }
+    }
+
+    fn next_ping(&mut self) -> u64 {
+        self.pings += 1;
+        self.pings
+    }
+
+    fn register(&self) -> Register {
+        let roles = match self.policy.cli.unavailable {
+            None => self.policy.roles.iter().map(|(role, _)| role.clone()).collect(),
+            Some(_) => Vec::new(),
+        };
+        Register {
+            roles,
+            repos: self.policy.repos.iter().cloned().collect(),
+            cli: self.policy.cli.clone(),
+            capacity: self.capacity(),
+            active: self.queue.active().collect(),
+        }
+    }
+
+    fn heartbeat(&self, now: Now) -> Heartbeat {
+        let status = match (&self.ending, self.policy.cli.unavailable) {
+            (Some(_), _) => Status::Draining,
+            (None, Some(_)) => Status::Degraded,
+            (None, None) => Status::Ready,
+        };
+        let active = self.queue.active().map(|ticket| ticket.id).collect();
+        Heartbeat { at: now.wall, active, capacity: self.capacity(), status }
+    }
+
+    fn capacity(&self) -> Capacity {
+        let free = if self.ending.is_some() { 0 } else { self.queue.free() };
+        Capacity { max: self.queue.max(), free }
+    }
+}
+
+fn claim(now: Now, id: &TicketId, attempt: u32) -> Action {
+    Action::Send(Message::Claim { id: id.clone(), attempt, at: now.wall })
+}
+
+fn describe(outcome: &Outcome) -> String {
+    let took = outcome.span.map_or(String::new(), |span| format!(" after {:.1} s", span.duration.as_secs_f64()));
+    match (&outcome.failure, outcome.changes.stat) {
+        (Some(failure), _) => format!("failed{took}: {}: {}", failure.code.as_str(), failure.error),
+        (None, Some(stat)) => format!("done{took}: {} files, +{} −{}", stat.files, stat.insertions, stat.deletions),
+        (None, None) => format!("done{took}"),
+    }
+}

@@ -1,0 +1,257 @@
+//! What a ticket is and how it can end. Not what is decided about it: that is `session`.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use super::excerpt::Excerpt;
+use super::repos::{Repo, RepoRef};
+
+/// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (PROTOCOL.md section 4).
+///
+/// Safe in a log line, a URL segment and an environment variable. Not a file name: `:` and upper case are no
+/// name of their own on every system, so folders are named after the [`RunId`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TicketId(String);
+
+impl TicketId {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
+        match text.len() {
+            1..=128 if text.chars().all(usable) => Ok(Self(text.to_owned())),
+            _ => Err("ticketId must be 1 to 128 of A-Z a-z 0-9 . _ : -".to_owned()),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TicketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One run of one ticket on this machine: the mark its processes carry and the name of its folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RunId(pub u128);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// A role in its short form: `dev_agent` and `dev` are the same role (PROTOCOL.md section 4).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Role(String);
+
+impl Role {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim().to_ascii_lowercase();
+        let short = text.strip_suffix("_agent").unwrap_or(&text);
+        let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        match short.len() {
+            1..=32 if short.chars().all(usable) => Ok(Self(short.to_owned())),
+            _ => Err("a role must be 1 to 32 of a-z 0-9 _ -".to_owned()),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Skill {
+    /// To be downloaded.
+    Named(String),
+    Inline {
+        slug: String,
+        body: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subagent {
+    pub slug: String,
+    pub prompt: String,
+}
+
+/// What is to be done: sent inline, downloaded, or some of each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Brief {
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub skills: Vec<Skill>,
+    pub subagent: Option<Subagent>,
+}
+
+/// Where the part of the brief is that did not come with the assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    Inline,
+    /// At the ticket's own address below the API URL.
+    ByTicketId,
+    /// At an address that has been found to be of the API URL's origin.
+    At(String),
+}
+
+/// A well-formed assignment. Whether it is accepted is another matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    pub id: TicketId,
+    pub attempt: u32,
+    pub role: Role,
+    pub repo: RepoRef,
+    pub brief: Brief,
+    pub payload: Payload,
+    /// What the backend asks for; it may shorten the role's limit, never lengthen it.
+    pub time_limit: Option<Duration>,
+}
+
+/// An accepted ticket: everything that a worker needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub run: RunId,
+    pub ticket: Ticket,
+    pub repo: Repo,
+    pub time_limit: Duration,
+}
+
+/// Why a run is ended before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    Cancelled,
+    Shutdown,
+}
+
+impl StopReason {
+    pub fn failure(self) -> Failure {
+        match self {
+            Self::Cancelled => Failure::new(FailCode::Cancelled, "cancelled by the backend"),
+            Self::Shutdown => {
+                Failure::new(FailCode::AgentShutdown, "the agent was told to stop before the ticket ended")
+            }
+        }
+    }
+}
+
+/// The table of PROTOCOL.md section 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailCode {
+    Timeout,
+    CliExit,
+    CliNotFound,
+    SpawnFailed,
+    RepoNotAllowed,
+    RoleNotAllowed,
+    AtCapacity,
+    InvalidTicket,
+    PayloadUnavailable,
+    Cancelled,
+    AgentShutdown,
+    Internal,
+}
+
+impl FailCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::CliExit => "cli_exit",
+            Self::CliNotFound => "cli_not_found",
+            Self::SpawnFailed => "spawn_failed",
+            Self::RepoNotAllowed => "repo_not_allowed",
+            Self::RoleNotAllowed => "role_not_allowed",
+            Self::AtCapacity => "at_capacity",
+            Self::InvalidTicket => "invalid_ticket",
+            Self::PayloadUnavailable => "payload_unavailable",
+            Self::Cancelled => "cancelled",
+            Self::AgentShutdown => "agent_shutdown",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether another agent, or this one later, may well succeed.
+    pub fn retryable(self) -> bool {
+        !matches!(self, Self::Timeout | Self::CliExit | Self::InvalidTicket | Self::Cancelled)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub code: FailCode,
+    /// One human line.
+    pub error: String,
+}
+
+impl Failure {
+    pub fn new(code: FailCode, error: impl Into<String>) -> Self {
+        Self { code, error: error.into() }
+    }
+}
+
+/// How the CLI's own process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiffStat {
+    pub files: u64,
+    pub insertions: u64,
+    pub deletions: u64,
+}
+
+/// What a run changed in its repository. Every field is absent where there is no git to tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub diff: Option<String>,
+    /// The diff was left out for its size; it is never cut.
+    pub diff_truncated: bool,
+    pub stat: Option<DiffStat>,
+    pub base_commit: Option<String>,
+    pub head_commit: Option<String>,
+}
+
+/// When a run started and how long it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    pub started_at: SystemTime,
+    pub finished_at: SystemTime,
+    pub duration: Duration,
+}
+
+/// How a ticket ended. A failed ticket is an outcome like any other, never an error of the daemon.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// `None`: the CLI ended with exit code 0.
+    pub failure: Option<Failure>,
+    pub exit: Option<Exit>,
+    pub stdout: Excerpt,
+    pub changes: Changes,
+    /// `None` for a ticket that never started.
+    pub span: Option<Span>,
+    pub warnings: Vec<String>,
+}
+
+impl Outcome {
+    /// A ticket that ended before anything ran.
+    pub fn unstarted(failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::default() }
+    }
+
+    /// About how many bytes it takes in memory and, before escaping, on the wire.
+    pub fn size(&self) -> usize {
+        self.stdout.shown_len() + self.changes.diff.as_ref().map_or(0, String::len) + 1024
+    }
+}

@@ -1,0 +1,331 @@
+//! What a run changed, by git, with the repository untouched (PROTOCOL.md section 5).
+//!
+//! git works in a scratch git directory that borrows the repository's objects and has its own index and
+//! settings. It is never told of the real one, so nothing there can change, a read-only repository does as well,
+//! and no hook, filter or monitor that the repository's settings name is ever started.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::git::{Git, GitDirs, GitError};
+use super::halt::Halt;
+use crate::domain::ticket::{Changes, DiffStat};
+use crate::environment::Environment;
+use crate::store::RunFolder;
+
+/// The repository's settings that decide what counts as a change. No other reaches git.
+const KEPT_SETTINGS: &[&str] = &[
+    "core.autocrlf",
+    "core.eol",
+    "core.excludesfile",
+    "core.filemode",
+    "core.ignorecase",
+    "core.longpaths",
+    "core.precomposeunicode",
+    "core.protecthfs",
+    "core.protectntfs",
+    "core.symlinks",
+    "extensions.objectformat",
+];
+
+/// The work tree as it was before a run.
+pub struct Snapshot<'a> {
+    /// In the work tree, with the scratch git directory.
+    scratch: Git,
+    /// In the work tree, with the real git directory; only ever asked for HEAD.
+    real: Git,
+    scratch_dir: PathBuf,
+    folder: &'a RunFolder,
+    base_commit: Option<String>,
+    /// Files that git could not read; they are in no diff.
+    unreadable: Option<String>,
+}
+
+impl<'a> Snapshot<'a> {
+    /// `None`: the folder belongs to no git repository.
+    pub fn take(
+        environment: &Environment,
+        repo: &Path,
+        folder: &'a RunFolder,
+        halt: &Halt,
+    ) -> Result<Option<Self>, GitError> {
+        let Some(dirs) = GitDirs::find(repo) else { return Ok(None) };
+        let scratch_dir = folder.folder("git").map_err(scratch_failed)?;
+        let real = Git::new(environment, repo, &dirs.git_dir)?;
+        let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
+        // The two do not depend on each other, and the CLI waits for both.
+        let head = real.start(&args(HEAD), None)?;
+        let settings = real.run(&args(&["config", "--list", "-z"]), None, halt)?;
+        prepare_scratch(&scratch_dir, &dirs, &settings).map_err(scratch_failed)?;
+        let unreadable = add_all(&scratch, halt)?;
+        let (code, commit, _) = head.finish_any(halt)?;
+        // Before the first commit there is no HEAD.
+        let base_commit = (code == 0).then(|| commit.trim().to_owned());
+        Ok(Some(Self { scratch, real, scratch_dir, folder, base_commit, unreadable }))
+    }
+
+    /// Compares with the work tree of now. The diff is on disk whole; what is returned is within `max` bytes.
+    pub fn changes(self, max: usize, halt: &Halt, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
+        let head = self.real.start(&args(HEAD), None)?;
+        let before_index = self.scratch_dir.join("index");
+        let after_index = self.scratch_dir.join("index-after");
+        copy_with_time(&before_index, &after_index).map_err(scratch_failed)?;
+        let before = self.scratch.start(&args(&["write-tree"]), None)?;
+        let after = self.scratch.clone().with("GIT_INDEX_FILE", &after_index);
+        let unreadable = add_all(&after, halt)?;
+        let after_tree = after.run(&args(&["write-tree"]), None, halt)?;
+        let before_tree = before.finish(halt)?;
+        let trees = [before_tree.trim(), after_tree.trim()];
+        let (code, commit, _) = head.finish_any(halt)?;
+        let head_commit = (code == 0).then(|| commit.trim().to_owned());
+        warnings.extend(self.unreadable.clone().or(unreadable));
+
+        let (stat, patch) = self.patch(trees, max, halt)?;
+        let mut changes =
+            Changes { stat: Some(stat), base_commit: self.base_commit.clone(), head_commit, ..Changes::default() };
+        match patch {
+            Patch::TooLarge => changes.diff_truncated = true,
+            Patch::Text(text) => changes.diff = Some(text),
+            Patch::NotUtf8(bytes) => {
+                // JSON holds text only. Told that these files are binary, git writes them in letters and digits.
+                self.declare_binary(&bytes).map_err(scratch_failed)?;
+                match self.patch(trees, max, halt)?.1 {
+                    Patch::Text(text) => changes.diff = Some(text),
+                    Patch::TooLarge => changes.diff_truncated = true,
+                    Patch::NotUtf8(_) => {
+                        warnings.push("the diff is not UTF-8; it is kept on the agent's disk".to_owned())
+                    }
+                }
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Writes the statistics and the patch to disk and reads back what may be sent.
+    fn patch(&self, trees: [&str; 2], max: usize, halt: &Halt) -> Result<(DiffStat, Patch), GitError> {
+        let raw = self.folder.create("diff.git").map_err(scratch_failed)?;
+        // `diff-tree` is `git diff` without the settings that change how a diff looks.
+        let command = [
+            "diff-tree",
+            "-r",
+            "-M",
+            "--numstat",
+            "--patch",
+            "--binary",
+            "--full-index",
+            "--no-color",
+            "--no-ext-diff",
+            "--no-textconv",
+            trees[0],
+            trees[1],
+        ];
+        self.scratch.run(&args(&command), Some(raw), halt)?;
+        split(self.folder, max).map_err(scratch_failed)
+    }
+
+    /// `$GIT_DIR/info/attributes` comes before every other attributes file, see gitattributes(5).
+    fn declare_binary(&self, patch: &[u8]) -> io::Result<()> {
+        let path = self.scratch_dir.join("info/attributes");
+        let mut attributes = fs::OpenOptions::new().append(true).create(true).open(path)?;
+        for name in names_of_non_utf8(patch) {
+            writeln!(attributes, "\n{} -diff", attribute_pattern(&name))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        // What is left over takes room and does no harm; the next run has a folder of its own.
+        let _ = fs::remove_dir_all(&self.scratch_dir);
+        let _ = fs::remove_file(self.folder.path("diff.git"));
+    }
+}
+
+const HEAD: &[&str] = &["rev-parse", "--verify", "--quiet", "HEAD"];
+
+fn args<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
+    words.iter().map(|word| OsStr::new(*word)).collect()
+}
+
+fn scratch_failed(e: io::Error) -> GitError {
+    GitError::Failed(format!("the scratch folder for the diff cannot be used: {e}"))
+}
+
+/// Stages everything below the working directory. A file that cannot be read is left out, and said.
+fn add_all(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
+    let call = git.start(&args(&["add", "--all", "--ignore-errors", "--", "."]), None)?;
+    match call.finish_any(halt)? {
+        (0, _, _) => Ok(None),
+        // git's own code for "some files could not be added"; a broken index is 128.
+        (1, _, complaint) => Ok(Some(format!("not in the diff: {complaint}"))),
+        (_, _, complaint) => Err(GitError::Failed(complaint)),
+    }
+}
+
+fn prepare_scratch(scratch: &Path, dirs: &GitDirs, settings: &str) -> io::Result<()> {
+    for folder in ["objects/info", "refs", "info"] {
+        fs::create_dir_all(scratch.join(folder))?;
+    }
+    fs::write(scratch.join("HEAD"), "ref: refs/heads/none\n")?;
+    fs::write(scratch.join("config"), scratch_config(scratch, settings))?;
+    let mut alternates = dirs.common_dir.join("objects").into_os_string().into_encoded_bytes();
+    alternates.push(b'\n');
+    fs::write(scratch.join("objects/info/alternates"), alternates)?;
+    for name in ["info/exclude", "info/attributes", "info/sparse-checkout"] {
+        copy_if_there(&dirs.common_dir.join(name), &scratch.join(name))?;
+    }
+    for entry in fs::read_dir(&dirs.git_dir)?.flatten() {
+        // Where the index is split, the larger part is in files of this name.
+        if entry.file_name().to_string_lossy().starts_with("sharedindex.") {
+            copy_with_time(&entry.path(), &scratch.join(entry.file_name()))?;
+        }
+    }
+    let index = dirs.git_dir.join("index");
+    if index.exists() { copy_with_time(&index, &scratch.join("index")) } else { Ok(()) }
+}
+
+/// A settings file for the scratch directory: what counts as a change is as in the repository, and nothing is started.
+fn scratch_config(scratch: &Path, settings: &str) -> String {
+    let mut lines = vec!["[core]".to_owned()];
+    let mut set = |section: &str, key: &str, value: &str| {
+        lines.push(format!("[{section}]\n\t{key} = {}", quoted(value)));
+    };
+    for entry in settings.split('\0') {
+        if let Some((name, value)) = entry.split_once('\n') {
+            if let (true, Some((section, key))) = (KEPT_SETTINGS.contains(&name), name.split_once('.')) {
+                set(section, key, value);
+            }
+        }
+    }
+    let nowhere = scratch.join("no-hooks");
+    for (key, value) in [
+        ("repositoryformatversion", "1"),
+        ("bare", "false"),
+        ("fsmonitor", "false"),
+        ("hooksPath", &nowhere.to_string_lossy()),
+        ("safecrlf", "false"),
+        ("splitIndex", "false"),
+        ("untrackedCache", "false"),
+    ] {
+        set("core", key, value);
+    }
+    set("advice", "addEmbeddedRepo", "false");
+    set("gc", "auto", "0");
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// See "Syntax" in git-config(1).
+fn quoted(value: &str) -> String {
+    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t");
+    format!("\"{escaped}\"")
+}
+
+fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::copy(from, to) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// git takes a file that is as new as the index for one that may have changed since: so the copy keeps the time.
+fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
+    let time = fs::metadata(from)?.modified()?;
+    // Not `fs::copy`: it would copy the mode too, and a read-only file cannot be given its time.
+    let mut copy = File::create(to)?;
+    io::copy(&mut File::open(from)?, &mut copy)?;
+    copy.set_modified(time)
+}
+
+enum Patch {
+    Text(String),
+    TooLarge,
+    NotUtf8(Vec<u8>),
+}
+
+/// Takes apart what `diff-tree --numstat --patch` wrote: lines of numbers, an empty line, the patch. The patch
+/// goes to `diff.patch`, and into memory if it is no larger than `max`.
+fn split(folder: &RunFolder, max: usize) -> io::Result<(DiffStat, Patch)> {
+    let mut raw = io::BufReader::new(File::open(folder.path("diff.git"))?);
+    let mut stat = DiffStat::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        io::BufRead::read_until(&mut raw, b'\n', &mut line)?;
+        if line.is_empty() || line == b"\n" {
+            break;
+        }
+        count(&mut stat, &String::from_utf8_lossy(&line));
+    }
+    let mut patch = folder.create("diff.patch")?;
+    let mut kept = Vec::new();
+    raw.by_ref().take(max as u64 + 1).read_to_end(&mut kept)?;
+    patch.write_all(&kept)?;
+    if kept.len() > max {
+        io::copy(&mut raw, &mut patch)?;
+        return Ok((stat, Patch::TooLarge));
+    }
+    Ok((stat, String::from_utf8(kept).map_or_else(|e| Patch::NotUtf8(e.into_bytes()), Patch::Text)))
+}
+
+/// `insertions TAB deletions TAB name`; dashes for a binary file.
+fn count(stat: &mut DiffStat, line: &str) {
+    let mut numbers = line.split('\t').map(|field| field.parse().unwrap_or(0));
+    stat.files += 1;
+    stat.insertions += numbers.next().unwrap_or(0);
+    stat.deletions += numbers.next().unwrap_or(0);
+}
+
+/// The names, as they stand in the patch (`b/name`, quoted where git quotes), of the files whose part is not UTF-8.
+fn names_of_non_utf8(patch: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    for part in parts(patch).filter(|part| std::str::from_utf8(part).is_err()) {
+        for line in part.split(|b| *b == b'\n').take_while(|line| !line.starts_with(b"@@")) {
+            let name = line.strip_prefix(b"+++ ").or_else(|| line.strip_prefix(b"--- "));
+            let name = name.map(|name| String::from_utf8_lossy(name).trim_end_matches('\t').to_owned());
+            names.extend(name.filter(|name| name != "/dev/null"));
+        }
+    }
+    names
+}
+
+/// The patch file by file.
+fn parts(patch: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const START: &[u8] = b"diff --git ";
+    let mut rest = patch;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        // A line of a file's content never begins so: it has a sign or a space before it.
+        let end = rest.windows(START.len() + 1).position(|w| w[0] == b'\n' && &w[1..] == START);
+        let (part, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+        rest = after;
+        Some(part)
+    })
+}
+
+/// `a/src/x.c` or `"a/na\303\257ve.c"` as a pattern that matches just this file.
+fn attribute_pattern(name: &str) -> String {
+    let (quoted, bare) = match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        Some(bare) => (true, bare),
+        None => (false, name),
+    };
+    let path = bare.get(1..).unwrap_or_default();
+    let mut pattern = String::new();
+    for c in path.chars() {
+        if matches!(c, '*' | '?' | '[' | ']') {
+            // Within quotes a backslash must itself be escaped to reach the pattern.
+            pattern.push_str(if quoted { "\\\\" } else { "\\" });
+        }
+        pattern.push(c);
+    }
+    if quoted || pattern.contains(' ') {
+        format!("\"{}\"", if quoted { pattern } else { pattern.replace('\\', "\\\\") })
+    } else {
+        pattern
+    }
+}

@@ -1,0 +1,15 @@
+//! Carrying out a ticket: payload, prompt, snapshot, CLI, diff. Nothing here knows the backend's socket.
+
+mod capture;
+pub mod cli;
+mod diff;
+mod git;
+mod halt;
+mod payload;
+mod process;
+mod worker;
+
+pub use capture::Capture;
+pub use git::{Git, GitError, origin_slug};
+pub use halt::Halt;
+pub use worker::{Context, DownloadsFrom, Post, Worker};

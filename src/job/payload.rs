@@ -1,0 +1,178 @@
+//! The parts of a ticket that have to be downloaded: payload and skills, from the backend's own origin only.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::Uri;
+use log::debug;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+
+use super::halt::Halt;
+use crate::config::{ApiUrl, Token};
+use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Skill, Ticket};
+use crate::wire::WireBrief;
+
+const TRIES: u32 = 3;
+/// Before the second try; twice that before the third.
+const PAUSE: Duration = Duration::from_millis(500);
+/// For one request, from the name lookup to the last byte.
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// As for a frame (PROTOCOL.md section 1).
+const BODY_MAX: u64 = 5 << 20;
+/// A ticket that names more is not answered by a prompt that anything can read.
+const SKILLS_MAX: usize = 64;
+
+/// The backend's HTTP interface.
+pub struct Downloads {
+    api: ApiUrl,
+    token: Token,
+    /// Made at the first download: most tickets come whole.
+    agent: OnceLock<Agent>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<T> {
+    success: bool,
+    data: Option<T>,
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct SkillData {
+    #[serde(default)]
+    body: Option<String>,
+    #[serde(default)]
+    content: Option<String>,
+}
+
+impl Downloads {
+    pub fn new(api: ApiUrl, token: Token) -> Self {
+        Self { api, token, agent: OnceLock::new() }
+    }
+
+    /// The whole brief of a ticket. A skill that cannot be had is a warning; a payload that cannot be had ends it.
+    pub fn complete(&self, ticket: &Ticket, halt: &Halt, warnings: &mut Vec<String>) -> Result<Brief, Failure> {
+        let mut brief = ticket.brief.clone();
+        let address = match &ticket.payload {
+            Payload::Inline => None,
+            Payload::ByTicketId => Some(self.api.endpoint(&["api", "tickets", ticket.id.as_str()])),
+            Payload::At(url) => Some(url.clone()),
+        };
+        if let Some(address) = address {
+            let rest: WireBrief = self.get(&address, halt).map_err(|why| self.unavailable(&why, halt))?;
+            brief = merge(brief, rest.into());
+        }
+        if brief.skills.len() > SKILLS_MAX {
+            warnings.push(format!("only the first {SKILLS_MAX} of {} skills are in the prompt", brief.skills.len()));
+            brief.skills.truncate(SKILLS_MAX);
+        }
+        for skill in &mut brief.skills {
+            if let Skill::Named(slug) = skill {
+                match self.skill(slug, halt) {
+                    Ok(body) => *skill = Skill::Inline { slug: slug.clone(), body },
+                    Err(why) => warnings.push(format!("the skill {slug:?} could not be had: {why}")),
+                }
+            }
+            if let Some(reason) = halt.reason() {
+                return Err(reason.failure());
+            }
+        }
+        Ok(brief)
+    }
+
+    fn skill(&self, slug: &str, halt: &Halt) -> Result<String, String> {
+        if slug.is_empty() || slug.len() > 256 {
+            return Err("its name must have 1 to 256 bytes".to_owned());
+        }
+        let data: SkillData = self.get(&self.api.endpoint(&["api", "library", "skills", slug]), halt)?;
+        data.body.or(data.content).ok_or_else(|| "the answer has no body".to_owned())
+    }
+
+    fn unavailable(&self, why: &str, halt: &Halt) -> Failure {
+        match halt.reason() {
+            Some(reason) => reason.failure(),
+            None => Failure::new(FailCode::PayloadUnavailable, format!("the payload could not be downloaded: {why}")),
+        }
+    }
+
+    fn get<T: DeserializeOwned>(&self, address: &str, halt: &Halt) -> Result<T, String> {
+        // Whatever put the address together: nothing but this origin ever sees the token.
+        let address = self.api.same_origin(address)?;
+        let mut pause = PAUSE;
+        let mut failed = String::new();
+        for attempt in 1..=TRIES {
+            match self.get_once(&address) {
+                Ok(data) => return Ok(data),
+                Err(why) => failed = why,
+            }
+            debug!("{address}: try {attempt} of {TRIES}: {failed}");
+            if attempt < TRIES && halt.pause(pause).is_some() {
+                break;
+            }
+            pause *= 2;
+        }
+        Err(failed)
+    }
+
+    fn get_once<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
+        let uri: Uri = address.parse().map_err(|e| format!("{address:?} is not a URL: {e}"))?;
+        let request =
+            self.agent().get(uri).header("Authorization", self.token.bearer()).header("Accept", "application/json");
+        let mut answer = request.call().map_err(|e| e.to_string())?;
+        let status = answer.status();
+        if status.is_redirection() {
+            return Err(format!("{status}: redirects are not followed"));
+        }
+        let body = answer.body_mut().with_config().limit(BODY_MAX).read_to_string();
+        let envelope = body.map_err(|e| e.to_string()).and_then(|body| {
+            serde_json::from_str::<Envelope<T>>(&body).map_err(|e| format!("the answer cannot be read: {e}"))
+        });
+        match envelope {
+            Ok(Envelope { success: true, data: Some(data), .. }) if status.is_success() => Ok(data),
+            Ok(Envelope { error: Some(error), .. }) => Err(format!("{status}: {} {}", error.code, error.message)),
+            Ok(_) => Err(format!("{status}: the answer has no data")),
+            Err(why) if status.is_success() => Err(why),
+            Err(_) => Err(status.to_string()),
+        }
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.get_or_init(|| {
+            let tls =
+                TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
+            Agent::config_builder()
+                .tls_config(tls)
+                .proxy(None)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .http_status_as_error(false)
+                .timeout_connect(Some(CONNECT_LIMIT))
+                .timeout_global(Some(REQUEST_LIMIT))
+                .user_agent(concat!("wf0-agent/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .into()
+        })
+    }
+}
+
+/// What came with the assignment counts; the download fills in the rest.
+fn merge(assigned: Brief, downloaded: Brief) -> Brief {
+    Brief {
+        title: assigned.title.or(downloaded.title),
+        description: assigned.description.or(downloaded.description),
+        skills: if assigned.skills.is_empty() { downloaded.skills } else { assigned.skills },
+        subagent: assigned.subagent.or(downloaded.subagent),
+    }
+}

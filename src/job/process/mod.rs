@@ -1,0 +1,252 @@
+//! Running a program: in a process group or job object of its own, under a time limit, and gone afterwards.
+//!
+//! One way for the CLI and for git. Threads of one run: `wait`, which owns the child, and `drain`, where output is
+//! captured. Both end with the run. What makes a tree of processes one thing differs: see `unix.rs`, `windows.rs`.
+
+#[cfg_attr(unix, path = "drain_unix.rs")]
+#[cfg_attr(not(unix), path = "drain_windows.rs")]
+mod drain;
+#[cfg_attr(unix, path = "unix.rs")]
+#[cfg_attr(not(unix), path = "windows.rs")]
+mod tree;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, after, never, select};
+use wait_timeout::ChildExt;
+
+use super::capture::Capture;
+use super::halt::Halt;
+use crate::domain::ticket::{Exit, StopReason};
+use drain::Drain;
+use tree::Tree;
+
+/// The variable by which the descendants of a run are found.
+pub const MARK: &str = "WF0_RUN_ID";
+
+/// After the program's own end, what it left in the pipes is read for so long; then its tree is ended.
+const LINGER: Duration = Duration::from_millis(250);
+/// How long the kernel may take to end what was killed.
+const KILL_LIMIT: Duration = Duration::from_secs(2);
+
+/// What to run and how.
+pub struct Spec<'a> {
+    pub program: &'a Path,
+    pub args: &'a [OsString],
+    pub cwd: &'a Path,
+    /// The whole environment; nothing is inherited.
+    pub env: Vec<(OsString, OsString)>,
+    /// `None`: empty.
+    pub stdin: Option<File>,
+    pub stdout: Sink,
+    pub stderr: Sink,
+    pub limit: Duration,
+    pub grace: Duration,
+}
+
+/// Where an output stream goes.
+pub enum Sink {
+    File(File),
+    Capture(Shared),
+}
+
+/// A capture that the worker looks into while the stream is still coming.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Capture>>);
+
+impl Shared {
+    pub fn new(capture: Capture) -> Self {
+        Self(Arc::new(Mutex::new(capture)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Capture> {
+        // A panic ends the process, so nobody ever sees a poisoned lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    Exited,
+    TimedOut,
+    Stopped(StopReason),
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub cause: Cause,
+    /// `None`: it could not be ended or was never reaped.
+    pub exit: Option<Exit>,
+    /// Processes of its tree that could not be ended.
+    pub survivors: usize,
+}
+
+enum Waited {
+    LimitReached,
+    Exited(io::Result<ExitStatus>),
+}
+
+/// A running program. Dropped before its end, it takes its tree with it.
+pub struct Process {
+    tree: Tree,
+    waited: Receiver<Waited>,
+    waiter: Option<JoinHandle<()>>,
+    drain: Option<Drain>,
+    grace: Duration,
+    /// The program itself has ended; its tree may not have.
+    reaped: bool,
+    exit: Option<Exit>,
+    finished: bool,
+}
+
+/// Starts a program. The errors are the system's own.
+#[expect(clippy::disallowed_methods, reason = "the one place where programs are started")]
+pub fn start(spec: Spec<'_>) -> io::Result<Process> {
+    let mut command = Command::new(spec.program);
+    command.args(spec.args).current_dir(spec.cwd).env_clear();
+    let mark = spec.env.iter().find(|(name, _)| name == OsStr::new(MARK)).map(|(_, value)| value.clone());
+    command.envs(spec.env);
+    command.stdin(spec.stdin.map_or_else(Stdio::null, Stdio::from));
+    let stdout = connect(spec.stdout, |stdio| command.stdout(stdio));
+    let stderr = connect(spec.stderr, |stdio| command.stderr(stdio));
+    tree::prepare(&mut command);
+    // The thread that will reap the child comes first: without it a child would be left to itself.
+    let (hand_over, handed) = crossbeam_channel::bounded::<Child>(1);
+    let (tell, waited) = crossbeam_channel::unbounded();
+    let limit = spec.limit;
+    let waiter = thread::Builder::new().name("wait".to_owned()).spawn(move || {
+        if let Ok(child) = handed.recv() {
+            wait(child, limit, &tell);
+        }
+    })?;
+    let mut child = command.spawn()?;
+    let tree = Tree::of(&child, mark);
+    let streams = [
+        stdout.zip(child.stdout.take().map(drain::Stream::from)),
+        stderr.zip(child.stderr.take().map(drain::Stream::from)),
+    ];
+    let streams: Vec<_> = streams.into_iter().flatten().collect();
+    if hand_over.send(child).is_err() {
+        panic!("the wait thread is gone");
+    }
+    // From here on an error drops the process, which ends what was started.
+    let mut process = Process {
+        tree: tree?,
+        waited,
+        waiter: Some(waiter),
+        drain: None,
+        grace: spec.grace,
+        reaped: false,
+        exit: None,
+        finished: false,
+    };
+    if !streams.is_empty() {
+        process.drain = Some(Drain::start(streams)?);
+    }
+    Ok(process)
+}
+
+fn connect<'a>(sink: Sink, set: impl FnOnce(Stdio) -> &'a mut Command) -> Option<Shared> {
+    match sink {
+        Sink::File(file) => {
+            set(Stdio::from(file));
+            None
+        }
+        Sink::Capture(capture) => {
+            set(Stdio::piped());
+            Some(capture)
+        }
+    }
+}
+
+fn wait(mut child: Child, limit: Duration, tell: &Sender<Waited>) {
+    let status = match child.wait_timeout(limit) {
+        Ok(Some(status)) => Ok(status),
+        Ok(None) => {
+            // Whoever listens ends the tree now, and with it this wait.
+            let _ = tell.send(Waited::LimitReached);
+            child.wait()
+        }
+        Err(e) => Err(e),
+    };
+    let _ = tell.send(Waited::Exited(status));
+}
+
+impl Process {
+    /// Waits for the end, whatever brings it about, and leaves nothing of the tree running. `tick` is called
+    /// every so often meanwhile.
+    pub fn wait(mut self, halt: &Halt, every: Option<Duration>, mut tick: impl FnMut()) -> Ended {
+        let cause = loop {
+            if let Some(reason) = halt.reason() {
+                break Cause::Stopped(reason);
+            }
+            let ticker = every.map_or_else(never, after);
+            select! {
+                recv(self.waited) -> event => match event {
+                    Ok(Waited::LimitReached) => break Cause::TimedOut,
+                    Ok(Waited::Exited(status)) => {
+                        self.reaped(status);
+                        break Cause::Exited;
+                    }
+                    // The thread says how the child ended before it ends itself.
+                    Err(_) => panic!("the wait thread is gone"),
+                },
+                recv(halt.orders()) -> order => match order {
+                    Ok(order) => halt.note(order),
+                    Err(_) => panic!("the worker's stop channel is closed"),
+                },
+                recv(ticker) -> _ => tick(),
+            }
+        };
+        if let (Cause::Exited, Some(drain)) = (cause, &self.drain) {
+            drain.wait(LINGER);
+        }
+        let survivors = self.finish();
+        Ended { cause, exit: self.exit, survivors }
+    }
+
+    fn reaped(&mut self, status: io::Result<ExitStatus>) {
+        self.reaped = true;
+        self.exit = status.ok().and_then(tree::exit_of);
+    }
+
+    /// Ends the tree, reads what is left and joins the threads. Says how many processes would not go.
+    fn finish(&mut self) -> usize {
+        self.finished = true;
+        let survivors = self.tree.end(self.grace, KILL_LIMIT);
+        while !self.reaped {
+            match self.waited.recv_timeout(KILL_LIMIT) {
+                Ok(Waited::Exited(status)) => self.reaped(status),
+                Ok(Waited::LimitReached) => {}
+                Err(_) => break,
+            }
+        }
+        if let Some(drain) = self.drain.take() {
+            drain.stop();
+        }
+        // A child that even KILL does not end sits in the kernel; its thread is left to it, so that the worker is not.
+        if let (true, Some(waiter)) = (self.reaped, self.waiter.take()) {
+            if waiter.join().is_err() {
+                panic!("the wait thread has panicked");
+            }
+        }
+        survivors
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.grace = Duration::ZERO;
+            self.finish();
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A tree of processes on Unix: a process group, and on Linux also whoever carries the run's mark.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use crate::domain::ticket::Exit;
+
+/// How often it is looked whether a tree is gone. No event tells: its members are not the daemon's children.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+pub fn prepare(command: &mut Command) {
+    command.process_group(0);
+}
+
+pub fn exit_of(status: ExitStatus) -> Option<Exit> {
+    status.code().map(Exit::Code).or_else(|| status.signal().map(Exit::Signal))
+}
+
+/// The processes of one run.
+pub struct Tree {
+    group: Pid,
+    mark: Option<OsString>,
+}
+
+impl Tree {
+    pub fn of(child: &Child, mark: Option<OsString>) -> io::Result<Self> {
+        let group = i32::try_from(child.id()).map_err(io::Error::other)?;
+        Ok(Self { group: Pid::from_raw(group), mark })
+    }
+
+    /// TERM, `grace`, KILL, until none is left. Says how many are, after `limit`.
+    pub fn end(&self, grace: Duration, limit: Duration) -> usize {
+        if self.members().is_empty() {
+            return 0;
+        }
+        if !grace.is_zero() && self.signal_until_gone(Signal::SIGTERM, grace) {
+            return 0;
+        }
+        if self.signal_until_gone(Signal::SIGKILL, limit) { 0 } else { self.members().len() }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how long the system takes is no policy")]
+    fn signal_until_gone(&self, signal: Signal, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut told: Vec<Pid> = Vec::new();
+        loop {
+            let members = self.members();
+            if members.is_empty() {
+                return true;
+            }
+            // Who was started meanwhile is told too, but nobody twice: some programs take a second TERM amiss.
+            for pid in members {
+                if !told.contains(&pid) {
+                    self.signal(signal, pid);
+                    told.push(pid);
+                }
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// A member was seen alive a moment ago, so neither its number nor the group's is anybody else's yet.
+    fn signal(&self, signal: Signal, member: Pid) {
+        let send = |signal| if cfg!(target_os = "linux") { kill(member, signal) } else { killpg(self.group, signal) };
+        let _ = send(signal);
+        if signal == Signal::SIGKILL {
+            // All at once, so that none of them can start another meanwhile.
+            let _ = killpg(self.group, signal);
+        } else {
+            // A stopped process would not hear of it.
+            let _ = send(Signal::SIGCONT);
+        }
+    }
+
+    /// Who is alive: in the group, or with the mark in its environment. Zombies do not count: their parent may
+    /// never reap them, as in a container without an init.
+    #[cfg(target_os = "linux")]
+    fn members(&self) -> Vec<Pid> {
+        if self.mark.is_none() && killpg(self.group, None).is_err() {
+            return Vec::new();
+        }
+        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
+        entries.flatten().filter_map(pid).filter(|pid| self.is_member(*pid)).map(Pid::from_raw).collect()
+    }
+
+    /// See proc_pid_stat(5): the name in brackets may hold anything, so the fields are counted from the last bracket.
+    #[cfg(target_os = "linux")]
+    fn is_member(&self, pid: i32) -> bool {
+        let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return false };
+        let Some(end) = stat.iter().rposition(|b| *b == b')') else { return false };
+        let fields = String::from_utf8_lossy(&stat[end + 1..]);
+        let mut fields = fields.split_ascii_whitespace();
+        let (state, group) = (fields.next(), fields.nth(1));
+        match (state, group.and_then(|group| group.parse().ok())) {
+            (Some("Z" | "X"), _) | (None, _) => false,
+            (_, Some(group)) if Pid::from_raw(group) == self.group => true,
+            _ => self.is_marked(pid),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_marked(&self, pid: i32) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::MetadataExt;
+        let Some(mark) = &self.mark else { return false };
+        let of_this_user = std::fs::metadata(format!("/proc/{pid}"))
+            .is_ok_and(|process| process.uid() == nix::unistd::geteuid().as_raw());
+        if !of_this_user {
+            return false;
+        }
+        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
+        let wanted = [super::MARK.as_bytes(), b"=", mark.as_bytes()].concat();
+        environment.split(|b| *b == 0).any(|variable| variable == wanted)
+    }
+
+    /// Elsewhere the environment of a process cannot be read: who left the group is out of sight. macOS answers
+    /// EPERM for a group of zombies.
+    #[cfg(not(target_os = "linux"))]
+    fn members(&self) -> Vec<Pid> {
+        let _ = &self.mark;
+        match killpg(self.group, None) {
+            Ok(()) => vec![self.group],
+            Err(_) => Vec::new(),
+        }
+    }
+}

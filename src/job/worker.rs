@@ -1,0 +1,365 @@
+//! One ticket from start to end: payload, prompt, snapshot, CLI, diff, outcome. Exactly one outcome each.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::capture::Capture;
+use super::cli::{Cli, find};
+use super::diff::Snapshot;
+use super::git::GitError;
+use super::halt::Halt;
+use super::payload::Downloads;
+use super::process::{self, Cause, Ended, MARK, Process, Shared, Sink, Spec};
+use crate::config::{ApiUrl, Limits, ProgressConfig, Token};
+use crate::domain::event::{JobEvent, Phase, Progress};
+use crate::domain::prompt;
+use crate::domain::template::Values;
+use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
+use crate::environment::Environment;
+use crate::store::{RunFolder, Store};
+
+/// How much of stderr is kept; only its end is ever sent.
+const STDERR_MAX: usize = 64 << 10;
+/// How long the line may be that says why the CLI failed.
+const ERROR_MAX: usize = 2000;
+
+/// What every run needs, whatever its ticket.
+pub struct Context {
+    pub cli: Cli,
+    pub downloads: DownloadsFrom,
+    pub environment: Environment,
+    pub grace: Duration,
+    pub progress: ProgressConfig,
+    pub limits: Limits,
+    pub store: Arc<Store>,
+}
+
+/// Where payloads come from.
+pub struct DownloadsFrom {
+    pub api: ApiUrl,
+    pub token: Token,
+}
+
+/// Where a worker posts what happens in its runs.
+pub type Post = Box<dyn Fn(RunId, JobEvent) + Send>;
+
+/// One worker thread: one run at a time.
+pub struct Worker {
+    jobs: Sender<Box<Job>>,
+    stops: Sender<(RunId, StopReason)>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    pub fn start(slot: usize, context: Arc<Context>, post: Post) -> io::Result<Self> {
+        let (jobs, inbox) = crossbeam_channel::unbounded::<Box<Job>>();
+        let (stops, orders) = crossbeam_channel::unbounded();
+        let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
+            let downloads = Downloads::new(context.downloads.api.clone(), context.downloads.token.clone());
+            for job in inbox {
+                let run = job.run;
+                let outcome = carry_out(&job, &context, &downloads, &orders, &post);
+                post(run, JobEvent::Finished(Arc::new(outcome)));
+            }
+        })?;
+        Ok(Self { jobs, stops, thread })
+    }
+
+    /// To be given a job only when the last one has finished.
+    pub fn run(&self, job: Box<Job>) {
+        if self.jobs.send(job).is_err() {
+            panic!("a worker thread is gone");
+        }
+    }
+
+    /// Ends that run, if it is still the one under way.
+    pub fn stop(&self, run: RunId, reason: StopReason) {
+        if self.stops.send((run, reason)).is_err() {
+            panic!("a worker thread is gone");
+        }
+    }
+
+    /// Lets the worker end after its last job.
+    pub fn join(self) {
+        drop(self.jobs);
+        if self.thread.join().is_err() {
+            panic!("a worker thread has panicked");
+        }
+    }
+}
+
+fn carry_out(
+    job: &Job,
+    context: &Context,
+    downloads: &Downloads,
+    orders: &Receiver<(RunId, StopReason)>,
+    post: &Post,
+) -> Outcome {
+    let halt = Halt::new(orders.clone(), job.run);
+    let report = Report { job, config: context.progress, post, clock: Clock::start(), last: Duration::ZERO };
+    let mut run = Run { job, context, halt: &halt, report, outcome: Outcome::default() };
+    if let Err(failure) = run.carry_out(downloads) {
+        run.outcome.failure = Some(failure);
+    }
+    run.outcome.span = Some(run.report.clock.span());
+    run.outcome
+}
+
+/// A run under way, and what is known of its outcome so far.
+struct Run<'a> {
+    job: &'a Job,
+    context: &'a Context,
+    halt: &'a Halt,
+    report: Report<'a>,
+    outcome: Outcome,
+}
+
+impl Run<'_> {
+    fn carry_out(&mut self, downloads: &Downloads) -> Result<(), Failure> {
+        self.report.phase(Phase::Preparing);
+        let folder = self.context.store.run_folder(self.job.run).map_err(state_failed)?;
+        let brief = downloads.complete(&self.job.ticket, self.halt, &mut self.outcome.warnings)?;
+        self.report.phase(Phase::Preparing);
+        let prompt = prompt::assemble(&self.job.ticket, &brief);
+        let title = prompt::title_line(&brief);
+        let prompt_file = folder.write("prompt.md", prompt.as_bytes()).map_err(state_failed)?;
+        let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
+        let stdin = self.context.cli.args.prompt_on_stdin().then_some(prompt_file);
+
+        let snapshot = self.snapshot(&folder)?;
+        self.report.phase(Phase::Running);
+        let stdout = capture(&folder, "stdout.log", self.context.limits.stdout_bytes).map_err(state_failed)?;
+        let stderr = capture(&folder, "stderr.log", STDERR_MAX).map_err(state_failed)?;
+        let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
+        let stderr = Shared::new(stderr);
+        let process = self.start(&args, prompt.len(), stdin, [&stdout, &stderr])?;
+        let every = self.report.config.every;
+        let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
+
+        self.report.phase(Phase::Collecting);
+        self.outcome.stdout = stdout.lock().excerpt();
+        self.outcome.exit = ended.exit;
+        for (name, shared) in [("stdout", &stdout), ("stderr", &stderr)] {
+            if let Some(e) = shared.lock().file_error() {
+                self.outcome.warnings.push(format!("not all of {name} is on disk: {e}"));
+            }
+        }
+        self.collect(snapshot);
+        match failure_of(&ended, &self.outcome, &stderr) {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn arguments(&self, prompt_file: &Path, prompt: &str, title: &str) -> Result<Vec<OsString>, Failure> {
+        let values = Values {
+            cwd: &self.job.repo.path.to_string_lossy(),
+            prompt,
+            prompt_file: &prompt_file.to_string_lossy(),
+            ticket_id: self.job.ticket.id.as_str(),
+            role: self.job.ticket.role.as_str(),
+            title,
+        };
+        let args = self.context.cli.args.fill(&values).map_err(|e| {
+            let error = format!("the argument {:?} would be taken for an option of the CLI", e.0);
+            Failure::new(FailCode::InvalidTicket, error)
+        })?;
+        Ok(args.into_iter().map(OsString::from).collect())
+    }
+
+    /// Without git, or where git fails, the run goes on without a diff, and says so.
+    fn snapshot<'f>(&mut self, folder: &'f RunFolder) -> Result<Option<Snapshot<'f>>, Failure> {
+        let taken = Snapshot::take(&self.context.environment, &self.job.repo.path, folder, self.halt);
+        match taken {
+            Ok(Some(snapshot)) => return Ok(Some(snapshot)),
+            Ok(None) => self.outcome.warnings.push("no diff: the folder is not in a git repository".to_owned()),
+            Err(GitError::Stopped(reason)) => return Err(reason.failure()),
+            Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
+        }
+        Ok(None)
+    }
+
+    fn start(
+        &self,
+        args: &[OsString],
+        prompt_len: usize,
+        stdin: Option<std::fs::File>,
+        [stdout, stderr]: [&Shared; 2],
+    ) -> Result<Process, Failure> {
+        let cli = &self.context.cli;
+        let mut env = self.context.environment.for_cli();
+        env.push(("WF0_TICKET_ID".into(), self.job.ticket.id.as_str().into()));
+        env.push((MARK.into(), self.job.run.to_string().into()));
+        let path_variable = self.context.environment.get("PATH");
+        let Some(program) = find::program(&cli.command, path_variable) else {
+            let searched = path_variable.unwrap_or_default().to_string_lossy();
+            let error = format!("{} was not found or is not executable (searched PATH: {searched})", cli.command);
+            return Err(Failure::new(FailCode::CliNotFound, error));
+        };
+        let spec = Spec {
+            program: &program,
+            args,
+            cwd: &self.job.repo.path,
+            env,
+            stdin,
+            stdout: Sink::Capture(stdout.clone()),
+            stderr: Sink::Capture(stderr.clone()),
+            limit: self.job.time_limit,
+            grace: self.context.grace,
+        };
+        let argument = cli.args.prompt_as_argument().then_some(prompt_len);
+        process::start(spec).map_err(|e| start_failed(&e, &program, &self.job.repo.path, argument))
+    }
+
+    /// The diff belongs to a failed run too. A run that is to end may take the time that git needs, unless it is
+    /// told to end while git is at it.
+    fn collect(&mut self, snapshot: Option<Snapshot<'_>>) {
+        let Some(snapshot) = snapshot else { return };
+        let never = Halt::never();
+        let halt = if self.halt.reason().is_some() { &never } else { self.halt };
+        match snapshot.changes(self.context.limits.diff_bytes, halt, &mut self.outcome.warnings) {
+            Ok(changes) => self.outcome.changes = changes,
+            Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
+        }
+    }
+}
+
+fn capture(folder: &RunFolder, name: &str, max: usize) -> io::Result<Capture> {
+    Ok(Capture::new(max, Some(folder.create(name)?)))
+}
+
+fn state_failed(e: io::Error) -> Failure {
+    Failure::new(FailCode::Internal, format!("the agent's state folder cannot be used: {e}"))
+}
+
+fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Option<usize>) -> Failure {
+    let program: PathBuf = program.to_owned();
+    let (code, hint) = match e.kind() {
+        _ if !repo.is_dir() => (FailCode::SpawnFailed, format!(": the folder {} is gone", repo.display())),
+        io::ErrorKind::NotFound => {
+            (FailCode::CliNotFound, ": it, or the interpreter its first line names, is missing".to_owned())
+        }
+        io::ErrorKind::PermissionDenied => (FailCode::CliNotFound, ": it is not executable".to_owned()),
+        io::ErrorKind::ArgumentListTooLong => (
+            FailCode::SpawnFailed,
+            match prompt_argument {
+                Some(len) => format!(
+                    ": the prompt of {len} bytes is too long for an argument; leave {{prompt}} out of CLI_ARGS_TEMPLATE and it goes to stdin"
+                ),
+                None => String::new(),
+            },
+        ),
+        _ => (FailCode::SpawnFailed, String::new()),
+    };
+    Failure::new(code, format!("{} cannot be started: {e}{hint}", program.display()))
+}
+
+/// Why the run failed, if it did. A stop or a time limit is the reason whatever the CLI then exited with.
+fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared) -> Option<Failure> {
+    let mut failure = match (ended.cause, ended.exit) {
+        (Cause::TimedOut, _) => Failure::new(FailCode::Timeout, "timeout"),
+        (Cause::Stopped(reason), _) => reason.failure(),
+        (Cause::Exited, Some(Exit::Code(0))) => return None,
+        (Cause::Exited, exit) => {
+            let own = last_lines(&stderr.lock().excerpt().render())
+                .or_else(|| last_lines(&outcome.stdout.render()))
+                .unwrap_or_else(|| match exit {
+                    Some(Exit::Code(code)) => format!("exit code {code}, no output"),
+                    Some(Exit::Signal(signal)) => format!("ended by signal {signal}, no output"),
+                    None => "ended, and the system does not say how".to_owned(),
+                });
+            Failure::new(FailCode::CliExit, own)
+        }
+    };
+    if ended.survivors > 0 && failure.code != FailCode::Timeout {
+        failure.error.push_str(&format!(" ({} of its processes could not be ended)", ended.survivors));
+    }
+    Some(failure)
+}
+
+/// The end of a text as one line, without what terminals would act on.
+fn last_lines(text: &str) -> Option<String> {
+    let mut start = text.len().saturating_sub(ERROR_MAX);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    let lines = text[start..].lines().map(plain).filter(|line| !line.is_empty());
+    let joined = lines.collect::<Vec<_>>().join(" | ");
+    (!joined.is_empty()).then_some(joined)
+}
+
+/// Without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control characters.
+fn plain(line: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => {
+                if chars.next() == Some('[') {
+                    let _ = chars.by_ref().find(|c| ('@'..='~').contains(c));
+                }
+            }
+            '\t' => plain.push(' '),
+            c if c.is_control() => {}
+            c => plain.push(c),
+        }
+    }
+    plain.trim().to_owned()
+}
+
+/// When a run started, on both clocks.
+struct Clock {
+    mono: Instant,
+    wall: SystemTime,
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a run took is measured, not decided upon")]
+impl Clock {
+    fn start() -> Self {
+        Self { mono: Instant::now(), wall: SystemTime::now() }
+    }
+
+    fn elapsed(&self) -> Duration {
+        Instant::now().saturating_duration_since(self.mono)
+    }
+
+    fn span(&self) -> Span {
+        Span { started_at: self.wall, finished_at: SystemTime::now(), duration: self.elapsed() }
+    }
+}
+
+/// Progress of a long run: the first report after one period, then at most one per period.
+struct Report<'a> {
+    job: &'a Job,
+    config: ProgressConfig,
+    post: &'a Post,
+    clock: Clock,
+    /// When the last one was sent, from the start.
+    last: Duration,
+}
+
+impl Report<'_> {
+    fn phase(&mut self, phase: Phase) {
+        self.send_if_due(phase, 0, Vec::new);
+    }
+
+    fn running(&mut self, stdout: &Shared) {
+        let total = stdout.lock().total();
+        self.send_if_due(Phase::Running, total, || stdout.lock().take_lines());
+    }
+
+    fn send_if_due(&mut self, phase: Phase, stdout_bytes: u64, lines: impl FnOnce() -> Vec<String>) {
+        let elapsed = self.clock.elapsed();
+        if elapsed >= self.last + self.config.every {
+            self.last = elapsed;
+            let progress = Progress { phase, elapsed, stdout_bytes, lines: lines() };
+            (self.post)(self.job.run, JobEvent::Progress(progress));
+        }
+    }
+}

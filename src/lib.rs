@@ -1,0 +1,40 @@
+//! wf0-agent runs WorkForce0 tickets with the coding CLI on a developer's own machine.
+//!
+//! It opens one outbound WebSocket to the backend, says what it can do, takes tickets, runs the CLI in the right
+//! repository under a time limit, and sends back stdout, exit code and diff. Source code goes nowhere else.
+//!
+//! # Rooms
+//!
+//! [`domain`] is policy, and pure. [`link`] is the connection to the backend, [`job`] is the carrying out of
+//! tickets; neither knows the other, both stand on `domain`. [`daemon`] wires them together. Below all three are
+//! [`config`], [`store`], [`environment`] and [`wire`]. Every import points down.
+//!
+//! # Threads
+//!
+//! | thread | life | owns |
+//! |---|---|---|
+//! | main | the process | socket, TLS and WebSocket state, the [`Session`](domain::session::Session) |
+//! | `worker-N` | the process | one run at a time |
+//! | `wait` | a program's run | the child process, under its time limit |
+//! | `drain` | a program's run | the child's output pipes |
+//! | `dial` | an attempt to connect | a socket that is not yet open |
+//! | `goodbye` | at most a second | a socket that is being closed |
+//! | `ctrl-c` | the process | nothing; it passes signals on |
+//!
+//! # Invariants
+//!
+//! * Every claimed ticket ends with exactly one outcome.
+//! * Nothing is sent on a connection before `agent.register`.
+//! * There are never more runs than slots, nor two at once in one repository.
+//! * A run's processes are gone before its outcome is posted.
+//! * The token is in no argument, child's environment, frame, log line, error or file.
+
+pub mod commands;
+pub mod config;
+pub mod daemon;
+pub mod domain;
+pub mod environment;
+pub mod job;
+pub mod link;
+pub mod store;
+pub mod wire;

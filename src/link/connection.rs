@@ -1,0 +1,213 @@
+//! One open WebSocket: reads and writes that never block, and a close that the peer gets to see.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use mio::{Interest, Registry, Token};
+use native_tls::TlsStream;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{Error, Message, WebSocket};
+
+/// How long a peer that is told goodbye may take to answer.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
+pub struct Connection {
+    socket: WebSocket<Stream>,
+}
+
+/// What a read brought.
+pub enum Inbound {
+    Text(String),
+    Binary(usize),
+    Pong(Vec<u8>),
+    Other,
+    /// Nothing more for now.
+    Idle,
+    /// The peer closed it, with that code and reason.
+    Closed(u16, String),
+    /// A frame larger than is allowed.
+    TooLarge,
+    Broken(String),
+}
+
+impl Connection {
+    pub(super) fn new(socket: WebSocket<Stream>) -> Self {
+        Self { socket }
+    }
+
+    /// From here on nothing blocks: readiness is told by the poll.
+    pub fn open(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let wire = self.socket.get_mut().wire();
+        let stream = match std::mem::replace(wire, Wire::Gone) {
+            Wire::Dialing { stream, .. } => stream,
+            Wire::Open(_) | Wire::Gone => return Err(ErrorKind::InvalidInput.into()),
+        };
+        stream.set_nonblocking(true)?;
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        *wire = Wire::Open(stream);
+        Ok(())
+    }
+
+    pub fn read(&mut self) -> Inbound {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => Inbound::Text(text.as_str().to_owned()),
+            Ok(Message::Binary(bytes)) => Inbound::Binary(bytes.len()),
+            Ok(Message::Pong(payload)) => Inbound::Pong(payload.to_vec()),
+            Ok(Message::Ping(_) | Message::Frame(_)) => Inbound::Other,
+            Ok(Message::Close(None)) => Inbound::Closed(1005, String::new()),
+            Ok(Message::Close(Some(frame))) => Inbound::Closed(frame.code.into(), frame.reason.as_str().to_owned()),
+            Err(Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => Inbound::Idle,
+            Err(Error::Capacity(_)) => Inbound::TooLarge,
+            Err(e) => Inbound::Broken(e.to_string()),
+        }
+    }
+
+    /// Puts a frame into the send buffer. What the socket does not take now goes out when it is writable again.
+    pub fn write(&mut self, message: Message) -> Result<(), String> {
+        pending_is_fine(self.socket.write(message))
+    }
+
+    pub fn flush(&mut self) -> Result<(), String> {
+        pending_is_fine(self.socket.flush())
+    }
+
+    /// Says why, sends what is still in the buffer and waits until the peer has closed too, or a second.
+    /// Blocks: to be called on a thread of its own. Closing with unread input would reset the connection, and
+    /// the peer would never see the last frames.
+    #[expect(clippy::disallowed_methods, reason = "how long a peer may take to close is no policy")]
+    pub fn say_goodbye(mut self, registry: &Registry, close: Option<CloseFrame>) {
+        let until = Instant::now() + GOODBYE_LIMIT;
+        let wire = self.socket.get_mut().wire();
+        if let Wire::Open(mut stream) = std::mem::replace(wire, Wire::Gone) {
+            let _ = registry.deregister(&mut stream);
+            let stream = TcpStream::from(stream);
+            if stream.set_nonblocking(false).is_err() {
+                return;
+            }
+            *wire = Wire::Dialing { stream, until };
+        }
+        if self.socket.close(close).is_ok() {
+            let wire = self.socket.get_mut().wire();
+            wire.shutdown_write();
+            let mut rest = [0; 8192];
+            while wire.read(&mut rest).is_ok_and(|n| n > 0) {}
+        }
+    }
+}
+
+fn pending_is_fine(result: Result<(), Error>) -> Result<(), String> {
+    match result {
+        Err(Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => Ok(()),
+        other => other.map_err(|e| e.to_string()),
+    }
+}
+
+/// The bytes below the WebSocket, with or without TLS.
+pub enum Stream {
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
+}
+
+impl Stream {
+    fn wire(&mut self) -> &mut Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => tls.get_mut(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.read(buf),
+            Self::Tls(tls) => tls.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.write(buf),
+            Self::Tls(tls) => tls.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(wire) => wire.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+/// The TCP connection: blocking with a deadline while it is dialed, without blocking once it is open.
+#[derive(Debug)]
+pub enum Wire {
+    Dialing {
+        stream: TcpStream,
+        until: Instant,
+    },
+    Open(mio::net::TcpStream),
+    /// Between the two, and after a failure to change over.
+    Gone,
+}
+
+impl Wire {
+    fn shutdown_write(&self) {
+        if let Self::Dialing { stream, .. } = self {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+}
+
+/// The time left, as a socket timeout. A peer that sends one byte a second cannot stretch the whole.
+#[expect(clippy::disallowed_methods, reason = "a socket timeout is counted from now")]
+pub(super) fn left(until: Instant) -> io::Result<Duration> {
+    match until.checked_duration_since(Instant::now()) {
+        Some(left) if !left.is_zero() => Ok(left),
+        _ => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A socket timeout shows as `WouldBlock` on Unix, which would be taken for a socket that does not block.
+fn timed_out(e: io::Error) -> io::Error {
+    if e.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { e }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Dialing { stream, until } => {
+                stream.set_read_timeout(Some(left(*until)?))?;
+                stream.read(buf).map_err(timed_out)
+            }
+            Self::Open(stream) => stream.read(buf),
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Dialing { stream, until } => {
+                stream.set_write_timeout(Some(left(*until)?))?;
+                stream.write(buf).map_err(timed_out)
+            }
+            Self::Open(stream) => stream.write(buf),
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Dialing { stream, .. } => stream.flush(),
+            Self::Open(stream) => stream.flush(),
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}

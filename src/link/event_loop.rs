@@ -1,0 +1,235 @@
+//! The readiness loop: carries events in and actions out. Nothing here decides about tickets.
+//!
+//! It waits for the socket, the mailbox or the session's deadline, whichever is first, and for nothing else: an
+//! idle daemon wakes for its heartbeats, and an outcome leaves the moment it is posted.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::Receiver;
+use log::{debug, error, info, warn};
+use mio::{Events, Poll, Token};
+use tungstenite::Message as Frame;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+
+use super::connection::{Connection, Inbound};
+use super::dial::{self, Dialer};
+use super::mailbox::{Mail, Mailbox};
+use super::protocol::Decoded;
+use super::protocol::ticket::Codec;
+use crate::domain::Now;
+use crate::domain::event::{Action, Event, Exit, Goodbye, Level, Setback};
+use crate::domain::session::Session;
+use crate::domain::ticket::{Job, RunId, StopReason};
+
+const SOCKET: Token = Token(0);
+const MAIL: Token = Token(1);
+/// Frames read before the mailbox gets its turn: a chatty peer must not hold up an outcome.
+const FRAMES_AT_ONCE: usize = 64;
+
+/// What the session wants of the workers.
+pub enum JobAction {
+    Start { slot: usize, job: Box<Job> },
+    Stop { slot: usize, run: RunId, reason: StopReason },
+}
+
+/// The socket thread's state: it owns the connection, and the only one to touch it.
+pub struct EventLoop {
+    poll: Poll,
+    inbox: Receiver<Mail>,
+    mailbox: Mailbox,
+    dialer: Dialer,
+    codec: Codec,
+    connection: Option<Connection>,
+    /// Threads that say goodbye on closed connections.
+    goodbyes: Vec<JoinHandle<()>>,
+}
+
+impl EventLoop {
+    pub fn new(dialer: Dialer, codec: Codec) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let (mailbox, inbox) = Mailbox::new(&poll, MAIL)?;
+        Ok(Self { poll, inbox, mailbox, dialer, codec, connection: None, goodbyes: Vec::new() })
+    }
+
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone()
+    }
+
+    /// Runs until the session says that it is over.
+    pub fn run(mut self, mut session: Session, mut jobs: impl FnMut(JobAction)) -> io::Result<Exit> {
+        let mut ready = Events::with_capacity(8);
+        let mut more_to_read = false;
+        let mut turn = Turn { session: &mut session, jobs: &mut jobs, exit: None };
+        self.feed(&mut turn, Event::Tick);
+        loop {
+            if let Some(exit) = turn.exit {
+                self.goodbyes.into_iter().for_each(join);
+                return Ok(exit);
+            }
+            let wait = match more_to_read {
+                true => Some(Duration::ZERO),
+                false => turn.session.deadline().map(|at| at.saturating_duration_since(now().mono)),
+            };
+            match self.poll.poll(&mut ready, wait) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            more_to_read |= ready.iter().any(|event| event.token() == SOCKET);
+            if more_to_read {
+                more_to_read = self.read(&mut turn);
+            }
+            for mail in self.inbox.try_iter().collect::<Vec<_>>() {
+                self.take(mail, &mut turn);
+            }
+            if turn.session.deadline().is_some_and(|at| at <= now().mono) {
+                self.feed(&mut turn, Event::Tick);
+            }
+            self.flush();
+        }
+    }
+
+    /// Reads what has come, up to a number of frames. Says whether there may be more.
+    fn read(&mut self, turn: &mut Turn<'_>) -> bool {
+        for _ in 0..FRAMES_AT_ONCE {
+            let Some(connection) = &mut self.connection else { return false };
+            let inbound = connection.read();
+            if matches!(inbound, Inbound::Idle) {
+                return false;
+            }
+            self.feed(turn, Event::Heard);
+            match inbound {
+                Inbound::Text(text) => {
+                    debug!("← {text}");
+                    match self.codec.decode(&text) {
+                        Decoded::Event(event) => self.feed(turn, event),
+                        Decoded::Dropped(why) => warn!("dropped {why}"),
+                        Decoded::DroppedAgain => {}
+                    }
+                }
+                Inbound::Binary(len) => warn!("dropped a binary frame of {len} bytes"),
+                Inbound::Pong(payload) => {
+                    if let Ok(number) = payload.as_slice().try_into() {
+                        self.feed(turn, Event::Pong(u64::from_be_bytes(number)));
+                    }
+                }
+                Inbound::Other | Inbound::Idle => {}
+                Inbound::Closed(code, reason) => {
+                    self.hang_up(None);
+                    self.feed(turn, Event::Disconnected(dial::closed(code, &reason)));
+                }
+                Inbound::TooLarge => {
+                    self.hang_up(Some(CloseCode::Size));
+                    let why = "a frame larger than 5 MiB".to_owned();
+                    self.feed(turn, Event::Disconnected(Setback::Failed(why)));
+                }
+                Inbound::Broken(why) => {
+                    self.connection = None;
+                    self.feed(turn, Event::Disconnected(Setback::Failed(why)));
+                }
+            }
+        }
+        true
+    }
+
+    fn take(&mut self, mail: Mail, turn: &mut Turn<'_>) {
+        match mail {
+            Mail::Event(event) => self.feed(turn, event),
+            Mail::Dialed(Err(setback)) => self.feed(turn, Event::Disconnected(setback)),
+            Mail::Dialed(Ok(mut connection)) => match connection.open(self.poll.registry(), SOCKET) {
+                Ok(()) => {
+                    self.connection = Some(*connection);
+                    self.feed(turn, Event::Connected);
+                }
+                Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
+            },
+        }
+    }
+
+    /// Gives the session an event and carries out what it wants.
+    fn feed(&mut self, turn: &mut Turn<'_>, event: Event) {
+        for action in turn.session.on(now(), event) {
+            match action {
+                Action::Dial => self.dial(),
+                Action::Disconnect(Goodbye::Dead) => self.connection = None,
+                Action::Disconnect(Goodbye::Normal) => self.hang_up(Some(CloseCode::Normal)),
+                Action::Disconnect(Goodbye::GoingAway) => self.hang_up(Some(CloseCode::Away)),
+                Action::Send(message) => {
+                    let text = self.codec.encode(&message);
+                    debug!("→ {text}");
+                    self.write(Frame::text(text));
+                }
+                Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
+                Action::Start { slot, job } => (turn.jobs)(JobAction::Start { slot, job }),
+                Action::Stop { slot, run, reason } => (turn.jobs)(JobAction::Stop { slot, run, reason }),
+                Action::Log(Level::Info, line) => info!("{line}"),
+                Action::Log(Level::Warn, line) => warn!("{line}"),
+                Action::Log(Level::Error, line) => error!("{line}"),
+                Action::Exit(exit) => turn.exit = Some(exit),
+            }
+        }
+    }
+
+    fn write(&mut self, frame: Frame) {
+        let result = self.connection.as_mut().map_or(Ok(()), |connection| connection.write(frame));
+        self.lost_on_error(result);
+    }
+
+    fn flush(&mut self) {
+        let result = self.connection.as_mut().map_or(Ok(()), Connection::flush);
+        self.lost_on_error(result);
+    }
+
+    /// A write that fails ends the connection. The session hears of it after the actions under way, which then
+    /// find no connection and do nothing: what they would have sent is in the outbox.
+    fn lost_on_error(&mut self, result: Result<(), String>) {
+        if let Err(why) = result {
+            self.connection = None;
+            self.mailbox.post(Event::Disconnected(Setback::Failed(why)));
+        }
+    }
+
+    /// The thread is not joined: a name server may keep it for longer than anybody waits for a daemon to stop. It
+    /// owns nothing but its own socket, and there is never a second one.
+    fn dial(&mut self) {
+        debug!("connecting to {}", self.dialer.api.socket());
+        let (dialer, mailbox, now) = (self.dialer.clone(), self.mailbox.clone(), now());
+        if let Err(e) = spawn("dial", move || mailbox.put(Mail::Dialed(dialer.dial(now).map(Box::new)))) {
+            self.mailbox.post(Event::Disconnected(Setback::Failed(format!("no thread to connect with: {e}"))));
+        }
+    }
+
+    fn hang_up(&mut self, code: Option<CloseCode>) {
+        let Some(connection) = self.connection.take() else { return };
+        let Ok(registry) = self.poll.registry().try_clone() else { return };
+        let close = code.map(|code| CloseFrame { code, reason: "".into() });
+        self.goodbyes.retain(|thread| !thread.is_finished());
+        // Without a thread the connection is closed all the same, only without the last word.
+        self.goodbyes.extend(spawn("goodbye", move || connection.say_goodbye(&registry, close)));
+    }
+}
+
+/// What one run of the loop works with.
+struct Turn<'a> {
+    session: &'a mut Session,
+    jobs: &'a mut dyn FnMut(JobAction),
+    exit: Option<Exit>,
+}
+
+/// The one place where policy gets its time from.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+fn now() -> Now {
+    Now { mono: Instant::now(), wall: SystemTime::now() }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        error!("a goodbye thread has panicked");
+    }
+}

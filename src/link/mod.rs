@@ -1,0 +1,10 @@
+//! The connection to the backend: sockets, TLS, WebSocket, frames. Nothing here decides about tickets.
+
+mod connection;
+mod dial;
+pub mod event_loop;
+mod mailbox;
+pub mod protocol;
+
+pub use dial::Dialer;
+pub use mailbox::Mailbox;

@@ -1,0 +1,440 @@
+//! The `ticket` dialect: the documented protocol (PROTOCOL.md sections 3 and 4).
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Decoded, Identity, fit, rfc3339};
+use crate::config::ApiUrl;
+use crate::domain::event::{Event, Order, Phase, Progress, Unavailable};
+use crate::domain::message::{Capacity, Heartbeat, Message, Register, Status};
+use crate::domain::repos::RepoRef;
+use crate::domain::ticket::{Exit, Outcome, Payload, Role, Span, Ticket, TicketId};
+use crate::wire::WireBrief;
+
+/// Unknown types remembered, so that each is logged once. A backend that invents more is not worth more memory.
+const KNOWN_UNKNOWNS: usize = 64;
+
+/// Turns messages into frames and frames into events.
+#[derive(Debug)]
+pub struct Codec {
+    identity: Identity,
+    api: ApiUrl,
+    unknown: HashSet<String>,
+}
+
+impl Codec {
+    pub fn new(identity: Identity, api: ApiUrl) -> Self {
+        Self { identity, api, unknown: HashSet::new() }
+    }
+
+    pub fn encode(&self, message: &Message) -> String {
+        match message {
+            Message::Register(register) => self.frame("agent.register", &register_body(register, &self.identity)),
+            Message::Heartbeat(heartbeat) => self.frame("agent.heartbeat", &heartbeat_body(heartbeat)),
+            Message::Claim { id, attempt, at } => {
+                self.frame("ticket.claim", &Claim { ticket_id: id.as_str(), attempt: *attempt, at: rfc3339(*at) })
+            }
+            Message::Progress { id, attempt, seq, progress } => {
+                self.frame("ticket.progress", &progress_body(id, *attempt, *seq, progress))
+            }
+            Message::Outcome { id, attempt, outcome } => {
+                let kind = if outcome.failure.is_some() { "ticket.fail" } else { "ticket.result" };
+                fit(outcome, |outcome| self.frame(kind, &outcome_body(id, *attempt, outcome)))
+            }
+        }
+    }
+
+    /// Whatever the frame holds, it is one event or one line for the log, never an error.
+    pub fn decode(&mut self, text: &str) -> Decoded {
+        let frame: Value = match serde_json::from_str(text) {
+            Ok(frame) => frame,
+            Err(e) => return Decoded::Dropped(format!("a frame that is not JSON: {e}")),
+        };
+        if !frame.is_object() {
+            return Decoded::Dropped("a frame that is no JSON object".to_owned());
+        }
+        let Some(kind) = frame.get("type").and_then(Value::as_str) else {
+            return unusable(&frame, "the frame has no string `type`".to_owned());
+        };
+        match kind {
+            "ticket.assigned" => match self.assigned(&frame) {
+                Ok(ticket) => event(Order::Assigned(Box::new(ticket))),
+                Err(why) => unusable(&frame, why),
+            },
+            "ticket.cancel" => parsed(&frame, kind, |cancel: Cancel| {
+                Ok(Order::Cancel {
+                    id: TicketId::parse(&cancel.ticket_id)?,
+                    reason: cancel.reason.unwrap_or_default(),
+                })
+            }),
+            "ticket.ack" => parsed(&frame, kind, |ack: Ack| {
+                Ok(Order::Ack { id: TicketId::parse(&ack.ticket_id)?, attempt: ack.attempt })
+            }),
+            "server.shutdown" => parsed(&frame, kind, |shutdown: ServerShutdown| {
+                let seconds = shutdown.reconnect_after_seconds.unwrap_or_default();
+                Ok(Order::ServerShutdown { reconnect_after: Duration::from_secs(seconds) })
+            }),
+            unknown => self.unknown(unknown),
+        }
+    }
+
+    fn frame<T: Serialize>(&self, kind: &str, body: &T) -> String {
+        let frame = Frame { kind, agent_id: &self.identity.agent_id, body };
+        // Nothing here can fail to be JSON: the maps have string keys and no number is a float.
+        serde_json::to_string(&frame).unwrap_or_else(|e| panic!("a {kind} frame cannot be encoded: {e}"))
+    }
+
+    fn assigned(&self, frame: &Value) -> Result<Ticket, String> {
+        let wire = Assigned::deserialize(frame).map_err(|e| e.to_string())?;
+        let brief = WireBrief::deserialize(frame).map_err(|e| e.to_string())?;
+        let id = TicketId::parse(&wire.ticket_id)?;
+        let attempt = match wire.attempt {
+            Some(0) => return Err("attempt must be at least 1".to_owned()),
+            attempt => attempt.unwrap_or(1),
+        };
+        let time_limit = match wire.timeout_seconds {
+            Some(0) => return Err("timeoutSeconds must be at least 1".to_owned()),
+            seconds => seconds.map(Duration::from_secs),
+        };
+        let brief: crate::domain::ticket::Brief = brief.into();
+        let payload = match (wire.payload_url, &brief) {
+            (Some(url), _) => Payload::At(self.api.same_origin(&url)?),
+            (None, brief) if brief.title.is_none() && brief.description.is_none() => Payload::ByTicketId,
+            (None, _) => Payload::Inline,
+        };
+        Ok(Ticket {
+            id,
+            attempt,
+            role: Role::parse(&wire.role)?,
+            repo: repo_ref(wire.repo),
+            brief,
+            payload,
+            time_limit,
+        })
+    }
+
+    fn unknown(&mut self, kind: &str) -> Decoded {
+        let short: String = kind.chars().take(64).collect();
+        if self.unknown.len() >= KNOWN_UNKNOWNS || !self.unknown.insert(short.clone()) {
+            return Decoded::DroppedAgain;
+        }
+        Decoded::Dropped(format!("a frame of the unknown type {short:?}; further ones are not mentioned"))
+    }
+}
+
+/// A path is resolved here, once, so that policy compares canonical paths only. A network path of Windows is
+/// left alone: to look at it would send the user's credentials to whatever host it names.
+fn repo_ref(text: String) -> RepoRef {
+    let path = PathBuf::from(&text);
+    if !path.is_absolute() {
+        return RepoRef::Slug(text);
+    }
+    let local = !cfg!(windows) || text.as_bytes().get(1) == Some(&b':');
+    RepoRef::Path(if local { dunce::canonicalize(&path).unwrap_or(path) } else { path })
+}
+
+fn event(order: Order) -> Decoded {
+    Decoded::Event(Event::Backend(order))
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    frame: &Value,
+    kind: &str,
+    order: impl FnOnce(T) -> Result<Order, String>,
+) -> Decoded {
+    match T::deserialize(frame).map_err(|e| e.to_string()).and_then(order) {
+        Ok(order) => event(order),
+        Err(why) => Decoded::Dropped(format!("an unusable {kind}: {why}")),
+    }
+}
+
+/// An assignment that cannot be used is answered where it names its ticket.
+fn unusable(frame: &Value, why: String) -> Decoded {
+    let id = frame.get("ticketId").and_then(Value::as_str).and_then(|id| TicketId::parse(id).ok());
+    let attempt = frame.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    match id {
+        Some(id) => event(Order::Unusable { id, attempt: attempt.unwrap_or(1).max(1), why }),
+        None => Decoded::Dropped(format!("an unusable frame: {why}")),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Frame<'a, T> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    agent_id: &'a str,
+    #[serde(flatten)]
+    body: &'a T,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RegisterBody<'a> {
+    protocol_version: u32,
+    name: &'a str,
+    version: &'a str,
+    roles: Vec<&'a str>,
+    repo_paths: Vec<&'a PathBuf>,
+    repos: Vec<RepoBody<'a>>,
+    cli: CliBody<'a>,
+    capacity: CapacityBody,
+    active_tickets: Vec<ActiveBody<'a>>,
+    platform: Platform,
+}
+
+#[derive(Serialize)]
+struct RepoBody<'a> {
+    path: &'a PathBuf,
+    slug: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CliBody<'a> {
+    name: &'a str,
+    version: Option<&'a str>,
+    available: bool,
+    unavailable_reason: Option<&'a str>,
+    available_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct CapacityBody {
+    max: usize,
+    free: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ActiveBody<'a> {
+    ticket_id: &'a str,
+    attempt: u32,
+    started_at: String,
+}
+
+#[derive(Serialize)]
+struct Platform {
+    os: &'static str,
+    arch: &'static str,
+}
+
+fn register_body<'a>(register: &'a Register, identity: &'a Identity) -> RegisterBody<'a> {
+    let cli = &register.cli;
+    RegisterBody {
+        protocol_version: 1,
+        name: &identity.name,
+        version: env!("CARGO_PKG_VERSION"),
+        roles: register.roles.iter().map(Role::as_str).collect(),
+        repo_paths: register.repo_paths().collect(),
+        repos: register.repos.iter().map(|repo| RepoBody { path: &repo.path, slug: repo.slug.as_deref() }).collect(),
+        cli: CliBody {
+            name: &cli.name,
+            version: cli.version.as_deref(),
+            available: cli.unavailable.is_none(),
+            unavailable_reason: cli.unavailable.map(|reason| match reason {
+                Unavailable::NotFound => "not_found",
+            }),
+            available_at: None,
+        },
+        capacity: capacity_body(register.capacity),
+        active_tickets: register
+            .active
+            .iter()
+            .map(|ticket| ActiveBody {
+                ticket_id: ticket.id.as_str(),
+                attempt: ticket.attempt,
+                started_at: rfc3339(ticket.started_at),
+            })
+            .collect(),
+        platform: Platform { os: std::env::consts::OS, arch: std::env::consts::ARCH },
+    }
+}
+
+fn capacity_body(capacity: Capacity) -> CapacityBody {
+    CapacityBody { max: capacity.max, free: capacity.free }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeartbeatBody<'a> {
+    at: String,
+    active_tickets: Vec<&'a str>,
+    capacity: CapacityBody,
+    status: &'static str,
+}
+
+fn heartbeat_body(heartbeat: &Heartbeat) -> HeartbeatBody<'_> {
+    HeartbeatBody {
+        at: rfc3339(heartbeat.at),
+        active_tickets: heartbeat.active.iter().map(TicketId::as_str).collect(),
+        capacity: capacity_body(heartbeat.capacity),
+        status: match heartbeat.status {
+            Status::Ready => "ready",
+            Status::Draining => "draining",
+            Status::Degraded => "degraded",
+        },
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Claim<'a> {
+    ticket_id: &'a str,
+    attempt: u32,
+    at: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProgressBody<'a> {
+    ticket_id: &'a str,
+    attempt: u32,
+    seq: u64,
+    elapsed_ms: u64,
+    phase: &'static str,
+    stdout_bytes: u64,
+    lines: &'a [String],
+}
+
+fn progress_body<'a>(id: &'a TicketId, attempt: u32, seq: u64, progress: &'a Progress) -> ProgressBody<'a> {
+    ProgressBody {
+        ticket_id: id.as_str(),
+        attempt,
+        seq,
+        elapsed_ms: millis(progress.elapsed),
+        phase: match progress.phase {
+            Phase::Preparing => "preparing",
+            Phase::Running => "running",
+            Phase::Collecting => "collecting",
+        },
+        stdout_bytes: progress.stdout_bytes,
+        lines: &progress.lines,
+    }
+}
+
+/// `ticket.result`, and `ticket.fail` with what is known of a result.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutcomeBody<'a> {
+    ticket_id: &'a str,
+    attempt: u32,
+    exit_code: Option<i32>,
+    #[serde(flatten)]
+    failure: Option<FailureBody<'a>>,
+    #[serde(flatten)]
+    run: Option<RunBody<'a>>,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FailureBody<'a> {
+    code: &'static str,
+    error: &'a str,
+    signal: Option<i32>,
+    retryable: bool,
+}
+
+/// What is only known of a ticket that was started.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RunBody<'a> {
+    stdout: String,
+    stdout_truncated: bool,
+    diff: Option<&'a str>,
+    diff_truncated: bool,
+    diff_stat: Option<DiffStatBody>,
+    base_commit: Option<&'a str>,
+    head_commit: Option<&'a str>,
+    started_at: String,
+    finished_at: String,
+    duration_ms: u64,
+}
+
+#[derive(Serialize)]
+struct DiffStatBody {
+    files: u64,
+    insertions: u64,
+    deletions: u64,
+}
+
+fn outcome_body<'a>(id: &'a TicketId, attempt: u32, outcome: &'a Outcome) -> OutcomeBody<'a> {
+    let (exit_code, signal) = match outcome.exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(signal)),
+        None => (None, None),
+    };
+    OutcomeBody {
+        ticket_id: id.as_str(),
+        attempt,
+        exit_code,
+        failure: outcome.failure.as_ref().map(|failure| FailureBody {
+            code: failure.code.as_str(),
+            error: &failure.error,
+            signal,
+            retryable: failure.code.retryable(),
+        }),
+        run: outcome.span.map(|span| run_body(outcome, span)),
+        warnings: &outcome.warnings,
+    }
+}
+
+fn run_body(outcome: &Outcome, span: Span) -> RunBody<'_> {
+    let changes = &outcome.changes;
+    RunBody {
+        stdout: outcome.stdout.render(),
+        stdout_truncated: outcome.stdout.is_cut(),
+        diff: changes.diff.as_deref(),
+        diff_truncated: changes.diff_truncated,
+        diff_stat: changes.stat.map(|stat| DiffStatBody {
+            files: stat.files,
+            insertions: stat.insertions,
+            deletions: stat.deletions,
+        }),
+        base_commit: changes.base_commit.as_deref(),
+        head_commit: changes.head_commit.as_deref(),
+        started_at: rfc3339(span.started_at),
+        finished_at: rfc3339(span.finished_at),
+        duration_ms: millis(span.duration),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Assigned {
+    ticket_id: String,
+    attempt: Option<u32>,
+    role: String,
+    repo: String,
+    timeout_seconds: Option<u64>,
+    payload_url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cancel {
+    ticket_id: String,
+    reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ack {
+    ticket_id: String,
+    attempt: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServerShutdown {
+    reconnect_after_seconds: Option<u64>,
+}

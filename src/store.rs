@@ -1,0 +1,195 @@
+//! The state folder: the lock, the agent's id, and a folder for each run. Folders are 0700, files 0600.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::domain::ticket::RunId;
+
+/// An open state folder. One process at a time has it.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    agent_id: String,
+    /// The kernel lets go of the lock when the process ends, however it ends.
+    _lock: Lock,
+}
+
+#[derive(Debug)]
+pub enum StoreError {
+    /// Another daemon has this folder.
+    Locked(PathBuf),
+    Io(PathBuf, io::Error),
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked(root) => write!(
+                f,
+                "another wf0-agent is using {}: stop it, or give this one a STATE_DIR of its own",
+                root.display()
+            ),
+            Self::Io(path, e) => {
+                write!(f, "{}: {e}: STATE_DIR must be a folder this user can write to", path.display())
+            }
+        }
+    }
+}
+
+impl Store {
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |e| StoreError::Io(path, e)
+        };
+        make_folder(root).map_err(at(root))?;
+        let lock_path = root.join("lock");
+        let lock = match lock(&lock_path) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(StoreError::Locked(root.to_owned())),
+            Err(e) => return Err(StoreError::Io(lock_path, e)),
+        };
+        let id_path = root.join("agent-id");
+        let agent_id = agent_id(&id_path).map_err(at(&id_path))?;
+        Ok(Self { root: root.to_owned(), agent_id, _lock: lock })
+    }
+
+    /// A UUID that is made once and then stays.
+    pub fn agent_id(&self) -> &str {
+        &self.agent_id
+    }
+
+    /// A new folder for a run.
+    pub fn run_folder(&self, run: RunId) -> io::Result<RunFolder> {
+        let path = self.root.join("tickets").join(run.to_string());
+        make_folder(&path)?;
+        Ok(RunFolder { path })
+    }
+}
+
+/// Where everything of one run is kept.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A new file, open for writing.
+    pub fn create(&self, name: &str) -> io::Result<File> {
+        create(&self.path(name))
+    }
+
+    /// A new file with that content, open for reading from its start.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<File> {
+        self.create(name)?.write_all(content)?;
+        File::open(self.path(name))
+    }
+
+    pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        make_folder(&path)?;
+        Ok(path)
+    }
+}
+
+/// Written aside, flushed and renamed, so that a file is there whole or not at all.
+fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file = create(&aside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)
+}
+
+fn agent_id(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    match File::open(path) {
+        Ok(file) => file.take(256).read_to_string(&mut text).map(|_| ())?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    };
+    let text = text.trim();
+    if is_uuid(text) {
+        return Ok(text.to_owned());
+    }
+    if !text.is_empty() {
+        log::warn!("{} holds no UUID: set aside, and a new one made", path.display());
+        fs::rename(path, path.with_extension("unusable"))?;
+    }
+    let id = uuid_v4(fastrand::u128(..));
+    write_atomically(path, format!("{id}\n").as_bytes())?;
+    Ok(id)
+}
+
+/// RFC 9562 section 5.4.
+fn uuid_v4(random: u128) -> String {
+    let bits = (random & !(0xF << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+fn is_uuid(text: &str) -> bool {
+    let lengths = [8, 4, 4, 4, 12];
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &&str| part.chars().all(|c| c.is_ascii_hexdigit());
+    parts.len() == lengths.len()
+        && parts.iter().all(hex)
+        && parts.iter().zip(lengths).all(|(part, n)| part.len() == n)
+}
+
+#[cfg(unix)]
+fn make_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).create(path)
+}
+
+#[cfg(unix)]
+fn create(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(not(unix))]
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).open(path)
+}
+
+#[cfg(unix)]
+type Lock = nix::fcntl::Flock<File>;
+#[cfg(not(unix))]
+type Lock = File;
+
+/// `None`: somebody else has it. No child inherits it: the file is closed when a program is started.
+#[cfg(unix)]
+fn lock(path: &Path) -> io::Result<Option<Lock>> {
+    use nix::errno::Errno;
+    use nix::fcntl::{Flock, FlockArg};
+    match Flock::lock(create(path)?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, e)) => Err(e.into()),
+    }
+}
+
+/// `None`: somebody else has it. A file that is shared with nobody cannot be opened twice.
+#[cfg(not(unix))]
+fn lock(path: &Path) -> io::Result<Option<Lock>> {
+    use std::os::windows::fs::OpenOptionsExt;
+    const ERROR_SHARING_VIOLATION: i32 = 32;
+    match OpenOptions::new().write(true).create(true).truncate(false).share_mode(0).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
