@@ -1,0 +1,401 @@
+//! An in-process backend on a free port: accepts the agent's WebSocket and its HTTP requests, and lets a test say
+//! what is answered, send any frame, drop or freeze a connection, and wait for what the agent does.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+use serde_json::Value;
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::{Message, WebSocket};
+
+use super::PATIENCE;
+
+/// One thing that the agent did, and when it was seen.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub at: Instant,
+    /// Counts connections from 1.
+    pub connection: usize,
+    pub what: What,
+}
+
+#[derive(Debug, Clone)]
+pub enum What {
+    /// The upgrade was accepted.
+    Connected,
+    /// The upgrade was refused, as the test had ordered.
+    Refused,
+    Frame(Value),
+    Ping,
+    /// With the close code, where there was one.
+    Closed(Option<u16>),
+}
+
+/// A request that was not for the WebSocket, or the upgrade itself.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub path: String,
+    /// Names in lower case.
+    pub headers: HashMap<String, String>,
+}
+
+/// How the next upgrades are answered; after the last of them, they are accepted again.
+#[derive(Debug, Clone)]
+pub enum Upgrade {
+    Accept,
+    /// A whole HTTP answer, head and body.
+    Answer(String),
+    /// The connection is closed without an answer.
+    Drop,
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self { status, headers: Vec::new(), body: body.to_string() }
+    }
+
+    /// The envelope of a successful answer.
+    pub fn data(data: Value) -> Self {
+        Self::json(200, &serde_json::json!({"success": true, "data": data}))
+    }
+
+    pub fn redirect(to: &str) -> Self {
+        Self { status: 302, headers: vec![("Location".to_owned(), to.to_owned())], body: String::new() }
+    }
+}
+
+#[derive(Default)]
+struct Script {
+    upgrades: Vec<Upgrade>,
+    /// For each path, the answers in order; the last one stays.
+    answers: HashMap<String, Vec<Answer>>,
+}
+
+struct State {
+    script: Mutex<Script>,
+    requests: Mutex<Vec<Request>>,
+    connections: Mutex<Vec<Connection>>,
+    seen: Sender<Seen>,
+}
+
+/// The backend's side of one WebSocket.
+#[derive(Clone)]
+struct Connection {
+    write: Arc<Mutex<TcpStream>>,
+    answers_pings: Arc<AtomicBool>,
+}
+
+pub struct Backend {
+    port: u16,
+    state: Arc<State>,
+    news: Receiver<Seen>,
+    /// Everything that was taken from `news`.
+    pub past: Mutex<Vec<Seen>>,
+}
+
+impl Backend {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        let (seen, news) = crossbeam_channel::unbounded();
+        let state = Arc::new(State {
+            script: Mutex::default(),
+            requests: Mutex::default(),
+            connections: Mutex::default(),
+            seen,
+        });
+        let shared = state.clone();
+        thread::Builder::new()
+            .name("backend".to_owned())
+            .spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let state = shared.clone();
+                    let serve = move || {
+                        let _ = serve(stream, &state);
+                    };
+                    thread::Builder::new().name("backend-peer".to_owned()).spawn(serve).expect("a thread");
+                }
+            })
+            .expect("a thread");
+        Self { port, state, news, past: Mutex::default() }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Says how the next upgrade is answered; called several times, the next ones in turn.
+    pub fn next_upgrade(&self, upgrade: Upgrade) {
+        self.state.script.lock().unwrap().upgrades.push(upgrade);
+    }
+
+    /// Says how `path` is answered; called several times, each answer once, and the last for ever.
+    pub fn answer(&self, path: &str, answer: Answer) {
+        self.state.script.lock().unwrap().answers.entry(path.to_owned()).or_default().push(answer);
+    }
+
+    /// Every HTTP request so far, upgrades included.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests.lock().unwrap().clone()
+    }
+
+    pub fn requests_for(&self, path: &str) -> Vec<Request> {
+        self.requests().into_iter().filter(|request| request.path == path).collect()
+    }
+
+    /// Sends a frame on the newest connection.
+    pub fn send(&self, frame: &Value) {
+        self.send_text(&frame.to_string());
+    }
+
+    pub fn send_text(&self, text: &str) {
+        self.send_message(Message::text(text.to_owned()));
+    }
+
+    pub fn send_message(&self, message: Message) {
+        let mut bytes = Vec::new();
+        let config = WebSocketConfig::default();
+        let mut encoder = WebSocket::from_raw_socket(io::Cursor::new(&mut bytes), Role::Server, Some(config));
+        encoder.send(message).expect("a frame that can be encoded");
+        drop(encoder);
+        self.send_raw(&bytes);
+    }
+
+    /// Bytes as they are, which need not be a frame.
+    pub fn send_raw(&self, bytes: &[u8]) {
+        // The agent may have hung up; whoever waits for its reaction sees that.
+        let _ = self.newest().write.lock().unwrap().write_all(bytes);
+    }
+
+    pub fn close(&self, code: u16, reason: &str) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
+        self.send_message(Message::Close(Some(frame)));
+    }
+
+    /// Cuts the newest connection, as a network would.
+    pub fn cut(&self) {
+        let _ = self.newest().write.lock().unwrap().shutdown(Shutdown::Both);
+    }
+
+    /// From now on the newest connection answers no Ping.
+    pub fn ignore_pings(&self) {
+        self.newest().answers_pings.store(false, Ordering::SeqCst);
+    }
+
+    fn newest(&self) -> Connection {
+        self.state.connections.lock().unwrap().last().expect("a connection").clone()
+    }
+
+    /// Waits for the next thing that `wanted` makes something of, and skips what it does not.
+    pub fn wait_for<T>(&self, what: &str, mut wanted: impl FnMut(&Seen) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let Ok(seen) = self.news.recv_deadline(until) else {
+                let past = self.past.lock().unwrap();
+                panic!("waited in vain for {what}; the agent did: {past:#?}");
+            };
+            let found = wanted(&seen);
+            self.past.lock().unwrap().push(seen);
+            if let Some(found) = found {
+                return found;
+            }
+        }
+    }
+
+    pub fn connected(&self) {
+        self.wait_for("a connection", |seen| matches!(seen.what, What::Connected).then_some(()));
+    }
+
+    pub fn refused(&self) -> Instant {
+        self.wait_for("a refused upgrade", |seen| matches!(seen.what, What::Refused).then_some(seen.at))
+    }
+
+    pub fn closed(&self) -> Option<u16> {
+        self.wait_for("the end of a connection", |seen| match seen.what {
+            What::Closed(code) => Some(code),
+            _ => None,
+        })
+    }
+
+    /// The next frame of that type.
+    pub fn frame(&self, kind: &str) -> Value {
+        self.frame_where(kind, |_| true)
+    }
+
+    pub fn frame_where(&self, kind: &str, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        self.timed_frame(kind, |frame| wanted(frame)).1
+    }
+
+    /// The next frame of that type, and when it came.
+    pub fn timed_frame(&self, kind: &str, mut wanted: impl FnMut(&Value) -> bool) -> (Instant, Value) {
+        self.wait_for(kind, |seen| match &seen.what {
+            What::Frame(frame) if frame["type"] == kind && wanted(frame) => Some((seen.at, frame.clone())),
+            _ => None,
+        })
+    }
+
+    /// The outcome of that ticket, whichever it is.
+    pub fn outcome(&self, ticket: &str) -> Value {
+        self.wait_for(&format!("the outcome of {ticket}"), |seen| match &seen.what {
+            What::Frame(frame) if is_outcome(frame) && frame["ticketId"] == ticket => Some(frame.clone()),
+            _ => None,
+        })
+    }
+
+    /// Every frame so far, those that nobody waited for included.
+    pub fn frames(&self) -> Vec<Value> {
+        let mut past = self.past.lock().unwrap();
+        past.extend(self.news.try_iter());
+        let frame = |seen: &Seen| match &seen.what {
+            What::Frame(frame) => Some(frame.clone()),
+            _ => None,
+        };
+        past.iter().filter_map(frame).collect()
+    }
+}
+
+pub fn is_outcome(frame: &Value) -> bool {
+    frame["type"] == "ticket.result" || frame["type"] == "ticket.fail"
+}
+
+fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    loop {
+        let request = read_request(&mut stream)?;
+        state.requests.lock().unwrap().push(request.clone());
+        if request.headers.get("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket")) {
+            return upgrade(stream, &request, state);
+        }
+        let answer = {
+            let mut script = state.script.lock().unwrap();
+            match script.answers.get_mut(&request.path) {
+                Some(answers) if answers.len() > 1 => answers.remove(0),
+                Some(answers) => answers[0].clone(),
+                None => Answer::json(
+                    404,
+                    &serde_json::json!({"success": false, "error": {"code": "not_found", "message": "no such thing"}}),
+                ),
+            }
+        };
+        let headers: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let Answer { status, body, .. } = &answer;
+        write!(stream, "HTTP/1.1 {status} Scripted\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())?;
+    }
+}
+
+fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut lines = head.lines();
+    let path = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    Ok(Request { path, headers })
+}
+
+fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Result<()> {
+    let upgrade = {
+        let mut script = state.script.lock().unwrap();
+        if script.upgrades.is_empty() { Upgrade::Accept } else { script.upgrades.remove(0) }
+    };
+    let mut connections = state.connections.lock().unwrap();
+    let connection = connections.len() + 1;
+    let see = |what| {
+        let _ = state.seen.send(Seen { at: Instant::now(), connection, what });
+    };
+    match upgrade {
+        Upgrade::Accept => {}
+        Upgrade::Drop => {
+            drop(stream);
+            see(What::Refused);
+            return Ok(());
+        }
+        Upgrade::Answer(answer) => {
+            stream.write_all(answer.as_bytes())?;
+            stream.shutdown(Shutdown::Write)?;
+            see(What::Refused);
+            return Ok(());
+        }
+    }
+    let key = request.headers.get("sec-websocket-key").map(String::as_str).unwrap_or_default();
+    let accept = derive_accept_key(key.as_bytes());
+    write!(
+        stream,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    )?;
+    let write = Arc::new(Mutex::new(stream.try_clone()?));
+    let answers_pings = Arc::new(AtomicBool::new(true));
+    connections.push(Connection { write: write.clone(), answers_pings: answers_pings.clone() });
+    drop(connections);
+    see(What::Connected);
+    let mut socket = WebSocket::from_raw_socket(Halves { read: stream, write, answers_pings }, Role::Server, None);
+    let mut code = None;
+    loop {
+        match socket.read() {
+            Ok(Message::Text(text)) => see(What::Frame(serde_json::from_str(&text).unwrap_or(Value::Null))),
+            Ok(Message::Ping(_)) => {
+                see(What::Ping);
+                let _ = socket.flush();
+            }
+            Ok(Message::Close(frame)) => code = frame.map(|frame| u16::from(frame.code)),
+            Ok(_) => {}
+            Err(_) => {
+                see(What::Closed(code));
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The reader answers Pings by itself; its bytes and those that a test sends must not mix.
+struct Halves {
+    read: TcpStream,
+    write: Arc<Mutex<TcpStream>>,
+    answers_pings: Arc<AtomicBool>,
+}
+
+impl Read for Halves {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read.read(buf)
+    }
+}
+
+impl Write for Halves {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.answers_pings.load(Ordering::SeqCst) {
+            self.write.lock().unwrap().write_all(buf)?;
+        }
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
