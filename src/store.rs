@@ -91,6 +91,11 @@ impl RunFolder {
         File::open(self.path(name))
     }
 
+    /// Removes what only the run itself needed. What cannot be removed takes room and does no harm.
+    pub fn remove_scratch(&self) {
+        let _ = fs::remove_dir_all(self.path("scratch"));
+    }
+
     pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path(name);
         make_folder(&path)?;

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::git::{Git, GitDirs, GitError};
+use super::git::{Call, Git, GitDirs, GitError};
 use super::halt::Halt;
 use crate::domain::ticket::{Changes, DiffStat};
 use crate::environment::Environment;
@@ -39,6 +39,8 @@ pub struct Snapshot<'a> {
     scratch_dir: PathBuf,
     folder: &'a RunFolder,
     base_commit: Option<String>,
+    /// The tree of before, once it is being written.
+    base_tree: Option<Call>,
     /// Files that git could not read; they are in no diff.
     unreadable: Option<String>,
 }
@@ -52,7 +54,7 @@ impl<'a> Snapshot<'a> {
         halt: &Halt,
     ) -> Result<Option<Self>, GitError> {
         let Some(dirs) = GitDirs::find(repo) else { return Ok(None) };
-        let scratch_dir = folder.folder("git").map_err(scratch_failed)?;
+        let scratch_dir = folder.folder(GIT_DIR).map_err(scratch_failed)?;
         let real = Git::new(environment, repo, &dirs.git_dir)?;
         let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
         // The two do not depend on each other, and the CLI waits for both.
@@ -63,28 +65,36 @@ impl<'a> Snapshot<'a> {
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
         let base_commit = (code == 0).then(|| commit.trim().to_owned());
-        Ok(Some(Self { scratch, real, scratch_dir, folder, base_commit, unreadable }))
+        Ok(Some(Self { scratch, real, scratch_dir, folder, base_commit, base_tree: None, unreadable }))
+    }
+
+    /// Begins what can be done while the CLI runs: the tree of before is in the index already, and only to be
+    /// written. That also leaves in the index what makes the second tree cheap.
+    pub fn settle(&mut self) -> Result<(), GitError> {
+        self.base_tree = Some(self.scratch.start(&args(&["write-tree"]), None)?);
+        Ok(())
     }
 
     /// Compares with the work tree of now. The diff is on disk whole; what is returned is within `max` bytes.
-    pub fn changes(self, max: usize, halt: &Halt, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
+    pub fn changes(mut self, max: usize, halt: &Halt, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
         let head = self.real.start(&args(HEAD), None)?;
-        let before_index = self.scratch_dir.join("index");
-        let after_index = self.scratch_dir.join("index-after");
-        copy_with_time(&before_index, &after_index).map_err(scratch_failed)?;
-        let before = self.scratch.start(&args(&["write-tree"]), None)?;
-        let after = self.scratch.clone().with("GIT_INDEX_FILE", &after_index);
+        if self.base_tree.is_none() {
+            self.settle()?;
+        }
+        let base_tree = self.base_tree.take().map(|call| call.finish(halt)).transpose()?.unwrap_or_default();
+        let index = self.scratch_dir.join("index-after");
+        copy_with_time(&self.scratch_dir.join("index"), &index).map_err(scratch_failed)?;
+        let after = self.scratch.clone().with("GIT_INDEX_FILE", &index);
         let unreadable = add_all(&after, halt)?;
-        let after_tree = after.run(&args(&["write-tree"]), None, halt)?;
-        let before_tree = before.finish(halt)?;
-        let trees = [before_tree.trim(), after_tree.trim()];
+        let tree = after.run(&args(&["write-tree"]), None, halt)?;
+        let trees = [base_tree.trim(), tree.trim()];
         let (code, commit, _) = head.finish_any(halt)?;
         let head_commit = (code == 0).then(|| commit.trim().to_owned());
-        warnings.extend(self.unreadable.clone().or(unreadable));
+        warnings.extend(self.unreadable.take().or(unreadable));
 
         let (stat, patch) = self.patch(trees, max, halt)?;
-        let mut changes =
-            Changes { stat: Some(stat), base_commit: self.base_commit.clone(), head_commit, ..Changes::default() };
+        let base_commit = self.base_commit.take();
+        let mut changes = Changes { stat: Some(stat), base_commit, head_commit, ..Changes::default() };
         match patch {
             Patch::TooLarge => changes.diff_truncated = true,
             Patch::Text(text) => changes.diff = Some(text),
@@ -105,7 +115,7 @@ impl<'a> Snapshot<'a> {
 
     /// Writes the statistics and the patch to disk and reads back what may be sent.
     fn patch(&self, trees: [&str; 2], max: usize, halt: &Halt) -> Result<(DiffStat, Patch), GitError> {
-        let raw = self.folder.create("diff.git").map_err(scratch_failed)?;
+        let raw = self.folder.create(RAW).map_err(scratch_failed)?;
         // `diff-tree` is `git diff` without the settings that change how a diff looks.
         let command = [
             "diff-tree",
@@ -136,14 +146,9 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-impl Drop for Snapshot<'_> {
-    fn drop(&mut self) {
-        // What is left over takes room and does no harm; the next run has a folder of its own.
-        let _ = fs::remove_dir_all(&self.scratch_dir);
-        let _ = fs::remove_file(self.folder.path("diff.git"));
-    }
-}
-
+/// In the run's scratch folder, which is removed after the run.
+const GIT_DIR: &str = "scratch/git";
+const RAW: &str = "scratch/diff-tree";
 const HEAD: &[&str] = &["rev-parse", "--verify", "--quiet", "HEAD"];
 
 fn args<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
@@ -249,7 +254,7 @@ enum Patch {
 /// Takes apart what `diff-tree --numstat --patch` wrote: lines of numbers, an empty line, the patch. The patch
 /// goes to `diff.patch`, and into memory if it is no larger than `max`.
 fn split(folder: &RunFolder, max: usize) -> io::Result<(DiffStat, Patch)> {
-    let mut raw = io::BufReader::new(File::open(folder.path("diff.git"))?);
+    let mut raw = io::BufReader::new(File::open(folder.path(RAW))?);
     let mut stat = DiffStat::default();
     let mut line = Vec::new();
     loop {

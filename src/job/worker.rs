@@ -63,9 +63,11 @@ impl Worker {
         let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
             let downloads = Downloads::new(context.downloads.api.clone(), context.downloads.token.clone());
             for job in inbox {
-                let run = job.run;
-                let outcome = carry_out(&job, &context, &downloads, &orders, &post);
-                post(run, JobEvent::Finished(Arc::new(outcome)));
+                let folder = context.store.run_folder(job.run);
+                let outcome = carry_out(&job, &context, &downloads, &folder, &orders, &post);
+                post(job.run, JobEvent::Finished(Arc::new(outcome)));
+                // Only now: the backend need not wait for it.
+                folder.iter().for_each(RunFolder::remove_scratch);
             }
         })?;
         Ok(Self { jobs, stops, thread })
@@ -98,13 +100,15 @@ fn carry_out(
     job: &Job,
     context: &Context,
     downloads: &Downloads,
+    folder: &io::Result<RunFolder>,
     orders: &Receiver<(RunId, StopReason)>,
     post: &Post,
 ) -> Outcome {
     let halt = Halt::new(orders.clone(), job.run);
     let report = Report { job, config: context.progress, post, clock: Clock::start(), last: Duration::ZERO };
     let mut run = Run { job, context, halt: &halt, report, outcome: Outcome::default() };
-    if let Err(failure) = run.carry_out(downloads) {
+    let folder = folder.as_ref().map_err(state_failed);
+    if let Err(failure) = folder.and_then(|folder| run.carry_out(folder, downloads)) {
         run.outcome.failure = Some(failure);
     }
     run.outcome.span = Some(run.report.clock.span());
@@ -121,24 +125,24 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn carry_out(&mut self, downloads: &Downloads) -> Result<(), Failure> {
+    fn carry_out(&mut self, folder: &RunFolder, downloads: &Downloads) -> Result<(), Failure> {
         self.report.phase(Phase::Preparing);
-        let folder = self.context.store.run_folder(self.job.run).map_err(state_failed)?;
         let brief = downloads.complete(&self.job.ticket, self.halt, &mut self.outcome.warnings)?;
         self.report.phase(Phase::Preparing);
         let prompt = prompt::assemble(&self.job.ticket, &brief);
         let title = prompt::title_line(&brief);
-        let prompt_file = folder.write("prompt.md", prompt.as_bytes()).map_err(state_failed)?;
+        let prompt_file = folder.write("prompt.md", prompt.as_bytes()).map_err(|e| state_failed(&e))?;
         let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
         let stdin = self.context.cli.args.prompt_on_stdin().then_some(prompt_file);
 
-        let snapshot = self.snapshot(&folder)?;
+        let snapshot = self.snapshot(folder)?;
         self.report.phase(Phase::Running);
-        let stdout = capture(&folder, "stdout.log", self.context.limits.stdout_bytes).map_err(state_failed)?;
-        let stderr = capture(&folder, "stderr.log", STDERR_MAX).map_err(state_failed)?;
+        let stdout = capture(folder, "stdout.log", self.context.limits.stdout_bytes).map_err(|e| state_failed(&e))?;
+        let stderr = capture(folder, "stderr.log", STDERR_MAX).map_err(|e| state_failed(&e))?;
         let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
         let stderr = Shared::new(stderr);
         let process = self.start(&args, prompt.len(), stdin, [&stdout, &stderr])?;
+        let snapshot = self.settle(snapshot);
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
 
@@ -183,6 +187,17 @@ impl Run<'_> {
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
         }
         Ok(None)
+    }
+
+    /// While the CLI runs, git does what it can do ahead.
+    fn settle<'f>(&mut self, mut snapshot: Option<Snapshot<'f>>) -> Option<Snapshot<'f>> {
+        match snapshot.as_mut().map_or(Ok(()), Snapshot::settle) {
+            Ok(()) => snapshot,
+            Err(e) => {
+                self.outcome.warnings.push(format!("no diff: {e}"));
+                None
+            }
+        }
     }
 
     fn start(
@@ -234,7 +249,7 @@ fn capture(folder: &RunFolder, name: &str, max: usize) -> io::Result<Capture> {
     Ok(Capture::new(max, Some(folder.create(name)?)))
 }
 
-fn state_failed(e: io::Error) -> Failure {
+fn state_failed(e: &io::Error) -> Failure {
     Failure::new(FailCode::Internal, format!("the agent's state folder cannot be used: {e}"))
 }
 
