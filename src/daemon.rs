@@ -81,6 +81,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         JobAction::Start { slot, job } => workers[slot].run(job),
         JobAction::Stop { slot, run, reason } => workers[slot].stop(run, reason),
     })?;
+    workers.into_iter().for_each(Worker::join);
     Ok(exit)
 }
 

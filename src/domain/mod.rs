@@ -14,6 +14,7 @@ pub mod queue;
 pub mod repos;
 pub mod session;
 pub mod template;
+pub mod text;
 pub mod ticket;
 
 use std::time::{Instant, SystemTime};

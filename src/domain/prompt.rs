@@ -1,6 +1,10 @@
 //! What the CLI is asked to do, in words.
 
+use super::text::one_line;
 use super::ticket::{Brief, Skill, Ticket};
+
+/// A longer title is no title; it may have to stand as one argument of a command line.
+const TITLE_MAX: usize = 1000;
 
 /// The prompt: a heading, what the ticket is, the subagent's prompt, the description, the skills.
 ///
@@ -21,7 +25,7 @@ pub fn assemble(ticket: &Ticket, brief: &Brief) -> String {
     }
     for skill in &brief.skills {
         if let Skill::Inline { slug, body } = skill {
-            section(&mut prompt, &format!("Skill: {}", one_line(slug)), body);
+            section(&mut prompt, &format!("Skill: {}", one_line(slug, TITLE_MAX)), body);
         }
     }
     if prompt.contains('\0') { prompt.replace('\0', "\u{FFFD}") } else { prompt }
@@ -29,7 +33,7 @@ pub fn assemble(ticket: &Ticket, brief: &Brief) -> String {
 
 /// The title as one line that can stand as an argument: it begins neither with `-` nor with `/`.
 pub fn title_line(brief: &Brief) -> String {
-    let title = one_line(brief.title.as_deref().unwrap_or_default());
+    let title = one_line(brief.title.as_deref().unwrap_or_default(), TITLE_MAX);
     title.trim_start_matches(|c: char| c == '-' || c == '/' || c.is_whitespace()).to_owned()
 }
 
@@ -38,10 +42,4 @@ fn section(prompt: &mut String, heading: &str, body: &str) {
     if !body.trim().is_empty() {
         prompt.push_str(&format!("\n## {heading}\n\n{body}\n"));
     }
-}
-
-/// Control characters and line breaks become spaces.
-fn one_line(text: &str) -> String {
-    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    spaced.trim().to_owned()
 }

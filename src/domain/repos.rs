@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::text::one_line;
+
 /// A repository that the settings allow. Its path is canonical: no `..`, no symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repo {
@@ -21,11 +23,10 @@ pub enum RepoRef {
 impl RepoRef {
     /// What a person would recognise, in one short line: it comes from the backend and goes into the log.
     pub fn describe(&self) -> String {
-        let text = match self {
-            Self::Slug(slug) => slug.clone(),
-            Self::Path(path) => path.display().to_string(),
-        };
-        text.chars().take(256).map(|c| if c.is_control() { '?' } else { c }).collect()
+        match self {
+            Self::Slug(slug) => one_line(slug, 256),
+            Self::Path(path) => one_line(&path.to_string_lossy(), 256),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::message::{Capacity, Heartbeat, Message, Register, Status};
 use super::outbox::{Entry, Outbox};
 use super::queue::{Claimed, Queue};
 use super::repos::{Repo, Repos};
+use super::text::one_line;
 use super::ticket::{FailCode, Failure, Job, Outcome, Role, RunId, StopReason, Ticket, TicketId};
 
 /// How long a daemon that is ending waits for the backend to confirm the last outcomes.
@@ -264,7 +265,10 @@ impl Session {
         if let Some(claimed) = self.queue.withdraw(id) {
             self.conclude(claimed, Outcome::unstarted(StopReason::Cancelled.failure()).into(), out);
         } else if let Some((slot, run)) = self.queue.slot_of(id) {
-            out.push(Action::Log(Level::Info, format!("ticket {id}: cancelled by the backend: {reason}")));
+            out.push(Action::Log(
+                Level::Info,
+                format!("ticket {id}: cancelled by the backend: {}", one_line(reason, 200)),
+            ));
             out.push(Action::Stop { slot, run, reason: StopReason::Cancelled });
         }
     }

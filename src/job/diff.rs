@@ -57,10 +57,12 @@ impl<'a> Snapshot<'a> {
         let scratch_dir = folder.folder(GIT_DIR).map_err(scratch_failed)?;
         let real = Git::new(environment, repo, &dirs.git_dir)?;
         let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
-        // The two do not depend on each other, and the CLI waits for both.
+        // The CLI waits for all of this: so both answers are under way while the index is copied.
+        let settings = real.start(&args(&["config", "--list", "-z"]), None)?;
         let head = real.start(&args(HEAD), None)?;
-        let settings = real.run(&args(&["config", "--list", "-z"]), None, halt)?;
-        prepare_scratch(&scratch_dir, &dirs, &settings).map_err(scratch_failed)?;
+        prepare_scratch(&scratch_dir, &dirs).map_err(scratch_failed)?;
+        let settings = scratch_config(&scratch_dir, &settings.finish(halt)?);
+        fs::write(scratch_dir.join("config"), settings).map_err(scratch_failed)?;
         let unreadable = add_all(&scratch, halt)?;
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
@@ -170,12 +172,12 @@ fn add_all(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
     }
 }
 
-fn prepare_scratch(scratch: &Path, dirs: &GitDirs, settings: &str) -> io::Result<()> {
+/// Everything of a git directory but its settings.
+fn prepare_scratch(scratch: &Path, dirs: &GitDirs) -> io::Result<()> {
     for folder in ["objects/info", "refs", "info"] {
         fs::create_dir_all(scratch.join(folder))?;
     }
     fs::write(scratch.join("HEAD"), "ref: refs/heads/none\n")?;
-    fs::write(scratch.join("config"), scratch_config(scratch, settings))?;
     let mut alternates = dirs.common_dir.join("objects").into_os_string().into_encoded_bytes();
     alternates.push(b'\n');
     fs::write(scratch.join("objects/info/alternates"), alternates)?;

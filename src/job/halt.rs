@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, TryRecvError};
 
 use crate::domain::ticket::{RunId, StopReason};
 
@@ -26,10 +26,16 @@ impl Halt {
 
     /// Why the run is to end, if it is. The first reason stays.
     pub fn reason(&self) -> Option<StopReason> {
-        while let Ok(order) = self.orders.try_recv() {
-            self.note(order);
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => self.note(Ok(order)),
+                Err(TryRecvError::Disconnected) => self.note(Err(RecvError)),
+                Err(TryRecvError::Empty) => return self.reason.get(),
+            }
+            if self.reason.get().is_some() {
+                return self.reason.get();
+            }
         }
-        self.reason.get()
     }
 
     /// For a `select!`; what it yields goes to [`note`](Self::note).
@@ -37,18 +43,22 @@ impl Halt {
         &self.orders
     }
 
-    pub fn note(&self, (run, reason): (RunId, StopReason)) {
-        if run == self.run && self.reason.get().is_none() {
-            self.reason.set(Some(reason));
-        }
+    /// A closed channel means that nobody is left who wants the run.
+    pub fn note(&self, order: Result<(RunId, StopReason), RecvError>) {
+        let reason = match order {
+            Ok((run, reason)) => (run == self.run).then_some(reason),
+            Err(RecvError) => Some(StopReason::Shutdown),
+        };
+        self.reason.set(self.reason.get().or(reason));
     }
 
     /// Waits that long, or until the run is to end.
     pub fn pause(&self, time: Duration) -> Option<StopReason> {
         if self.reason().is_none() {
             match self.orders.recv_timeout(time) {
-                Ok(order) => self.note(order),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+                Ok(order) => self.note(Ok(order)),
+                Err(RecvTimeoutError::Disconnected) => self.note(Err(RecvError)),
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
         self.reason()

@@ -12,6 +12,7 @@ use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 
 use super::halt::Halt;
 use crate::config::{ApiUrl, Token};
+use crate::domain::text::one_line;
 use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Skill, Ticket};
 use crate::wire::WireBrief;
 
@@ -141,7 +142,9 @@ impl Downloads {
         });
         match envelope {
             Ok(Envelope { success: true, data: Some(data), .. }) if status.is_success() => Ok(data),
-            Ok(Envelope { error: Some(error), .. }) => Err(format!("{status}: {} {}", error.code, error.message)),
+            Ok(Envelope { error: Some(error), .. }) => {
+                Err(one_line(&format!("{status}: {} {}", error.code, error.message), 300))
+            }
             Ok(_) => Err(format!("{status}: the answer has no data")),
             Err(why) if status.is_success() => Err(why),
             Err(_) => Err(status.to_string()),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use log::warn;
 
 use super::capture::Capture;
 use super::cli::{Cli, find};
@@ -28,6 +29,9 @@ use crate::store::{RunFolder, Store};
 const STDERR_MAX: usize = 64 << 10;
 /// How long the line may be that says why the CLI failed.
 const ERROR_MAX: usize = 2000;
+
+/// A worker without a run ends at once; one with a run has been told to end it.
+const JOIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What every run needs, whatever its ticket.
 pub struct Context {
@@ -54,13 +58,17 @@ pub struct Worker {
     jobs: Sender<Box<Job>>,
     stops: Sender<(RunId, StopReason)>,
     thread: JoinHandle<()>,
+    /// Closed when the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl Worker {
     pub fn start(slot: usize, context: Arc<Context>, post: Post) -> io::Result<Self> {
         let (jobs, inbox) = crossbeam_channel::unbounded::<Box<Job>>();
         let (stops, orders) = crossbeam_channel::unbounded();
+        let (end, ended) = crossbeam_channel::bounded(0);
         let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
+            let _end = end;
             let downloads = Downloads::new(context.downloads.api.clone(), context.downloads.token.clone());
             for job in inbox {
                 let folder = context.store.run_folder(job.run);
@@ -70,7 +78,7 @@ impl Worker {
                 folder.iter().for_each(RunFolder::remove_scratch);
             }
         })?;
-        Ok(Self { jobs, stops, thread })
+        Ok(Self { jobs, stops, thread, ended })
     }
 
     /// To be given a job only when the last one has finished.
@@ -87,11 +95,17 @@ impl Worker {
         }
     }
 
-    /// Lets the worker end after its last job.
+    /// Lets the worker end. One whose run could not be ended in time is left to the end of the process.
     pub fn join(self) {
-        drop(self.jobs);
-        if self.thread.join().is_err() {
-            panic!("a worker thread has panicked");
+        let Self { jobs, stops, thread, ended } = self;
+        drop((jobs, stops));
+        match ended.recv_timeout(JOIN_LIMIT) {
+            Err(RecvTimeoutError::Timeout) => warn!("a worker is still busy and is left behind"),
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+                if thread.join().is_err() {
+                    panic!("a worker thread has panicked");
+                }
+            }
         }
     }
 }
@@ -105,7 +119,8 @@ fn carry_out(
     post: &Post,
 ) -> Outcome {
     let halt = Halt::new(orders.clone(), job.run);
-    let report = Report { job, config: context.progress, post, clock: Clock::start(), last: Duration::ZERO };
+    let report =
+        Report { job, config: context.progress, post, clock: Clock::start(), last: Duration::ZERO, stdout_bytes: 0 };
     let mut run = Run { job, context, halt: &halt, report, outcome: Outcome::default() };
     let folder = folder.as_ref().map_err(state_failed);
     if let Err(failure) = folder.and_then(|folder| run.carry_out(folder, downloads)) {
@@ -146,9 +161,13 @@ impl Run<'_> {
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
 
+        self.report.stdout_bytes = stdout.lock().total();
         self.report.phase(Phase::Collecting);
         self.outcome.stdout = stdout.lock().excerpt();
         self.outcome.exit = ended.exit;
+        if ended.survivors > 0 {
+            self.outcome.warnings.push(format!("{} processes of the run could not be ended", ended.survivors));
+        }
         for (name, shared) in [("stdout", &stdout), ("stderr", &stderr)] {
             if let Some(e) = shared.lock().file_error() {
                 self.outcome.warnings.push(format!("not all of {name} is on disk: {e}"));
@@ -277,7 +296,7 @@ fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Opt
 
 /// Why the run failed, if it did. A stop or a time limit is the reason whatever the CLI then exited with.
 fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared) -> Option<Failure> {
-    let mut failure = match (ended.cause, ended.exit) {
+    let failure = match (ended.cause, ended.exit) {
         (Cause::TimedOut, _) => Failure::new(FailCode::Timeout, "timeout"),
         (Cause::Stopped(reason), _) => reason.failure(),
         (Cause::Exited, Some(Exit::Code(0))) => return None,
@@ -292,9 +311,6 @@ fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared) -> Option<Failu
             Failure::new(FailCode::CliExit, own)
         }
     };
-    if ended.survivors > 0 && failure.code != FailCode::Timeout {
-        failure.error.push_str(&format!(" ({} of its processes could not be ended)", ended.survivors));
-    }
     Some(failure)
 }
 
@@ -357,23 +373,24 @@ struct Report<'a> {
     clock: Clock,
     /// When the last one was sent, from the start.
     last: Duration,
+    stdout_bytes: u64,
 }
 
 impl Report<'_> {
     fn phase(&mut self, phase: Phase) {
-        self.send_if_due(phase, 0, Vec::new);
+        self.send_if_due(phase, Vec::new);
     }
 
     fn running(&mut self, stdout: &Shared) {
-        let total = stdout.lock().total();
-        self.send_if_due(Phase::Running, total, || stdout.lock().take_lines());
+        self.stdout_bytes = stdout.lock().total();
+        self.send_if_due(Phase::Running, || stdout.lock().take_lines());
     }
 
-    fn send_if_due(&mut self, phase: Phase, stdout_bytes: u64, lines: impl FnOnce() -> Vec<String>) {
+    fn send_if_due(&mut self, phase: Phase, lines: impl FnOnce() -> Vec<String>) {
         let elapsed = self.clock.elapsed();
         if elapsed >= self.last + self.config.every {
             self.last = elapsed;
-            let progress = Progress { phase, elapsed, stdout_bytes, lines: lines() };
+            let progress = Progress { phase, elapsed, stdout_bytes: self.stdout_bytes, lines: lines() };
             (self.post)(self.job.run, JobEvent::Progress(progress));
         }
     }

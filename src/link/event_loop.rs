@@ -22,12 +22,16 @@ use super::protocol::ticket::Codec;
 use crate::domain::Now;
 use crate::domain::event::{Action, Event, Exit, Goodbye, Level, Setback};
 use crate::domain::session::Session;
+use crate::domain::text::one_line;
 use crate::domain::ticket::{Job, RunId, StopReason};
 
 const SOCKET: Token = Token(0);
 const MAIL: Token = Token(1);
 /// Frames read before the mailbox gets its turn: a chatty peer must not hold up an outcome.
 const FRAMES_AT_ONCE: usize = 64;
+
+/// What a frame may put into the log above `debug`.
+const LOGGED_MAX: usize = 300;
 
 /// What the session wants of the workers.
 pub enum JobAction {
@@ -102,10 +106,10 @@ impl EventLoop {
             self.feed(turn, Event::Heard);
             match inbound {
                 Inbound::Text(text) => {
-                    debug!("← {text}");
+                    debug!("← {}", one_line(&text, usize::MAX));
                     match self.codec.decode(&text) {
                         Decoded::Event(event) => self.feed(turn, event),
-                        Decoded::Dropped(why) => warn!("dropped {why}"),
+                        Decoded::Dropped(why) => warn!("dropped {}", one_line(&why, LOGGED_MAX)),
                         Decoded::DroppedAgain => {}
                     }
                 }

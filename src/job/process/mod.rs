@@ -199,10 +199,7 @@ impl Process {
                     // The thread says how the child ended before it ends itself.
                     Err(_) => panic!("the wait thread is gone"),
                 },
-                recv(halt.orders()) -> order => match order {
-                    Ok(order) => halt.note(order),
-                    Err(_) => panic!("the worker's stop channel is closed"),
-                },
+                recv(halt.orders()) -> order => halt.note(order),
                 recv(ticker) -> _ => tick(),
             }
         };

@@ -12,11 +12,15 @@ use crate::config::ApiUrl;
 use crate::domain::event::{Event, Order, Phase, Progress, Unavailable};
 use crate::domain::message::{Capacity, Heartbeat, Message, Register, Status};
 use crate::domain::repos::RepoRef;
+use crate::domain::text::one_line;
 use crate::domain::ticket::{Exit, Outcome, Payload, Role, Span, Ticket, TicketId};
 use crate::wire::WireBrief;
 
 /// Unknown types remembered, so that each is logged once. A backend that invents more is not worth more memory.
 const KNOWN_UNKNOWNS: usize = 64;
+
+/// The complaint about a frame quotes the frame; so much of it is sent back.
+const WHY_MAX: usize = 300;
 
 /// Turns messages into frames and frames into events.
 #[derive(Debug)]
@@ -157,7 +161,10 @@ fn unusable(frame: &Value, why: String) -> Decoded {
     let id = frame.get("ticketId").and_then(Value::as_str).and_then(|id| TicketId::parse(id).ok());
     let attempt = frame.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
     match id {
-        Some(id) => event(Order::Unusable { id, attempt: attempt.unwrap_or(1).max(1), why }),
+        Some(id) => {
+            let why = one_line(&why, WHY_MAX);
+            event(Order::Unusable { id, attempt: attempt.unwrap_or(1).max(1), why })
+        }
         None => Decoded::Dropped(format!("an unusable frame: {why}")),
     }
 }
