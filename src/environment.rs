@@ -2,8 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 
+/// The variable that a run's processes are known by.
+pub const MARK: &str = "WF0_RUN_ID";
+/// The variable that tells them their ticket.
+pub const TICKET: &str = "WF0_TICKET_ID";
+
 /// A copy of the environment. Taken once, so that nothing that a library sets later reaches a child.
-#[derive(Debug, Clone, Default)]
+/// It has no `Debug`: the token may be in it.
+#[derive(Clone, Default)]
 pub struct Environment(Vec<(OsString, OsString)>);
 
 impl Environment {
@@ -19,9 +25,11 @@ impl Environment {
         self.0.iter().find(|(own, _)| is_same(own, name)).map(|(_, value)| value.as_os_str())
     }
 
-    /// For a coding CLI: everything but the daemon's own settings, the token first of all.
+    /// For a coding CLI: everything but the daemon's own settings, the token first of all. A daemon that is itself
+    /// part of a run does not pass on that run's mark: its own runs would be taken for the other's processes.
     pub fn for_cli(&self) -> Vec<(OsString, OsString)> {
-        self.without_prefix("WORKFORCE0_")
+        let foreign = |name: &OsStr| has_prefix(name, "WORKFORCE0_") || is_same(name, MARK) || is_same(name, TICKET);
+        self.0.iter().filter(|(name, _)| !foreign(name)).cloned().collect()
     }
 
     /// For git: without the variables that would lead it to another repository or have it start programs.
@@ -29,10 +37,6 @@ impl Environment {
         let mut variables = self.for_cli();
         variables.retain(|(name, _)| !has_prefix(name, "GIT_"));
         variables
-    }
-
-    fn without_prefix(&self, prefix: &str) -> Vec<(OsString, OsString)> {
-        self.0.iter().filter(|(name, _)| !has_prefix(name, prefix)).cloned().collect()
     }
 }
 

@@ -45,6 +45,7 @@ impl Store {
             move |e| StoreError::Io(path, e)
         };
         make_folder(root).map_err(at(root))?;
+        close_to_others(root).map_err(at(root))?;
         let lock_path = root.join("lock");
         let lock = match lock(&lock_path) {
             Ok(Some(lock)) => lock,
@@ -152,6 +153,18 @@ fn is_uuid(text: &str) -> bool {
 fn make_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// The folder may have been there before, with another mode.
+#[cfg(unix)]
+fn close_to_others(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn close_to_others(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(unix))]

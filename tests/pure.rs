@@ -1,1 +1,34 @@
+//! The parts that need no socket, no process and no clock: policy, wire format, settings.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic")]
+
+#[path = "pure/api_url.rs"]
+mod api_url;
+#[path = "pure/backoff.rs"]
+mod backoff;
+#[path = "pure/capture.rs"]
+mod capture;
+#[path = "pure/config.rs"]
+mod config;
+#[path = "pure/environment.rs"]
+mod environment;
+#[path = "pure/excerpt.rs"]
+mod excerpt;
+#[path = "pure/invariants.rs"]
+mod invariants;
+#[path = "pure/prompt.rs"]
+mod prompt;
+#[path = "pure/protocol.rs"]
+mod protocol;
+#[path = "pure/repos.rs"]
+mod repos;
+#[path = "pure/session.rs"]
+mod session;
+#[path = "pure/support.rs"]
+mod support;
+#[path = "pure/template.rs"]
+mod template;
+#[path = "pure/text.rs"]
+mod text;
+#[path = "pure/ticket.rs"]
+mod ticket;

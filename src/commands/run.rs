@@ -66,7 +66,7 @@ fn start_log(level: LevelFilter) {
 }
 
 /// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.
-fn stop_on_signals(stopper: Stopper) {
+pub fn stop_on_signals(stopper: Stopper) {
     if let Err(e) = ctrlc::set_handler(move || stopper.stop()) {
         panic!("signals cannot be handled: {e}");
     }
@@ -74,7 +74,7 @@ fn stop_on_signals(stopper: Stopper) {
 
 /// A panic in any thread is a bug, and half a daemon is worse than none: the service manager starts a whole one.
 #[expect(clippy::disallowed_methods, reason = "nothing can be trusted to unwind after a bug")]
-fn end_on_panic() {
+pub fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         print(info);

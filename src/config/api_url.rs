@@ -109,6 +109,9 @@ fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
         return Err("has no host".to_owned());
     }
     let port = match (authority.port(), authority.port_u16()) {
+        (None, _) if authority.as_str().len() > authority.host().len() => {
+            return Err("has a port that is not a number from 1 to 65535".to_owned());
+        }
         (None, _) => {
             if secure {
                 443

@@ -12,7 +12,7 @@ pub enum Event {
     Connected,
     /// An attempt to connect has failed, or the connection is gone.
     Disconnected(Setback),
-    /// A frame of any kind arrived.
+    /// The peer shows life: bytes arrived, or it took some that were waiting.
     Heard,
     /// The answer to the Ping of that number.
     Pong(u64),

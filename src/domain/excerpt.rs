@@ -37,7 +37,9 @@ impl Excerpt {
         }
         let text = [self.head.as_str(), self.tail.as_str()].concat();
         let (front, back) = (max / 4, max - max / 4);
-        let (mut head_end, mut tail_start) = (front, text.len() - back);
+        // A gap that is there already stays between the two.
+        let mut head_end = if self.is_cut() { front.min(self.head.len()) } else { front };
+        let mut tail_start = (text.len() - back).max(if self.is_cut() { self.head.len() } else { 0 });
         while !text.is_char_boundary(head_end) {
             head_end -= 1;
         }

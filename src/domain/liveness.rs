@@ -7,8 +7,11 @@ use super::backoff::Backoff;
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// No frame of any kind for this long: the laptop slept, or a NAT forgot the connection.
 pub const DEAD_AFTER: Duration = Duration::from_secs(25);
-/// The longest wait that a backend can ask for.
+/// The longest wait that a busy backend can ask for (PROTOCOL.md section 2).
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// The longest absence that a backend which restarts can ask for.
+pub const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 enum Phase {
@@ -53,11 +56,10 @@ impl Liveness {
     /// There is no connection any more; the next try comes after the backoff, and not before `at_least`.
     /// Says how long the wait is. A second report of the same loss changes nothing.
     pub fn lost(&mut self, now: Instant, at_least: Duration, jitter: f64) -> Option<Duration> {
-        match self.phase {
-            Phase::Waiting { .. } => return None,
-            Phase::Dialing => {}
-            Phase::Connected { since, .. } => self.backoff.lasted(now.saturating_duration_since(since)),
+        if matches!(self.phase, Phase::Waiting { .. }) {
+            return None;
         }
+        self.note_how_long(now);
         let wait = self.backoff.wait(jitter).max(at_least.min(LONGEST_WAIT));
         self.phase = Phase::Waiting { until: now + wait };
         Some(wait)
@@ -65,7 +67,8 @@ impl Liveness {
 
     /// The backend named a time to come back: that long and a little more, so that not every agent comes at once.
     pub fn come_back(&mut self, now: Instant, after: Duration, jitter: f64) -> Duration {
-        let after = after.min(LONGEST_WAIT);
+        self.note_how_long(now);
+        let after = after.min(LONGEST_ABSENCE);
         let wait = after + (after / 10).max(Duration::from_secs(1)).mul_f64(jitter.clamp(0.0, 1.0));
         self.phase = Phase::Waiting { until: now + wait };
         wait
@@ -84,6 +87,12 @@ impl Liveness {
                 Some(Due::Heartbeat)
             }
             _ => None,
+        }
+    }
+
+    fn note_how_long(&mut self, now: Instant) {
+        if let Phase::Connected { since, .. } = self.phase {
+            self.backoff.lasted(now.saturating_duration_since(since));
         }
     }
 

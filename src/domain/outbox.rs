@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::ticket::{Outcome, TicketId};
 
 /// As much may be under way at once: more would only grow the send buffer while the peer reads slowly.
-const WINDOW_BYTES: usize = 8 << 20;
+/// Escaping makes a text up to six times longer, and the send buffer has to hold it all.
+const WINDOW_BYTES: usize = 6 << 20;
 /// Delivered outcomes are kept to answer a repeated assignment, the newest within these bounds.
 const RECENT_BYTES: usize = 8 << 20;
 const RECENT_COUNT: usize = 256;
@@ -29,7 +30,6 @@ struct Pending {
 pub struct Outbox {
     pending: VecDeque<Pending>,
     recent: VecDeque<Entry>,
-    recent_bytes: usize,
 }
 
 impl Outbox {
@@ -67,17 +67,23 @@ impl Outbox {
 
     /// The backend has stored it.
     pub fn acked(&mut self, id: &TicketId, attempt: Option<u32>) {
-        self.settle(|p| p.entry.id == *id && attempt.is_none_or(|attempt| attempt == p.entry.attempt));
+        let meant = |entry: &Entry| entry.id == *id && attempt.is_none_or(|attempt| attempt == entry.attempt);
+        self.settle(|pending| pending.fence.is_some() && meant(&pending.entry));
     }
 
     /// The newest outcome of a ticket that has ended here, delivered or not.
     pub fn find(&self, id: &TicketId) -> Option<&Entry> {
-        let pending = self.pending.iter().rev().map(|p| &p.entry);
-        pending.chain(self.recent.iter().rev()).find(|entry| entry.id == *id)
+        let all = self.pending.iter().map(|p| &p.entry).chain(&self.recent);
+        all.filter(|entry| entry.id == *id).max_by_key(|entry| entry.attempt)
     }
 
-    pub fn is_pending(&self, id: &TicketId) -> bool {
-        self.pending.iter().any(|p| p.entry.id == *id)
+    /// Sends it once more: the backend asks for it, whatever became of the last time.
+    pub fn repeat(&mut self, entry: Entry) {
+        let same = |p: &&mut Pending| p.entry.id == entry.id && p.entry.attempt == entry.attempt;
+        match self.pending.iter_mut().find(same) {
+            Some(pending) => pending.fence = None,
+            None => self.push(entry),
+        }
     }
 
     fn settle(&mut self, done: impl Fn(&Pending) -> bool) {
@@ -90,11 +96,13 @@ impl Outbox {
     }
 
     fn remember(&mut self, entry: Entry) {
-        self.recent_bytes += entry.outcome.size();
+        // One that was sent twice is kept once.
+        self.recent.retain(|own| own.id != entry.id || own.attempt != entry.attempt);
         self.recent.push_back(entry);
-        while self.recent.len() > RECENT_COUNT || self.recent_bytes > RECENT_BYTES {
-            let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_bytes -= oldest.outcome.size();
+        let mut bytes: usize = self.recent.iter().map(|own| own.outcome.size()).sum();
+        // The newest stays, however large.
+        while self.recent.len() > 1 && (self.recent.len() > RECENT_COUNT || bytes > RECENT_BYTES) {
+            bytes -= self.recent.pop_front().map_or(0, |oldest| oldest.outcome.size());
         }
     }
 }

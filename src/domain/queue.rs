@@ -1,7 +1,7 @@
 //! Who runs and who waits: a fixed number of slots, one run at a time within one repository, a bounded line.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::message::ActiveTicket;
@@ -50,8 +50,14 @@ impl Queue {
         self.slots.len().saturating_sub(taken)
     }
 
-    pub fn is_full(&self) -> bool {
-        self.waiting.len() >= WAITING_LINE && self.free() == 0
+    /// Whether a ticket for that repository can start at once or stand in line.
+    pub fn has_room_for(&self, repo: &Path) -> bool {
+        let could_start = self.slots.iter().any(Option::is_none) && self.is_idle(repo);
+        self.waiting.len() < WAITING_LINE || could_start
+    }
+
+    fn is_idle(&self, repo: &Path) -> bool {
+        self.running().all(|(_, running)| !overlap(&running.repo, repo))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -99,8 +105,7 @@ impl Queue {
     /// The first in line whose repository is idle, moved into a free slot.
     pub fn start_next(&mut self) -> Option<(usize, Box<Job>)> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        let idle = |w: &Waiting| self.running().all(|(_, running)| running.repo != w.claimed.repo);
-        let next = self.waiting.iter().position(idle)?;
+        let next = self.waiting.iter().position(|w| self.is_idle(&w.claimed.repo))?;
         let Waiting { claimed, mut job } = self.waiting.remove(next)?;
         job.ticket.attempt = claimed.attempt;
         self.slots[slot] = Some(claimed);
@@ -127,4 +132,9 @@ impl Queue {
     pub fn abandon_all(&mut self) -> Vec<Claimed> {
         self.slots.iter_mut().filter_map(Option::take).collect()
     }
+}
+
+/// Whether one folder is, or lies in, the other: a run in either would see the other's changes.
+fn overlap(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
 }

@@ -17,15 +17,18 @@ pub struct Repo {
 pub enum RepoRef {
     Slug(String),
     /// Resolved by whoever read the frame. A path that does not exist stays as it was written and matches nothing.
-    Path(PathBuf),
+    Path {
+        asked: String,
+        resolved: PathBuf,
+    },
 }
 
 impl RepoRef {
-    /// What a person would recognise, in one short line: it comes from the backend and goes into the log.
+    /// What the backend called it, in one short line. Never what a path leads to: that would be telling.
     pub fn describe(&self) -> String {
         match self {
             Self::Slug(slug) => one_line(slug, 256),
-            Self::Path(path) => one_line(&path.to_string_lossy(), 256),
+            Self::Path { asked, .. } => one_line(asked, 256),
         }
     }
 }
@@ -45,7 +48,7 @@ impl Repos {
     /// The allowed repository that is meant, if it is one. A folder inside a repository is not the repository.
     pub fn find(&self, wanted: &RepoRef) -> Option<&Repo> {
         self.0.iter().find(|repo| match wanted {
-            RepoRef::Path(path) => repo.path == *path,
+            RepoRef::Path { resolved, .. } => repo.path == *resolved,
             // Hosts treat owner and name without regard to case.
             RepoRef::Slug(slug) => repo.slug.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(slug)),
         })

@@ -75,12 +75,17 @@ impl Session {
     /// Takes one event and says what is to be done, in this order.
     pub fn on(&mut self, now: Now, event: Event) -> Vec<Action> {
         let mut out = Actions::new();
+        if self.ending.as_ref().is_some_and(|ending| ending.done) {
+            return out;
+        }
         match event {
             Event::Connected => self.connected(now, &mut out),
             Event::Disconnected(setback) => self.disconnected(now, setback, &mut out),
             Event::Heard => self.liveness.heard(now.mono),
             Event::Tick => {}
-            Event::Pong(fence) => self.outbox.passed(fence),
+            // A number that no Ping had yet proves nothing.
+            Event::Pong(fence) if fence <= self.pings => self.outbox.passed(fence),
+            Event::Pong(_) => {}
             Event::Backend(order) => self.order(now, order, &mut out),
             Event::Job(run, JobEvent::Progress(progress)) => self.progress(run, progress, &mut out),
             Event::Job(run, JobEvent::Finished(outcome)) => self.finished(run, outcome, &mut out),
@@ -195,18 +200,11 @@ impl Session {
             Ok(accepted) => accepted,
             Err(failure) => return self.refuse(&ticket.id, ticket.attempt, failure, out),
         };
-        out.push(Action::Log(
-            Level::Info,
-            format!(
-                "ticket {} (attempt {}): claimed: {} in {}",
-                ticket.id,
-                ticket.attempt,
-                ticket.role,
-                repo.path.display()
-            ),
-        ));
-        out.push(claim(now, &ticket.id, ticket.attempt));
         let run = RunId(self.rng.u128(..));
+        let Ticket { id, attempt, role, .. } = &ticket;
+        let line = format!("ticket {id} (attempt {attempt}): claimed: {role} in {}, run {run}", repo.path.display());
+        out.push(Action::Log(Level::Info, line));
+        out.push(claim(now, id, *attempt));
         self.queue.push(Box::new(Job { run, ticket, repo, time_limit }), now.wall);
     }
 
@@ -223,9 +221,7 @@ impl Session {
         match self.outbox.find(&ticket.id) {
             Some(ended) if ticket.attempt <= ended.attempt => {
                 let again = ended.clone();
-                if !self.outbox.is_pending(&ticket.id) {
-                    self.outbox.push(again);
-                }
+                self.outbox.repeat(again);
                 true
             }
             _ => false,
@@ -245,8 +241,8 @@ impl Session {
             let error = format!("{} is not among this agent's REPO_PATHS", ticket.repo.describe());
             return Err(Failure::new(FailCode::RepoNotAllowed, error));
         };
-        if self.queue.is_full() {
-            return Err(Failure::new(FailCode::AtCapacity, "every slot is taken and the waiting line is full"));
+        if !self.queue.has_room_for(&repo.path) {
+            return Err(Failure::new(FailCode::AtCapacity, "no slot is free and the waiting line is full"));
         }
         Ok((repo.clone(), ticket.time_limit.map_or(*limit, |asked| asked.min(*limit))))
     }
@@ -337,9 +333,6 @@ impl Session {
 
     fn end_if_done(&mut self, now: Now, out: &mut Actions) {
         let Some(ending) = &mut self.ending else { return };
-        if ending.done {
-            return;
-        }
         if ending.runs_until <= now.mono {
             for claimed in self.queue.abandon_all() {
                 let failure =

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::excerpt::Excerpt;
 use super::repos::{Repo, RepoRef};
+use super::text::one_line;
 
 /// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (PROTOCOL.md section 4).
 ///
@@ -248,6 +249,21 @@ impl Outcome {
     /// A ticket that ended before anything ran.
     pub fn unstarted(failure: Failure) -> Self {
         Self { failure: Some(failure), ..Self::default() }
+    }
+
+    /// With everything that has no bound of its own cut to what a person reads: it may quote a ticket or an answer.
+    pub fn bounded(mut self) -> Self {
+        const WARNINGS: usize = 50;
+        if self.warnings.len() > WARNINGS {
+            let more = self.warnings.len() - WARNINGS;
+            self.warnings.truncate(WARNINGS);
+            self.warnings.push(format!("and {more} more"));
+        }
+        self.warnings.iter_mut().for_each(|warning| *warning = one_line(warning, 500));
+        if let Some(failure) = &mut self.failure {
+            failure.error = one_line(&failure.error, 2000);
+        }
+        self
     }
 
     /// About how many bytes it takes in memory and, before escaping, on the wire.

@@ -2,14 +2,19 @@
 //!
 //! git works in a scratch git directory that borrows the repository's objects and has its own index and
 //! settings. It is never told of the real one, so nothing there can change, a read-only repository does as well,
-//! and no hook, filter or monitor that the repository's settings name is ever started.
+//! and no hook, filter, monitor or diff program that the repository's settings name is ever started. A file that
+//! such a filter would change on its way into git is left out, with a warning: what git keeps encrypted must not be
+//! sent in the clear. Filters in the user's own settings, such as that of git-lfs, work as ever.
+//!
+//! Files that the user has marked `assume-unchanged` are taken at the user's word.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::git::{Call, Git, GitDirs, GitError};
+use super::git::{Git, GitDirs, GitError};
 use super::halt::Halt;
 use crate::domain::ticket::{Changes, DiffStat};
 use crate::environment::Environment;
@@ -26,6 +31,7 @@ const KEPT_SETTINGS: &[&str] = &[
     "core.precomposeunicode",
     "core.protecthfs",
     "core.protectntfs",
+    "core.sparsecheckoutcone",
     "core.symlinks",
     "extensions.objectformat",
 ];
@@ -39,8 +45,10 @@ pub struct Snapshot<'a> {
     scratch_dir: PathBuf,
     folder: &'a RunFolder,
     base_commit: Option<String>,
-    /// The tree of before, once it is being written.
-    base_tree: Option<Call>,
+    /// The tree of before, once it is written.
+    base_tree: Option<String>,
+    /// Filters of the repository's own settings, which are not run.
+    local_filters: Vec<String>,
     /// Files that git could not read; they are in no diff.
     unreadable: Option<String>,
 }
@@ -58,52 +66,82 @@ impl<'a> Snapshot<'a> {
         let real = Git::new(environment, repo, &dirs.git_dir)?;
         let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
         // The CLI waits for all of this: so both answers are under way while the index is copied.
-        let settings = real.start(&args(&["config", "--list", "-z"]), None)?;
+        let settings = real.start(&args(&["config", "--list", "--show-scope", "-z"]), None)?;
         let head = real.start(&args(HEAD), None)?;
         prepare_scratch(&scratch_dir, &dirs).map_err(scratch_failed)?;
-        let settings = scratch_config(&scratch_dir, &settings.finish(halt)?);
-        fs::write(scratch_dir.join("config"), settings).map_err(scratch_failed)?;
+        let settings = settings.finish(halt)?;
+        let settings: Vec<_> = parse_settings(&settings).collect();
+        fs::write(scratch_dir.join("config"), scratch_config(&scratch_dir, &settings)).map_err(scratch_failed)?;
+        if settings.iter().any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true") {
+            copy_if_there(&dirs.git_dir.join(SPARSE), &scratch_dir.join(SPARSE)).map_err(scratch_failed)?;
+        }
         let unreadable = add_all(&scratch, halt)?;
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
         let base_commit = (code == 0).then(|| commit.trim().to_owned());
-        Ok(Some(Self { scratch, real, scratch_dir, folder, base_commit, base_tree: None, unreadable }))
+        Ok(Some(Self {
+            scratch,
+            real,
+            scratch_dir,
+            folder,
+            base_commit,
+            base_tree: None,
+            local_filters: local_filters(&settings),
+            unreadable,
+        }))
     }
 
-    /// Begins what can be done while the CLI runs: the tree of before is in the index already, and only to be
-    /// written. That also leaves in the index what makes the second tree cheap.
-    pub fn settle(&mut self) -> Result<(), GitError> {
-        self.base_tree = Some(self.scratch.start(&args(&["write-tree"]), None)?);
+    /// Each further git command may take so long.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { scratch: self.scratch.within(limit), real: self.real.within(limit), ..self }
+    }
+
+    /// What can be done while the CLI runs: the tree of before is in the index already, and only to be written.
+    /// That also leaves in the index what makes the second tree cheap.
+    pub fn settle(&mut self, halt: &Halt) -> Result<(), GitError> {
+        if self.base_tree.is_none() {
+            self.base_tree = Some(self.scratch.run(&args(WRITE_TREE), None, halt)?);
+        }
         Ok(())
     }
 
     /// Compares with the work tree of now. The diff is on disk whole; what is returned is within `max` bytes.
     pub fn changes(mut self, max: usize, halt: &Halt, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
         let head = self.real.start(&args(HEAD), None)?;
-        if self.base_tree.is_none() {
-            self.settle()?;
-        }
-        let base_tree = self.base_tree.take().map(|call| call.finish(halt)).transpose()?.unwrap_or_default();
+        self.settle(halt)?;
+        let base_tree = self.base_tree.take().unwrap_or_default();
         let index = self.scratch_dir.join("index-after");
         copy_with_time(&self.scratch_dir.join("index"), &index).map_err(scratch_failed)?;
         let after = self.scratch.clone().with("GIT_INDEX_FILE", &index);
         let unreadable = add_all(&after, halt)?;
-        let tree = after.run(&args(&["write-tree"]), None, halt)?;
+        let tree = after.run(&args(WRITE_TREE), None, halt)?;
         let trees = [base_tree.trim(), tree.trim()];
         let (code, commit, _) = head.finish_any(halt)?;
         let head_commit = (code == 0).then(|| commit.trim().to_owned());
         warnings.extend(self.unreadable.take().or(unreadable));
 
-        let (stat, patch) = self.patch(trees, max, halt)?;
+        let left_out = self.filtered(&after, trees, halt)?;
+        if !left_out.is_empty() {
+            let filters = self.local_filters.join(", ");
+            warnings.push(format!("not in the diff, for the filter {filters} is not run: {}", left_out.join(", ")));
+        }
+        let (stat, patch) = self.patch(trees, &left_out, max, halt)?;
         let base_commit = self.base_commit.take();
         let mut changes = Changes { stat: Some(stat), base_commit, head_commit, ..Changes::default() };
         match patch {
             Patch::TooLarge => changes.diff_truncated = true,
-            Patch::Text(text) => changes.diff = Some(text),
+            Patch::Text(text) => {
+                if text.contains("\n+Subproject commit ") {
+                    warnings.push(
+                        "a repository within the repository has changed: only its commit is in the diff".to_owned(),
+                    );
+                }
+                changes.diff = Some(text);
+            }
             Patch::NotUtf8(bytes) => {
                 // JSON holds text only. Told that these files are binary, git writes them in letters and digits.
                 self.declare_binary(&bytes).map_err(scratch_failed)?;
-                match self.patch(trees, max, halt)?.1 {
+                match self.patch(trees, &left_out, max, halt)?.1 {
                     Patch::Text(text) => changes.diff = Some(text),
                     Patch::TooLarge => changes.diff_truncated = true,
                     Patch::NotUtf8(_) => {
@@ -115,8 +153,31 @@ impl<'a> Snapshot<'a> {
         Ok(changes)
     }
 
+    /// The changed files that one of the repository's own filters is for.
+    fn filtered(&self, after: &Git, trees: [&str; 2], halt: &Halt) -> Result<Vec<String>, GitError> {
+        let mut filtered = Vec::new();
+        if self.local_filters.is_empty() {
+            return Ok(filtered);
+        }
+        let names = |text: String| text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>();
+        let command = ["diff-tree", "-r", "--name-only", "-z", trees[0], trees[1]];
+        let changed = names(self.scratch.run(&args(&command), None, halt)?);
+        for filter in &self.local_filters {
+            let pattern = format!(":(top,attr:filter={filter})");
+            let marked = names(after.run(&args(&["ls-files", "--full-name", "-z", "--", &pattern]), None, halt)?);
+            filtered.extend(marked.into_iter().filter(|name| changed.contains(name)));
+        }
+        Ok(filtered)
+    }
+
     /// Writes the statistics and the patch to disk and reads back what may be sent.
-    fn patch(&self, trees: [&str; 2], max: usize, halt: &Halt) -> Result<(DiffStat, Patch), GitError> {
+    fn patch(
+        &self,
+        trees: [&str; 2],
+        left_out: &[String],
+        max: usize,
+        halt: &Halt,
+    ) -> Result<(DiffStat, Patch), GitError> {
         let raw = self.folder.create(RAW).map_err(scratch_failed)?;
         // `diff-tree` is `git diff` without the settings that change how a diff looks.
         let command = [
@@ -132,7 +193,11 @@ impl<'a> Snapshot<'a> {
             "--no-textconv",
             trees[0],
             trees[1],
+            "--",
+            ":(top)",
         ];
+        let without: Vec<_> = left_out.iter().map(|name| format!(":(top,exclude,literal){name}")).collect();
+        let command = [&command[..], &without.iter().map(String::as_str).collect::<Vec<_>>()].concat();
         self.scratch.run(&args(&command), Some(raw), halt)?;
         split(self.folder, max).map_err(scratch_failed)
     }
@@ -151,6 +216,9 @@ impl<'a> Snapshot<'a> {
 /// In the run's scratch folder, which is removed after the run.
 const GIT_DIR: &str = "scratch/git";
 const RAW: &str = "scratch/diff-tree";
+const SPARSE: &str = "info/sparse-checkout";
+/// In a partial clone not every object is here, nor needs to be.
+const WRITE_TREE: &[&str] = &["write-tree", "--missing-ok"];
 const HEAD: &[&str] = &["rev-parse", "--verify", "--quiet", "HEAD"];
 
 fn args<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
@@ -163,7 +231,9 @@ fn scratch_failed(e: io::Error) -> GitError {
 
 /// Stages everything below the working directory. A file that cannot be read is left out, and said.
 fn add_all(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
-    let call = git.start(&args(&["add", "--all", "--ignore-errors", "--", "."]), None)?;
+    // On the command line too: it reaches the git that looks into nested repositories, whose settings are their own.
+    let command = ["-c", "core.fsmonitor=false", "add", "--all", "--ignore-errors", "--", "."];
+    let call = git.start(&args(&command), None)?;
     match call.finish_any(halt)? {
         (0, _, _) => Ok(None),
         // git's own code for "some files could not be added"; a broken index is 128.
@@ -179,9 +249,12 @@ fn prepare_scratch(scratch: &Path, dirs: &GitDirs) -> io::Result<()> {
     }
     fs::write(scratch.join("HEAD"), "ref: refs/heads/none\n")?;
     let mut alternates = dirs.common_dir.join("objects").into_os_string().into_encoded_bytes();
+    if alternates.contains(&b'\n') {
+        return Err(io::Error::other("the repository's path has a line break in it"));
+    }
     alternates.push(b'\n');
     fs::write(scratch.join("objects/info/alternates"), alternates)?;
-    for name in ["info/exclude", "info/attributes", "info/sparse-checkout"] {
+    for name in ["info/exclude", "info/attributes"] {
         copy_if_there(&dirs.common_dir.join(name), &scratch.join(name))?;
     }
     for entry in fs::read_dir(&dirs.git_dir)?.flatten() {
@@ -194,17 +267,47 @@ fn prepare_scratch(scratch: &Path, dirs: &GitDirs) -> io::Result<()> {
     if index.exists() { copy_with_time(&index, &scratch.join("index")) } else { Ok(()) }
 }
 
+/// One line of `git config --list --show-scope -z`.
+struct Setting<'a> {
+    scope: &'a str,
+    name: &'a str,
+    value: &'a str,
+}
+
+fn parse_settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
+    let mut fields = text.split('\0');
+    std::iter::from_fn(move || {
+        let (scope, entry) = (fields.next()?, fields.next()?);
+        // A name without a value means that it is true.
+        let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
+        Some(Setting { scope, name, value })
+    })
+}
+
+/// Names of filters that only the repository's own settings define.
+fn local_filters(settings: &[Setting<'_>]) -> Vec<String> {
+    let filter = |setting: &Setting<'_>| {
+        let (name, key) = setting.name.strip_prefix("filter.")?.rsplit_once('.')?;
+        matches!(key, "clean" | "process").then(|| (setting.scope.to_owned(), name.to_owned()))
+    };
+    let filters: Vec<_> = settings.iter().filter_map(filter).collect();
+    let is_local = |scope: &str| matches!(scope, "local" | "worktree");
+    let users_own = |name: &str| filters.iter().any(|(scope, own)| own == name && !is_local(scope));
+    let mut local: Vec<_> = filters.iter().map(|(_, name)| name.clone()).filter(|name| !users_own(name)).collect();
+    local.sort();
+    local.dedup();
+    local
+}
+
 /// A settings file for the scratch directory: what counts as a change is as in the repository, and nothing is started.
-fn scratch_config(scratch: &Path, settings: &str) -> String {
+fn scratch_config(scratch: &Path, settings: &[Setting<'_>]) -> String {
     let mut lines = vec!["[core]".to_owned()];
     let mut set = |section: &str, key: &str, value: &str| {
         lines.push(format!("[{section}]\n\t{key} = {}", quoted(value)));
     };
-    for entry in settings.split('\0') {
-        if let Some((name, value)) = entry.split_once('\n') {
-            if let (true, Some((section, key))) = (KEPT_SETTINGS.contains(&name), name.split_once('.')) {
-                set(section, key, value);
-            }
+    for Setting { name, value, .. } in settings.iter().filter(|setting| KEPT_SETTINGS.contains(&setting.name)) {
+        if let Some((section, key)) = name.split_once('.') {
+            set(section, key, value);
         }
     }
     let nowhere = scratch.join("no-hooks");
@@ -213,7 +316,10 @@ fn scratch_config(scratch: &Path, settings: &str) -> String {
         ("bare", "false"),
         ("fsmonitor", "false"),
         ("hooksPath", &nowhere.to_string_lossy()),
+        ("quotePath", "true"),
         ("safecrlf", "false"),
+        // With it git looks at files marked `skip-worktree` that are there all the same.
+        ("sparseCheckout", "true"),
         ("splitIndex", "false"),
         ("untrackedCache", "false"),
     ] {
@@ -324,7 +430,7 @@ fn attribute_pattern(name: &str) -> String {
     let path = bare.get(1..).unwrap_or_default();
     let mut pattern = String::new();
     for c in path.chars() {
-        if matches!(c, '*' | '?' | '[' | ']') {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\') && !(quoted && c == '\\') {
             // Within quotes a backslash must itself be escaped to reach the pattern.
             pattern.push_str(if quoted { "\\\\" } else { "\\" });
         }

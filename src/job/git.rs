@@ -26,6 +26,7 @@ pub struct Git {
     program: PathBuf,
     cwd: PathBuf,
     env: Vec<(OsString, OsString)>,
+    limit: Duration,
 }
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Git {
             [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("GIT_NO_LAZY_FETCH", "1")];
         env.extend(own.map(|(name, value)| (name.into(), value.into())));
         env.push(("GIT_DIR".into(), git_dir.into()));
-        Ok(Self { program, cwd: cwd.to_owned(), env })
+        Ok(Self { program, cwd: cwd.to_owned(), env, limit: LIMIT })
     }
 
     pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
@@ -62,9 +63,16 @@ impl Git {
         self
     }
 
+    /// For when somebody waits who cannot wait long.
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// Starts `git ARGS`; its standard output goes to `out`, else it is kept.
     pub fn start(&self, args: &[&OsStr], out: Option<File>) -> Result<Call, GitError> {
-        let what = args.iter().find(|arg| !arg.to_string_lossy().starts_with('-')).copied().unwrap_or_default();
+        let is_command = |arg: &&&OsStr| arg.to_string_lossy().starts_with(|c: char| c.is_ascii_lowercase());
+        let what = args.iter().filter(|arg| !arg.to_string_lossy().contains('=')).find(is_command).copied();
         let (stdout, stderr) =
             (Shared::new(Capture::new(OUTPUT_MAX, None)), Shared::new(Capture::new(8 << 10, None)));
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
@@ -73,14 +81,15 @@ impl Git {
             args: &args,
             cwd: &self.cwd,
             env: self.env.clone(),
+            mark: None,
             stdin: None,
             stdout: out.map_or_else(|| Sink::Capture(stdout.clone()), Sink::File),
             stderr: Sink::Capture(stderr.clone()),
-            limit: LIMIT,
+            limit: self.limit,
             grace: Duration::ZERO,
         })
         .map_err(|e| GitError::Failed(format!("git cannot be started: {e}")))?;
-        Ok(Call { what: what.to_string_lossy().into_owned(), process, stdout, stderr })
+        Ok(Call { what: what.unwrap_or_default().to_string_lossy().into_owned(), process, stdout, stderr })
     }
 
     pub fn run(&self, args: &[&OsStr], out: Option<File>, halt: &Halt) -> Result<String, GitError> {
@@ -111,7 +120,7 @@ impl Call {
         let complaint = format!("git {}: {complaint}", self.what);
         match (cause, exit) {
             (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
-            (Cause::TimedOut, _) => Err(GitError::Failed(format!("git {} took longer than {LIMIT:?}", self.what))),
+            (Cause::TimedOut, _) => Err(GitError::Failed(format!("git {} took too long", self.what))),
             (Cause::Exited, Some(Exit::Code(code))) => Ok((code, self.stdout.lock().excerpt().render(), complaint)),
             (Cause::Exited, _) => Err(GitError::Failed(complaint)),
         }
@@ -132,7 +141,10 @@ pub struct GitDirs {
 impl GitDirs {
     /// See gitrepository-layout(5): `.git` is a folder, or a file that names one.
     pub fn find(folder: &Path) -> Option<Self> {
-        let top = folder.ancestors().find(|folder| folder.join(".git").exists())?;
+        folder.ancestors().find_map(Self::at)
+    }
+
+    fn at(top: &Path) -> Option<Self> {
         let dot_git = top.join(".git");
         let git_dir =
             if dot_git.is_dir() { dot_git } else { top.join(read_line(&dot_git)?.strip_prefix("gitdir: ")?) };

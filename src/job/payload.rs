@@ -1,7 +1,7 @@
 //! The parts of a ticket that have to be downloaded: payload and skills, from the backend's own origin only.
 
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use log::debug;
@@ -24,6 +24,9 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// As for a frame (PROTOCOL.md section 1).
 const BODY_MAX: u64 = 5 << 20;
+/// For all of a ticket's downloads together: what comes later than that, or beyond it, is left out.
+const TOTAL_LIMIT: Duration = Duration::from_secs(120);
+const TOTAL_MAX: usize = 16 << 20;
 /// A ticket that names more is not answered by a prompt that anything can read.
 const SKILLS_MAX: usize = 64;
 
@@ -64,6 +67,7 @@ impl Downloads {
     }
 
     /// The whole brief of a ticket. A skill that cannot be had is a warning; a payload that cannot be had ends it.
+    #[expect(clippy::disallowed_methods, reason = "how long downloads may take is no policy")]
     pub fn complete(&self, ticket: &Ticket, halt: &Halt, warnings: &mut Vec<String>) -> Result<Brief, Failure> {
         let mut brief = ticket.brief.clone();
         let address = match &ticket.payload {
@@ -79,10 +83,18 @@ impl Downloads {
             warnings.push(format!("only the first {SKILLS_MAX} of {} skills are in the prompt", brief.skills.len()));
             brief.skills.truncate(SKILLS_MAX);
         }
+        let until = Instant::now() + TOTAL_LIMIT;
+        let mut total = 0;
         for skill in &mut brief.skills {
             if let Skill::Named(slug) = skill {
-                match self.skill(slug, halt) {
-                    Ok(body) => *skill = Skill::Inline { slug: slug.clone(), body },
+                let body =
+                    if Instant::now() < until { self.skill(slug, halt) } else { Err("no time left".to_owned()) };
+                match body {
+                    Ok(body) if total + body.len() <= TOTAL_MAX => {
+                        total += body.len();
+                        *skill = Skill::Inline { slug: slug.clone(), body };
+                    }
+                    Ok(_) => warnings.push(format!("the skill {slug:?} is left out: the skills are too large")),
                     Err(why) => warnings.push(format!("the skill {slug:?} could not be had: {why}")),
                 }
             }

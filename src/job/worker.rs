@@ -16,13 +16,13 @@ use super::diff::Snapshot;
 use super::git::GitError;
 use super::halt::Halt;
 use super::payload::Downloads;
-use super::process::{self, Cause, Ended, MARK, Process, Shared, Sink, Spec};
+use super::process::{self, Cause, Ended, Process, Shared, Sink, Spec};
 use crate::config::{ApiUrl, Limits, ProgressConfig, Token};
 use crate::domain::event::{JobEvent, Phase, Progress};
 use crate::domain::prompt;
 use crate::domain::template::Values;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
-use crate::environment::Environment;
+use crate::environment::{Environment, TICKET};
 use crate::store::{RunFolder, Store};
 
 /// How much of stderr is kept; only its end is ever sent.
@@ -32,6 +32,9 @@ const ERROR_MAX: usize = 2000;
 
 /// A worker without a run ends at once; one with a run has been told to end it.
 const JOIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// For each git command of a run that was told to end: all of them together take less than the session waits.
+const STOPPED_GIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// What every run needs, whatever its ticket.
 pub struct Context {
@@ -127,7 +130,7 @@ fn carry_out(
         run.outcome.failure = Some(failure);
     }
     run.outcome.span = Some(run.report.clock.span());
-    run.outcome
+    run.outcome.bounded()
 }
 
 /// A run under way, and what is known of its outcome so far.
@@ -174,9 +177,11 @@ impl Run<'_> {
             }
         }
         self.collect(snapshot);
-        match failure_of(&ended, &self.outcome, &stderr) {
-            Some(failure) => Err(failure),
-            None => Ok(()),
+        match (failure_of(&ended, &self.outcome, &stderr), self.halt.reason()) {
+            (Some(failure), _) => Err(failure),
+            // Told to end while git was at it: without its diff this is no result.
+            (None, Some(reason)) => Err(reason.failure()),
+            (None, None) => Ok(()),
         }
     }
 
@@ -210,8 +215,9 @@ impl Run<'_> {
 
     /// While the CLI runs, git does what it can do ahead.
     fn settle<'f>(&mut self, mut snapshot: Option<Snapshot<'f>>) -> Option<Snapshot<'f>> {
-        match snapshot.as_mut().map_or(Ok(()), Snapshot::settle) {
-            Ok(()) => snapshot,
+        match snapshot.as_mut().map_or(Ok(()), |snapshot| snapshot.settle(self.halt)) {
+            // Told to end meanwhile: there will be another try afterwards.
+            Ok(()) | Err(GitError::Stopped(_)) => snapshot,
             Err(e) => {
                 self.outcome.warnings.push(format!("no diff: {e}"));
                 None
@@ -228,8 +234,7 @@ impl Run<'_> {
     ) -> Result<Process, Failure> {
         let cli = &self.context.cli;
         let mut env = self.context.environment.for_cli();
-        env.push(("WF0_TICKET_ID".into(), self.job.ticket.id.as_str().into()));
-        env.push((MARK.into(), self.job.run.to_string().into()));
+        env.push((TICKET.into(), self.job.ticket.id.as_str().into()));
         let path_variable = self.context.environment.get("PATH");
         let Some(program) = find::program(&cli.command, path_variable) else {
             let searched = path_variable.unwrap_or_default().to_string_lossy();
@@ -241,6 +246,7 @@ impl Run<'_> {
             args,
             cwd: &self.job.repo.path,
             env,
+            mark: Some(self.job.run.to_string().into()),
             stdin,
             stdout: Sink::Capture(stdout.clone()),
             stderr: Sink::Capture(stderr.clone()),
@@ -251,12 +257,15 @@ impl Run<'_> {
         process::start(spec).map_err(|e| start_failed(&e, &program, &self.job.repo.path, argument))
     }
 
-    /// The diff belongs to a failed run too. A run that is to end may take the time that git needs, unless it is
-    /// told to end while git is at it.
+    /// The diff belongs to a failed run too. A run that was told to end gets one if git is quick about it.
     fn collect(&mut self, snapshot: Option<Snapshot<'_>>) {
-        let Some(snapshot) = snapshot else { return };
+        let Some(mut snapshot) = snapshot else { return };
         let never = Halt::never();
-        let halt = if self.halt.reason().is_some() { &never } else { self.halt };
+        let mut halt = self.halt;
+        if halt.reason().is_some() {
+            halt = &never;
+            snapshot = snapshot.within(STOPPED_GIT_LIMIT);
+        }
         match snapshot.changes(self.context.limits.diff_bytes, halt, &mut self.outcome.warnings) {
             Ok(changes) => self.outcome.changes = changes,
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),

@@ -41,12 +41,12 @@ impl Connection {
         let wire = self.socket.get_mut().wire();
         let stream = match std::mem::replace(wire, Wire::Gone) {
             Wire::Dialing { stream, .. } => stream,
-            Wire::Open(_) | Wire::Gone => return Err(ErrorKind::InvalidInput.into()),
+            Wire::Open { .. } | Wire::Gone => return Err(ErrorKind::InvalidInput.into()),
         };
         stream.set_nonblocking(true)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        *wire = Wire::Open(stream);
+        *wire = Wire::Open { stream, signs: Signs::default() };
         Ok(())
     }
 
@@ -73,6 +73,14 @@ impl Connection {
         pending_is_fine(self.socket.flush())
     }
 
+    /// Whether the peer has shown life since the last time this was asked.
+    pub fn showed_life(&mut self) -> bool {
+        match self.socket.get_mut().wire() {
+            Wire::Open { signs, .. } => std::mem::take(&mut signs.of_life),
+            Wire::Dialing { .. } | Wire::Gone => false,
+        }
+    }
+
     /// Says why, sends what is still in the buffer and waits until the peer has closed too, or a second.
     /// Blocks: to be called on a thread of its own. Closing with unread input would reset the connection, and
     /// the peer would never see the last frames.
@@ -80,7 +88,7 @@ impl Connection {
     pub fn say_goodbye(mut self, registry: &Registry, close: Option<CloseFrame>) {
         let until = Instant::now() + GOODBYE_LIMIT;
         let wire = self.socket.get_mut().wire();
-        if let Wire::Open(mut stream) = std::mem::replace(wire, Wire::Gone) {
+        if let Wire::Open { mut stream, .. } = std::mem::replace(wire, Wire::Gone) {
             let _ = registry.deregister(&mut stream);
             let stream = TcpStream::from(stream);
             if stream.set_nonblocking(false).is_err() {
@@ -151,9 +159,22 @@ pub enum Wire {
         stream: TcpStream,
         until: Instant,
     },
-    Open(mio::net::TcpStream),
+    Open {
+        stream: mio::net::TcpStream,
+        signs: Signs,
+    },
     /// Between the two, and after a failure to change over.
     Gone,
+}
+
+/// Whether the peer is there, below the level of frames. A large frame on a slow line takes longer than a peer may
+/// be silent.
+#[derive(Debug, Default)]
+pub struct Signs {
+    /// The system's own buffer was full.
+    blocked: bool,
+    /// Bytes came, or a full buffer took more: somebody has acknowledged what was in it.
+    of_life: bool,
 }
 
 impl Wire {
@@ -185,7 +206,11 @@ impl Read for Wire {
                 stream.set_read_timeout(Some(left(*until)?))?;
                 stream.read(buf).map_err(timed_out)
             }
-            Self::Open(stream) => stream.read(buf),
+            Self::Open { stream, signs } => {
+                let n = stream.read(buf)?;
+                signs.of_life |= n > 0;
+                Ok(n)
+            }
             Self::Gone => Err(ErrorKind::NotConnected.into()),
         }
     }
@@ -198,7 +223,14 @@ impl Write for Wire {
                 stream.set_write_timeout(Some(left(*until)?))?;
                 stream.write(buf).map_err(timed_out)
             }
-            Self::Open(stream) => stream.write(buf),
+            Self::Open { stream, signs } => {
+                let written = stream.write(buf);
+                match &written {
+                    Ok(_) => signs.of_life |= std::mem::take(&mut signs.blocked),
+                    Err(e) => signs.blocked |= e.kind() == ErrorKind::WouldBlock,
+                }
+                written
+            }
             Self::Gone => Err(ErrorKind::NotConnected.into()),
         }
     }
@@ -206,7 +238,7 @@ impl Write for Wire {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Dialing { stream, .. } => stream.flush(),
-            Self::Open(stream) => stream.flush(),
+            Self::Open { stream, .. } => stream.flush(),
             Self::Gone => Err(ErrorKind::NotConnected.into()),
         }
     }

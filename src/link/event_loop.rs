@@ -88,10 +88,14 @@ impl EventLoop {
             for mail in self.inbox.try_iter().collect::<Vec<_>>() {
                 self.take(mail, &mut turn);
             }
+            self.flush();
+            if self.connection.as_mut().is_some_and(Connection::showed_life) {
+                self.feed(&mut turn, Event::Heard);
+            }
             if turn.session.deadline().is_some_and(|at| at <= now().mono) {
                 self.feed(&mut turn, Event::Tick);
+                self.flush();
             }
-            self.flush();
         }
     }
 
@@ -100,10 +104,9 @@ impl EventLoop {
         for _ in 0..FRAMES_AT_ONCE {
             let Some(connection) = &mut self.connection else { return false };
             let inbound = connection.read();
-            if matches!(inbound, Inbound::Idle) {
-                return false;
+            if connection.showed_life() {
+                self.feed(turn, Event::Heard);
             }
-            self.feed(turn, Event::Heard);
             match inbound {
                 Inbound::Text(text) => {
                     debug!("← {}", one_line(&text, usize::MAX));
@@ -119,7 +122,8 @@ impl EventLoop {
                         self.feed(turn, Event::Pong(u64::from_be_bytes(number)));
                     }
                 }
-                Inbound::Other | Inbound::Idle => {}
+                Inbound::Other => {}
+                Inbound::Idle => return false,
                 Inbound::Closed(code, reason) => {
                     self.hang_up(None);
                     self.feed(turn, Event::Disconnected(dial::closed(code, &reason)));

@@ -54,7 +54,9 @@ fn try_run(own_cli: bool, flags: HashMap<String, OsString>, env_file: Option<Pat
     let serving = backend.serve(limit.unwrap_or_default() + STAND_IN_LIMIT, move || {
         stopper.recv().into_iter().for_each(|stopper: daemon::Stopper| stopper.stop());
     })?;
+    run::end_on_panic();
     let ended = daemon::run(config, environment, |stopper| {
+        run::stop_on_signals(stopper.clone());
         let _ = ready.send(stopper);
     });
     match ended {
@@ -78,12 +80,12 @@ fn settings(
     repository.push(scratch.repository());
     flags.insert("WORKFORCE0_API_URL".to_owned(), url.into());
     flags.insert("REPO_PATHS".to_owned(), repository);
+    flags.insert("AGENT_ROLES".to_owned(), "dev".into());
     flags.insert("STATE_DIR".to_owned(), scratch.state().into());
     if !own_cli {
         let program: PathBuf = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
         flags.insert("CLI_COMMAND".to_owned(), program.into());
         flags.insert("CLI_ARGS_TEMPLATE".to_owned(), STAND_IN.into());
-        flags.insert("AGENT_ROLES".to_owned(), "dev".into());
     }
     Ok(flags)
 }

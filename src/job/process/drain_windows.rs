@@ -5,11 +5,12 @@ use std::process::{ChildStderr, ChildStdout};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::Shared;
 
 const CHUNK: usize = 64 << 10;
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 pub struct Stream(Box<dyn Read + Send>);
 
@@ -59,8 +60,12 @@ impl Drain {
         let _ = self.ended.recv_timeout(limit);
     }
 
-    /// To be called once the tree is gone, when the streams end by themselves.
+    /// To be called once the tree is gone, when the streams end by themselves. A process that was never in the job
+    /// may still hold one: its thread is left to it, so that the worker is not.
     pub fn stop(self) {
+        if self.ended.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Timeout) {
+            return;
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 panic!("a drain thread has panicked");

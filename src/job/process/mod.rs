@@ -10,7 +10,7 @@ mod drain;
 #[cfg_attr(not(unix), path = "windows.rs")]
 mod tree;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -25,11 +25,9 @@ use wait_timeout::ChildExt;
 use super::capture::Capture;
 use super::halt::Halt;
 use crate::domain::ticket::{Exit, StopReason};
+use crate::environment::MARK;
 use drain::Drain;
 use tree::Tree;
-
-/// The variable by which the descendants of a run are found.
-pub const MARK: &str = "WF0_RUN_ID";
 
 /// After the program's own end, what it left in the pipes is read for so long; then its tree is ended.
 const LINGER: Duration = Duration::from_millis(250);
@@ -41,8 +39,10 @@ pub struct Spec<'a> {
     pub program: &'a Path,
     pub args: &'a [OsString],
     pub cwd: &'a Path,
-    /// The whole environment; nothing is inherited.
+    /// The whole environment, but for the mark; nothing is inherited.
     pub env: Vec<(OsString, OsString)>,
+    /// What [`MARK`] is set to, so that descendants are found wherever they go.
+    pub mark: Option<OsString>,
     /// `None`: empty.
     pub stdin: Option<File>,
     pub stdout: Sink,
@@ -91,7 +91,11 @@ pub struct Ended {
 
 enum Waited {
     LimitReached,
-    Exited(io::Result<ExitStatus>),
+    Exited {
+        status: io::Result<ExitStatus>,
+        /// Nobody else was left in its group when it was reaped: from then on the number may be anybody's.
+        group_is_gone: bool,
+    },
 }
 
 /// A running program. Dropped before its end, it takes its tree with it.
@@ -112,8 +116,7 @@ pub struct Process {
 pub fn start(spec: Spec<'_>) -> io::Result<Process> {
     let mut command = Command::new(spec.program);
     command.args(spec.args).current_dir(spec.cwd).env_clear();
-    let mark = spec.env.iter().find(|(name, _)| name == OsStr::new(MARK)).map(|(_, value)| value.clone());
-    command.envs(spec.env);
+    command.envs(spec.env).envs(spec.mark.iter().map(|mark| (MARK, mark)));
     command.stdin(spec.stdin.map_or_else(Stdio::null, Stdio::from));
     let stdout = connect(spec.stdout, |stdio| command.stdout(stdio));
     let stderr = connect(spec.stderr, |stdio| command.stderr(stdio));
@@ -128,7 +131,14 @@ pub fn start(spec: Spec<'_>) -> io::Result<Process> {
         }
     })?;
     let mut child = command.spawn()?;
-    let tree = Tree::of(&child, mark);
+    let tree = match Tree::of(&mut child, spec.mark) {
+        Ok(tree) => tree,
+        Err(e) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(e);
+        }
+    };
     let streams = [
         stdout.zip(child.stdout.take().map(drain::Stream::from)),
         stderr.zip(child.stderr.take().map(drain::Stream::from)),
@@ -139,7 +149,7 @@ pub fn start(spec: Spec<'_>) -> io::Result<Process> {
     }
     // From here on an error drops the process, which ends what was started.
     let mut process = Process {
-        tree: tree?,
+        tree,
         waited,
         waiter: Some(waiter),
         drain: None,
@@ -168,7 +178,8 @@ fn connect<'a>(sink: Sink, set: impl FnOnce(Stdio) -> &'a mut Command) -> Option
 }
 
 fn wait(mut child: Child, limit: Duration, tell: &Sender<Waited>) {
-    let status = match child.wait_timeout(limit) {
+    // Where the system has no more files for the wait itself, the child is only looked at now and then.
+    let status = match child.wait_timeout(limit).or_else(|_| look_until(&mut child, limit)) {
         Ok(Some(status)) => Ok(status),
         Ok(None) => {
             // Whoever listens ends the tree now, and with it this wait.
@@ -177,7 +188,20 @@ fn wait(mut child: Child, limit: Duration, tell: &Sender<Waited>) {
         }
         Err(e) => Err(e),
     };
-    let _ = tell.send(Waited::Exited(status));
+    let _ = tell.send(Waited::Exited { status, group_is_gone: tree::group_is_gone(&child) });
+}
+
+fn look_until(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let mut left = limit;
+    loop {
+        match child.try_wait() {
+            Ok(None) if !left.is_zero() => {}
+            other => return other,
+        }
+        let pause = left.min(Duration::from_millis(50));
+        thread::sleep(pause);
+        left -= pause;
+    }
 }
 
 impl Process {
@@ -192,8 +216,8 @@ impl Process {
             select! {
                 recv(self.waited) -> event => match event {
                     Ok(Waited::LimitReached) => break Cause::TimedOut,
-                    Ok(Waited::Exited(status)) => {
-                        self.reaped(status);
+                    Ok(Waited::Exited { status, group_is_gone }) => {
+                        self.reaped(status, group_is_gone);
                         break Cause::Exited;
                     }
                     // The thread says how the child ended before it ends itself.
@@ -210,19 +234,32 @@ impl Process {
         Ended { cause, exit: self.exit, survivors }
     }
 
-    fn reaped(&mut self, status: io::Result<ExitStatus>) {
+    fn reaped(&mut self, status: io::Result<ExitStatus>, group_is_gone: bool) {
         self.reaped = true;
+        if group_is_gone {
+            self.tree.forget_group();
+        }
         self.exit = status.ok().and_then(tree::exit_of);
+    }
+
+    fn take(&mut self, event: Waited) {
+        match event {
+            Waited::Exited { status, group_is_gone } => self.reaped(status, group_is_gone),
+            Waited::LimitReached => {}
+        }
     }
 
     /// Ends the tree, reads what is left and joins the threads. Says how many processes would not go.
     fn finish(&mut self) -> usize {
         self.finished = true;
+        // It may have ended, long ago even, without anybody having asked.
+        while let Ok(event) = self.waited.try_recv() {
+            self.take(event);
+        }
         let survivors = self.tree.end(self.grace, KILL_LIMIT);
         while !self.reaped {
             match self.waited.recv_timeout(KILL_LIMIT) {
-                Ok(Waited::Exited(status)) => self.reaped(status),
-                Ok(Waited::LimitReached) => {}
+                Ok(event) => self.take(event),
                 Err(_) => break,
             }
         }

@@ -13,7 +13,8 @@ use nix::unistd::Pid;
 use crate::domain::ticket::Exit;
 
 /// How often it is looked whether a tree is gone. No event tells: its members are not the daemon's children.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_FIRST: Duration = Duration::from_millis(5);
+const LOOK_LAST: Duration = Duration::from_millis(80);
 
 pub fn prepare(command: &mut Command) {
     command.process_group(0);
@@ -25,14 +26,27 @@ pub fn exit_of(status: ExitStatus) -> Option<Exit> {
 
 /// The processes of one run.
 pub struct Tree {
-    group: Pid,
+    /// `None`: there is no such group any more, and its number may be anybody's.
+    group: Option<Pid>,
     mark: Option<OsString>,
 }
 
+/// Asked right after the child has been reaped, before its number can be given away.
+pub fn group_is_gone(child: &Child) -> bool {
+    group_of(child).is_none_or(|group| killpg(group, None).is_err())
+}
+
+fn group_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().map(Pid::from_raw)
+}
+
 impl Tree {
-    pub fn of(child: &Child, mark: Option<OsString>) -> io::Result<Self> {
-        let group = i32::try_from(child.id()).map_err(io::Error::other)?;
-        Ok(Self { group: Pid::from_raw(group), mark })
+    pub fn of(child: &mut Child, mark: Option<OsString>) -> io::Result<Self> {
+        Ok(Self { group: group_of(child), mark })
+    }
+
+    pub fn forget_group(&mut self) {
+        self.group = None;
     }
 
     /// TERM, `grace`, KILL, until none is left. Says how many are, after `limit`.
@@ -50,6 +64,7 @@ impl Tree {
     fn signal_until_gone(&self, signal: Signal, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut told: Vec<Pid> = Vec::new();
+        let mut pause = LOOK_FIRST;
         loop {
             let members = self.members();
             if members.is_empty() {
@@ -65,17 +80,21 @@ impl Tree {
             if Instant::now() >= until {
                 return false;
             }
-            thread::sleep(LOOK_EVERY);
+            thread::sleep(pause);
+            pause = (pause * 2).min(LOOK_LAST);
         }
     }
 
     /// A member was seen alive a moment ago, so neither its number nor the group's is anybody else's yet.
     fn signal(&self, signal: Signal, member: Pid) {
-        let send = |signal| if cfg!(target_os = "linux") { kill(member, signal) } else { killpg(self.group, signal) };
+        let send = |signal| match self.group {
+            Some(group) if !cfg!(target_os = "linux") => killpg(group, signal),
+            _ => kill(member, signal),
+        };
         let _ = send(signal);
         if signal == Signal::SIGKILL {
             // All at once, so that none of them can start another meanwhile.
-            let _ = killpg(self.group, signal);
+            let _ = self.group.map(|group| killpg(group, signal));
         } else {
             // A stopped process would not hear of it.
             let _ = send(Signal::SIGCONT);
@@ -86,7 +105,7 @@ impl Tree {
     /// never reap them, as in a container without an init.
     #[cfg(target_os = "linux")]
     fn members(&self) -> Vec<Pid> {
-        if self.mark.is_none() && killpg(self.group, None).is_err() {
+        if self.mark.is_none() && self.group.is_none_or(|group| killpg(group, None).is_err()) {
             return Vec::new();
         }
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -101,10 +120,13 @@ impl Tree {
         let Some(end) = stat.iter().rposition(|b| *b == b')') else { return false };
         let fields = String::from_utf8_lossy(&stat[end + 1..]);
         let mut fields = fields.split_ascii_whitespace();
-        let (state, group) = (fields.next(), fields.nth(1));
-        match (state, group.and_then(|group| group.parse().ok())) {
-            (Some("Z" | "X"), _) | (None, _) => false,
-            (_, Some(group)) if Pid::from_raw(group) == self.group => true,
+        let (state, group, threads) = (fields.next(), fields.nth(1), fields.nth(14));
+        let group = group.and_then(|group| group.parse().ok()).map(Pid::from_raw);
+        match state {
+            // A program whose main thread has ended shows as a zombie while its other threads live on.
+            Some("Z") if threads.is_none_or(|threads| threads == "1" || threads == "0") => false,
+            Some("X") | None => false,
+            _ if group.is_some() && group == self.group => true,
             _ => self.is_marked(pid),
         }
     }
@@ -120,7 +142,7 @@ impl Tree {
             return false;
         }
         let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-        let wanted = [super::MARK.as_bytes(), b"=", mark.as_bytes()].concat();
+        let wanted = [crate::environment::MARK.as_bytes(), b"=", mark.as_bytes()].concat();
         environment.split(|b| *b == 0).any(|variable| variable == wanted)
     }
 
@@ -129,9 +151,6 @@ impl Tree {
     #[cfg(not(target_os = "linux"))]
     fn members(&self) -> Vec<Pid> {
         let _ = &self.mark;
-        match killpg(self.group, None) {
-            Ok(()) => vec![self.group],
-            Err(_) => Vec::new(),
-        }
+        self.group.into_iter().filter(|group| killpg(*group, None).is_ok()).collect()
     }
 }

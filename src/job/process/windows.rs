@@ -26,21 +26,31 @@ pub fn exit_of(status: ExitStatus) -> Option<Exit> {
     status.code().map(Exit::Code)
 }
 
+/// A job object is no number that could be somebody else's.
+pub fn group_is_gone(_child: &Child) -> bool {
+    false
+}
+
 /// The processes of one run.
 pub struct Tree {
     job: Mutex<Option<Job>>,
 }
 
 impl Tree {
-    pub fn of(child: &Child, _mark: Option<OsString>) -> io::Result<Self> {
+    pub fn of(child: &mut Child, _mark: Option<OsString>) -> io::Result<Self> {
         let job = Job::create().map_err(io::Error::other)?;
         let mut limits = job.query_extended_limit_info().map_err(io::Error::other)?;
         limits.limit_kill_on_job_close();
         job.set_extended_limit_info(&limits).map_err(io::Error::other)?;
         // A program that has ended already cannot be assigned, and needs not be.
-        let _ = job.assign_process(child.as_raw_handle() as isize);
+        match job.assign_process(child.as_raw_handle() as isize) {
+            Err(e) if child.try_wait()?.is_none() => return Err(io::Error::other(e)),
+            _ => {}
+        }
         Ok(Self { job: Mutex::new(Some(job)) })
     }
+
+    pub fn forget_group(&mut self) {}
 
     pub fn end(&self, _grace: Duration, _limit: Duration) -> usize {
         let mut job = self.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -45,13 +45,14 @@ fn fit(outcome: &Outcome, encode: impl Fn(&Outcome) -> String) -> String {
     if frame.len() <= MAX_OUTBOUND {
         return frame;
     }
-    let mut smaller = outcome.clone();
+    let mut smaller = outcome.clone().bounded();
     if smaller.changes.diff.take().is_some() {
         smaller.changes.diff_truncated = true;
     }
     loop {
         let frame = encode(&smaller);
         if frame.len() <= MAX_OUTBOUND || smaller.stdout.shown_len() == 0 {
+            // What is left has bounds of its own.
             return frame;
         }
         smaller.stdout = smaller.stdout.shortened(smaller.stdout.shown_len() / 2);

@@ -69,19 +69,22 @@ impl Codec {
                 Ok(ticket) => event(Order::Assigned(Box::new(ticket))),
                 Err(why) => unusable(&frame, why),
             },
-            "ticket.cancel" => parsed(&frame, kind, |cancel: Cancel| {
-                Ok(Order::Cancel {
-                    id: TicketId::parse(&cancel.ticket_id)?,
-                    reason: cancel.reason.unwrap_or_default(),
-                })
+            // What is optional here is never a reason not to do what is asked.
+            "ticket.cancel" => of_ticket(&frame, kind, |id| {
+                let reason = frame.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
+                Order::Cancel { id, reason }
             }),
-            "ticket.ack" => parsed(&frame, kind, |ack: Ack| {
-                Ok(Order::Ack { id: TicketId::parse(&ack.ticket_id)?, attempt: ack.attempt })
-            }),
-            "server.shutdown" => parsed(&frame, kind, |shutdown: ServerShutdown| {
-                let seconds = shutdown.reconnect_after_seconds.unwrap_or_default();
-                Ok(Order::ServerShutdown { reconnect_after: Duration::from_secs(seconds) })
-            }),
+            // But for an attempt that cannot be read: to take it for any would settle what has not arrived.
+            "ticket.ack" if frame.get("attempt").is_some_and(|a| !a.is_null()) && attempt_of(&frame).is_none() => {
+                Decoded::Dropped("a ticket.ack with an unusable attempt".to_owned())
+            }
+            "ticket.ack" => of_ticket(&frame, kind, |id| Order::Ack { id, attempt: attempt_of(&frame) }),
+            "server.shutdown" => {
+                let seconds = frame.get("reconnectAfterSeconds").and_then(Value::as_f64).unwrap_or_default();
+                // Whatever the backend says, the session does not stay away for longer than it sees fit.
+                let reconnect_after = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
+                event(Order::ServerShutdown { reconnect_after })
+            }
             unknown => self.unknown(unknown),
         }
     }
@@ -138,33 +141,34 @@ fn repo_ref(text: String) -> RepoRef {
         return RepoRef::Slug(text);
     }
     let local = !cfg!(windows) || text.as_bytes().get(1) == Some(&b':');
-    RepoRef::Path(if local { dunce::canonicalize(&path).unwrap_or(path) } else { path })
+    let resolved = if local { dunce::canonicalize(&path).unwrap_or(path) } else { path };
+    RepoRef::Path { asked: text, resolved }
 }
 
 fn event(order: Order) -> Decoded {
     Decoded::Event(Event::Backend(order))
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(
-    frame: &Value,
-    kind: &str,
-    order: impl FnOnce(T) -> Result<Order, String>,
-) -> Decoded {
-    match T::deserialize(frame).map_err(|e| e.to_string()).and_then(order) {
-        Ok(order) => event(order),
-        Err(why) => Decoded::Dropped(format!("an unusable {kind}: {why}")),
+fn of_ticket(frame: &Value, kind: &str, order: impl FnOnce(TicketId) -> Order) -> Decoded {
+    match id_of(frame) {
+        Some(id) => event(order(id)),
+        None => Decoded::Dropped(format!("a {kind} without a usable ticketId")),
     }
+}
+
+fn id_of(frame: &Value) -> Option<TicketId> {
+    frame.get("ticketId").and_then(Value::as_str).and_then(|id| TicketId::parse(id).ok())
+}
+
+fn attempt_of(frame: &Value) -> Option<u32> {
+    frame.get("attempt").and_then(Value::as_u64).and_then(|attempt| u32::try_from(attempt).ok())
 }
 
 /// An assignment that cannot be used is answered where it names its ticket.
 fn unusable(frame: &Value, why: String) -> Decoded {
-    let id = frame.get("ticketId").and_then(Value::as_str).and_then(|id| TicketId::parse(id).ok());
-    let attempt = frame.get("attempt").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-    match id {
-        Some(id) => {
-            let why = one_line(&why, WHY_MAX);
-            event(Order::Unusable { id, attempt: attempt.unwrap_or(1).max(1), why })
-        }
+    let why = one_line(&why, WHY_MAX);
+    match id_of(frame) {
+        Some(id) => event(Order::Unusable { id, attempt: attempt_of(frame).unwrap_or(1).max(1), why }),
         None => Decoded::Dropped(format!("an unusable frame: {why}")),
     }
 }
@@ -424,24 +428,4 @@ struct Assigned {
     repo: String,
     timeout_seconds: Option<u64>,
     payload_url: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Cancel {
-    ticket_id: String,
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Ack {
-    ticket_id: String,
-    attempt: Option<u32>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServerShutdown {
-    reconnect_after_seconds: Option<u64>,
 }

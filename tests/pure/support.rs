@@ -1,0 +1,103 @@
+//! Invented times, tickets and policies that several of these tests need.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use wf0_agent::config::ApiUrl;
+use wf0_agent::domain::Now;
+use wf0_agent::domain::event::CliState;
+use wf0_agent::domain::excerpt::Excerpt;
+use wf0_agent::domain::repos::{Repo, RepoRef, Repos};
+use wf0_agent::domain::session::Policy;
+use wf0_agent::domain::ticket::{Brief, FailCode, Failure, Outcome, Payload, Role, Ticket, TicketId};
+
+pub const ROLE_LIMIT: Duration = Duration::from_secs(1800);
+
+/// Time as a test wants it: both clocks begin together and move only by what is said.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    begin: Instant,
+    elapsed: Duration,
+}
+
+impl Clock {
+    /// The one look at the real clock: an `Instant` cannot be had otherwise.
+    pub fn new() -> Self {
+        Self { begin: Instant::now(), elapsed: Duration::ZERO }
+    }
+
+    pub fn now(&self) -> Now {
+        Now { mono: self.begin + self.elapsed, wall: SystemTime::UNIX_EPOCH + self.elapsed }
+    }
+
+    pub fn advance(&mut self, by: Duration) {
+        self.elapsed += by;
+    }
+
+    /// Moves on to that moment; it never moves back.
+    pub fn advance_to(&mut self, moment: Instant) {
+        self.elapsed = self.elapsed.max(moment.saturating_duration_since(self.begin));
+    }
+}
+
+pub fn id(text: &str) -> TicketId {
+    TicketId::parse(text).unwrap()
+}
+
+pub fn role(text: &str) -> Role {
+    Role::parse(text).unwrap()
+}
+
+pub fn api(url: &str) -> ApiUrl {
+    ApiUrl::parse(url, false).unwrap()
+}
+
+/// A repository `acme/<name>` at `/repos/<name>`.
+pub fn repo(name: &str) -> Repo {
+    Repo { path: PathBuf::from(format!("/repos/{name}")), slug: Some(format!("acme/{name}")) }
+}
+
+pub fn cli() -> CliState {
+    CliState { name: "claude-code".to_owned(), version: None, unavailable: None }
+}
+
+/// A path as the backend wrote it, that leads where it says.
+pub fn at_path(text: &str) -> RepoRef {
+    RepoRef::Path { asked: text.to_owned(), resolved: PathBuf::from(text) }
+}
+
+/// The roles `dev` and `qa`, and the repositories of these names.
+pub fn policy(slots: usize, repos: &[&str], seed: u64) -> Policy {
+    Policy {
+        repos: Repos::new(repos.iter().map(|name| repo(name)).collect()),
+        roles: vec![(role("dev"), ROLE_LIMIT), (role("qa"), ROLE_LIMIT)],
+        max_concurrent: slots,
+        grace: Duration::from_secs(5),
+        cli: cli(),
+        seed,
+    }
+}
+
+/// A good ticket for `dev` in `acme/app`.
+pub fn ticket(name: &str, attempt: u32) -> Ticket {
+    Ticket {
+        id: id(name),
+        attempt,
+        role: role("dev"),
+        repo: RepoRef::Slug("acme/app".to_owned()),
+        brief: Brief { title: Some("Fix it".to_owned()), ..Brief::default() },
+        payload: Payload::Inline,
+        time_limit: None,
+    }
+}
+
+/// A run that went well and printed that.
+pub fn done(stdout: &str) -> Arc<Outcome> {
+    let stdout = Excerpt::from_bytes(stdout.as_bytes(), b"", stdout.len() as u64);
+    Arc::new(Outcome { stdout, ..Outcome::default() })
+}
+
+pub fn failed(code: FailCode) -> Arc<Outcome> {
+    Arc::new(Outcome::unstarted(Failure::new(code, "it failed")))
+}
