@@ -62,7 +62,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn size() {
-    let bytes = fs::metadata(env!("CARGO_BIN_EXE_wf0-agent")).expect("the binary").len();
+    let bytes = fs::metadata(support::agent::BINARY.expect("cargo names the binary for benchmarks"))
+        .expect("the binary")
+        .len();
     row("binary", bytes as f64 / 1e6, "MB");
 }
 

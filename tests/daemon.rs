@@ -10,5 +10,33 @@
 
 mod support;
 
+#[path = "daemon/commands.rs"]
+mod commands;
+#[path = "daemon/connect.rs"]
+mod connect;
+#[path = "daemon/delivery.rs"]
+mod delivery;
+#[path = "daemon/diff.rs"]
+mod diff;
+#[path = "daemon/frames.rs"]
+mod frames;
+#[path = "daemon/parallel.rs"]
+mod parallel;
+#[path = "daemon/payload.rs"]
+mod payload;
+#[path = "daemon/process.rs"]
+mod process;
+#[path = "daemon/reconnect.rs"]
+mod reconnect;
+#[path = "daemon/refusals.rs"]
+mod refusals;
+#[path = "daemon/secrets.rs"]
+mod secrets;
+#[path = "daemon/state.rs"]
+mod state;
+#[path = "daemon/stop.rs"]
+mod stop;
+#[path = "daemon/template.rs"]
+mod template;
 #[path = "daemon/whole_way.rs"]
 mod whole_way;

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::exit;
-use crate::config::settings::{SETTINGS, Setting, flag_of_name};
+use crate::config::settings::{RESERVED, SETTINGS, Setting, flag_of_name};
 
 const HEAD: &str = "\
 wf0-agent runs WorkForce0 tickets with the coding CLI on your own machine.
@@ -32,6 +32,8 @@ pub fn print() -> u8 {
     for setting in SETTINGS {
         text.push_str(&describe(setting));
     }
+    let reserved: Vec<_> = RESERVED.iter().map(|(name, _)| *name).collect();
+    text.push_str(&format!("\nReserved for later versions, and refused until then: {}.\n", reserved.join(", ")));
     text.push_str(TAIL);
     // Whoever closes the pipe early has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use api_url::ApiUrl;
-use settings::Sources;
+use settings::{RESERVED, Sources};
 
 use crate::domain::repos::{Repo, is_slug};
 use crate::domain::template::Template;
@@ -135,6 +135,7 @@ impl Config {
         let log_level = r.or("LOG_LEVEL", "info", log::LevelFilter::Info, |text| {
             text.parse().map_err(|_| "must be error, warn, info, debug or trace".to_owned())
         });
+        r.reserved();
         match (api, token, repos, state_dir) {
             (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
                 api,
@@ -206,6 +207,16 @@ impl Reader<'_> {
             "1" => Ok(true),
             _ => Err("must be 0 or 1".to_owned()),
         })
+    }
+
+    /// What asks for something that this version does not do is better refused than ignored.
+    fn reserved(&mut self) {
+        for (name, harmless) in RESERVED {
+            let value = self.sources.get(name);
+            if value.is_some_and(|value| !harmless.iter().any(|word| value == *word)) {
+                self.errors.push(format!("{name}: this version does not do that yet; leave it out"));
+            }
+        }
     }
 
     fn token(&mut self) -> Option<Token> {

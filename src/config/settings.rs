@@ -72,6 +72,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("LOG_LEVEL", "LEVEL", "info", "error, warn, info, debug (shows all WebSocket traffic) or trace"),
 ];
 
+/// Settings of later versions, with the values that ask for nothing new.
+pub const RESERVED: &[(&str, &[&str])] = &[
+    ("CLI_OFFLINE_ARGS_TEMPLATE", &[]),
+    ("CLI_QUOTA_PATTERN", &[]),
+    ("DRAIN_SECONDS", &["0"]),
+    ("KEEP_TICKETS_DAYS", &[]),
+    ("REQUIRE_APPROVAL", &["0"]),
+    ("WORKFORCE0_PROTOCOL", &["ticket", "auto"]),
+    ("WORKSPACE_MODE", &["inplace", "auto"]),
+];
+
 /// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
 pub fn find(name: &str) -> Option<&'static Setting> {
     let of_role = name.strip_prefix("TICKET_TIMEOUT_").and_then(|rest| rest.strip_suffix("_SECONDS"));

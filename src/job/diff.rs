@@ -71,7 +71,7 @@ impl<'a> Snapshot<'a> {
         prepare_scratch(&scratch_dir, &dirs).map_err(scratch_failed)?;
         let settings = settings.finish(halt)?;
         let settings: Vec<_> = parse_settings(&settings).collect();
-        fs::write(scratch_dir.join("config"), scratch_config(&scratch_dir, &settings)).map_err(scratch_failed)?;
+        folder.write(SETTINGS, scratch_config(&scratch_dir, &settings).as_bytes()).map_err(scratch_failed)?;
         if settings.iter().any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true") {
             copy_if_there(&dirs.git_dir.join(SPARSE), &scratch_dir.join(SPARSE)).map_err(scratch_failed)?;
         }
@@ -215,6 +215,7 @@ impl<'a> Snapshot<'a> {
 
 /// In the run's scratch folder, which is removed after the run.
 const GIT_DIR: &str = "scratch/git";
+const SETTINGS: &str = "scratch/git/config";
 const RAW: &str = "scratch/diff-tree";
 const SPARSE: &str = "info/sparse-checkout";
 /// In a partial clone not every object is here, nor needs to be.
@@ -317,6 +318,7 @@ fn scratch_config(scratch: &Path, settings: &[Setting<'_>]) -> String {
         ("fsmonitor", "false"),
         ("hooksPath", &nowhere.to_string_lossy()),
         ("quotePath", "true"),
+        ("sharedRepository", "0600"),
         ("safecrlf", "false"),
         // With it git looks at files marked `skip-worktree` that are there all the same.
         ("sparseCheckout", "true"),

@@ -199,13 +199,23 @@ fn timed_out(e: io::Error) -> io::Error {
     if e.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { e }
 }
 
+/// A call with a timeout is not taken up again after a signal (signal(7)), and every child that ends sends one.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 impl Read for Wire {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Dialing { stream, until } => {
+            Self::Dialing { stream, until } => uninterrupted(|| {
                 stream.set_read_timeout(Some(left(*until)?))?;
                 stream.read(buf).map_err(timed_out)
-            }
+            }),
             Self::Open { stream, signs } => {
                 let n = stream.read(buf)?;
                 signs.of_life |= n > 0;
@@ -219,10 +229,10 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Dialing { stream, until } => {
+            Self::Dialing { stream, until } => uninterrupted(|| {
                 stream.set_write_timeout(Some(left(*until)?))?;
                 stream.write(buf).map_err(timed_out)
-            }
+            }),
             Self::Open { stream, signs } => {
                 let written = stream.write(buf);
                 match &written {

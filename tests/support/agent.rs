@@ -1,7 +1,7 @@
 //! The built daemon as a child process, with an environment of its own and its log at hand.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,9 @@ use wait_timeout::ChildExt;
 
 use super::PATIENCE;
 
+/// The built daemon. Where nothing is linked, as in a check for another system, cargo names none.
+pub const BINARY: Option<&str> = option_env!("CARGO_BIN_EXE_wf0-agent");
+
 /// The token that every test's agent has; it must show up nowhere.
 pub const TOKEN: &str = "wfa_secret_5c1e0c7e9f";
 
@@ -21,11 +24,21 @@ pub struct Agent {
     log: Arc<Mutex<Vec<String>>>,
 }
 
+/// What a program wrote and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
 /// How an agent is to be started.
 pub struct Launch {
     pub cwd: PathBuf,
     pub args: Vec<String>,
     pub env: Vec<(String, OsString)>,
+    program: PathBuf,
+    user: Option<u32>,
 }
 
 impl Launch {
@@ -33,7 +46,17 @@ impl Launch {
     pub fn new(cwd: &Path) -> Self {
         let inherited = ["PATH", "HOME", "SYSTEMROOT", "TMPDIR", "TEMP"];
         let env = inherited.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?))).collect();
-        Self { cwd: cwd.to_owned(), args: Vec::new(), env }
+        let program = PathBuf::from(BINARY.expect("cargo names the binary for tests"));
+        Self { cwd: cwd.to_owned(), args: Vec::new(), env, program, user: None }
+    }
+
+    /// Started by root as another user, from a copy of the program that this user can reach.
+    #[cfg(unix)]
+    pub fn by_user(mut self, user: u32, copy: &Path) -> Self {
+        std::fs::copy(&self.program, copy).expect("a copy of the daemon");
+        self.program = copy.to_owned();
+        self.user = Some(user);
+        self
     }
 
     pub fn arg(mut self, arg: &str) -> Self {
@@ -51,10 +74,40 @@ impl Launch {
         self
     }
 
-    pub fn start(self) -> Agent {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wf0-agent"));
+    /// Runs it to its end, for what ends by itself.
+    pub fn output(self) -> Ended {
+        let mut child = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the built daemon starts");
+        let stdout = read_aside(child.stdout.take().expect("a pipe"));
+        let stderr = read_aside(child.stderr.take().expect("a pipe"));
+        let status = child.wait_timeout(PATIENCE).expect("a child to wait for");
+        if status.is_none() {
+            let _ = child.kill();
+        }
+        let text = |reader: thread::JoinHandle<String>| reader.join().expect("a reader that does not panic");
+        let (stdout, stderr) = (text(stdout), text(stderr));
+        let status = status.unwrap_or_else(|| panic!("it does not end; it wrote:\n{stdout}\n{stderr}"));
+        Ended { code: status.code().expect("an exit code, not a signal"), stdout, stderr }
+    }
+
+    fn command(self) -> Command {
+        let mut command = Command::new(self.program);
         command.args(&self.args).current_dir(&self.cwd).env_clear().envs(self.env);
-        let mut child = command
+        #[cfg(unix)]
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+        }
+        command
+    }
+
+    pub fn start(self) -> Agent {
+        let mut child = self
+            .command()
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -121,6 +174,12 @@ impl Agent {
         self.exit().code().expect("an exit code, not a signal")
     }
 
+    /// Ends the daemon as a crash would, without a word.
+    pub fn crash(&mut self) {
+        self.child.kill().expect("the daemon is there to be killed");
+        self.exit();
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child to look at").is_none()
     }
@@ -131,4 +190,13 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn read_aside(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    let read = move || {
+        let mut bytes = Vec::new();
+        let _ = pipe.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    thread::Builder::new().name("output".to_owned()).spawn(read).expect("a thread")
 }

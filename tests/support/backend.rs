@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -27,6 +27,15 @@ pub struct Seen {
     pub what: What,
 }
 
+impl Seen {
+    fn frame(self) -> Option<Value> {
+        match self.what {
+            What::Frame(frame) => Some(frame),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum What {
     /// The upgrade was accepted.
@@ -35,6 +44,8 @@ pub enum What {
     Refused,
     Frame(Value),
     Ping,
+    /// With the payload of the Ping that it answers.
+    Pong(Vec<u8>),
     /// With the close code, where there was one.
     Closed(Option<u16>),
 }
@@ -60,6 +71,7 @@ pub enum Upgrade {
 /// An HTTP answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// 0: nothing is answered, and the connection stays open.
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
@@ -73,6 +85,11 @@ impl Answer {
     /// The envelope of a successful answer.
     pub fn data(data: Value) -> Self {
         Self::json(200, &serde_json::json!({"success": true, "data": data}))
+    }
+
+    /// The request is taken and never answered.
+    pub fn never() -> Self {
+        Self { status: 0, headers: Vec::new(), body: String::new() }
     }
 
     pub fn redirect(to: &str) -> Self {
@@ -92,6 +109,8 @@ struct State {
     requests: Mutex<Vec<Request>>,
     connections: Mutex<Vec<Connection>>,
     seen: Sender<Seen>,
+    /// The bytes of the largest frame of text that came.
+    largest: AtomicUsize,
 }
 
 /// The backend's side of one WebSocket.
@@ -119,6 +138,7 @@ impl Backend {
             requests: Mutex::default(),
             connections: Mutex::default(),
             seen,
+            largest: AtomicUsize::new(0),
         });
         let shared = state.clone();
         thread::Builder::new()
@@ -262,15 +282,54 @@ impl Backend {
         })
     }
 
-    /// Every frame so far, those that nobody waited for included.
-    pub fn frames(&self) -> Vec<Value> {
+    /// The outcomes of these tickets, in the order in which they came.
+    pub fn outcomes(&self, tickets: &[&str]) -> Vec<Value> {
+        let mut open: Vec<_> = tickets.to_vec();
+        let mut outcomes = Vec::new();
+        while !open.is_empty() {
+            let outcome = self.wait_for(&format!("the outcomes of {open:?}"), |seen| match &seen.what {
+                What::Frame(frame) if is_outcome(frame) => Some(frame.clone()),
+                _ => None,
+            });
+            if let Some(at) = open.iter().position(|id| outcome["ticketId"] == *id) {
+                open.remove(at);
+                outcomes.push(outcome);
+            }
+        }
+        outcomes
+    }
+
+    /// Everything so far, what nobody waited for included.
+    pub fn seen(&self) -> Vec<Seen> {
         let mut past = self.past.lock().unwrap();
         past.extend(self.news.try_iter());
-        let frame = |seen: &Seen| match &seen.what {
-            What::Frame(frame) => Some(frame.clone()),
-            _ => None,
-        };
-        past.iter().filter_map(frame).collect()
+        past.clone()
+    }
+
+    /// Every frame so far, those that nobody waited for included.
+    pub fn frames(&self) -> Vec<Value> {
+        self.seen().into_iter().filter_map(Seen::frame).collect()
+    }
+
+    /// The frames of one connection so far; the first one is number 1.
+    pub fn frames_on(&self, connection: usize) -> Vec<Value> {
+        let on_it = self.seen().into_iter().filter(|seen| seen.connection == connection);
+        on_it.filter_map(Seen::frame).collect()
+    }
+
+    /// The frames about one ticket so far.
+    pub fn frames_of(&self, ticket: &str) -> Vec<Value> {
+        self.frames().into_iter().filter(|frame| frame["ticketId"] == ticket).collect()
+    }
+
+    /// How many upgrades were accepted so far.
+    pub fn connections(&self) -> usize {
+        self.state.connections.lock().unwrap().len()
+    }
+
+    /// The bytes of the largest frame of text that came.
+    pub fn largest_frame(&self) -> usize {
+        self.state.largest.load(Ordering::SeqCst)
     }
 }
 
@@ -297,6 +356,9 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
                 ),
             }
         };
+        if answer.status == 0 {
+            continue;
+        }
         let headers: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let Answer { status, body, .. } = &answer;
         write!(stream, "HTTP/1.1 {status} Scripted\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())?;
@@ -359,14 +421,21 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
     let mut code = None;
     loop {
         match socket.read() {
-            Ok(Message::Text(text)) => see(What::Frame(serde_json::from_str(&text).unwrap_or(Value::Null))),
-            Ok(Message::Ping(_)) => {
-                see(What::Ping);
-                let _ = socket.flush();
+            Ok(Message::Text(text)) => {
+                state.largest.fetch_max(text.len(), Ordering::SeqCst);
+                see(What::Frame(serde_json::from_str(&text).unwrap_or(Value::Null)));
             }
+            Ok(Message::Ping(_)) => {
+                // The Pong first: whoever sees the Ping may count on it.
+                let _ = socket.flush();
+                see(What::Ping);
+            }
+            Ok(Message::Pong(payload)) => see(What::Pong(payload.to_vec())),
             Ok(Message::Close(frame)) => code = frame.map(|frame| u16::from(frame.code)),
             Ok(_) => {}
             Err(_) => {
+                // Tests hold copies of the stream; the agent waits for its end.
+                let _ = socket.get_mut().read.shutdown(Shutdown::Both);
                 see(What::Closed(code));
                 return Ok(());
             }

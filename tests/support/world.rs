@@ -1,5 +1,6 @@
 //! A small world for one test: a temporary folder with a repository, a fake CLI, a state folder, and a backend.
 
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,11 +10,27 @@ use tempfile::TempDir;
 
 use super::agent::{Agent, Launch, TOKEN};
 use super::backend::Backend;
+use super::{eventually, processes};
 
 pub struct World {
     pub dir: TempDir,
     pub backend: Backend,
+    /// What the fake CLI told and nobody has asked for yet.
+    told: RefCell<Vec<String>>,
+    #[cfg(unix)]
+    ear: Fifo,
+    /// Kept open, so that what was written stays until it is read.
+    #[cfg(unix)]
+    released: RefCell<Vec<Fifo>>,
+    fences: Cell<usize>,
 }
+
+/// What every fake CLI begins with. `tell WORDS` reaches the test, `hold NAME` waits until the test releases it.
+const PREAMBLE: &str = r#"
+tell() { echo "$*" > "$WORLD/told"; }
+hold() { mkfifo "$WORLD/hold-$1" 2>/dev/null; read -r _ < "$WORLD/hold-$1"; }
+commit() { git -c user.name=test -c user.email=test@localhost -c commit.gpgSign=false commit --quiet "$@"; }
+"#;
 
 /// The slug under which [`World::repo`] is known.
 pub const SLUG: &str = "acme/app";
@@ -21,7 +38,19 @@ pub const SLUG: &str = "acme/app";
 impl World {
     /// With a repository of one commit.
     pub fn new() -> Self {
-        let world = Self { dir: tempfile::tempdir().expect("a temporary folder"), backend: Backend::start() };
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        #[cfg(unix)]
+        let ear = Fifo::open(&dir.path().join("told"));
+        let world = Self {
+            dir,
+            backend: Backend::start(),
+            told: RefCell::default(),
+            #[cfg(unix)]
+            ear,
+            #[cfg(unix)]
+            released: RefCell::default(),
+            fences: Cell::new(0),
+        };
         fs::create_dir(world.home()).expect("a home folder");
         world.make_repo("app");
         world
@@ -77,14 +106,28 @@ impl World {
         let path = self.path("fake-cli");
         // Written aside and renamed: a run that has the old one open keeps it.
         let aside = self.path("fake-cli.new");
-        fs::write(&aside, format!("#!/bin/sh\nWORLD='{}'\n{script}\n", self.path("").display())).expect("a script");
+        self.program(&aside, script);
+        fs::rename(&aside, &path).expect("a script in place");
+        path
+    }
+
+    /// A script like a fake CLI, wherever it is wanted.
+    pub fn program(&self, path: &Path, script: &str) {
+        let world = self.path("");
+        let world = world.display().to_string();
+        let world = world.trim_end_matches('/');
+        fs::write(path, format!("#!/bin/sh\nexport WORLD='{world}'\n{PREAMBLE}\n{script}\n")).expect("a script");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&aside, fs::Permissions::from_mode(0o755)).expect("an executable script");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable script");
         }
-        fs::rename(&aside, &path).expect("a script in place");
-        path
+    }
+
+    /// A file that the fake CLI wrote into this world's folder.
+    pub fn read(&self, name: &str) -> String {
+        let bytes = fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// An agent for [`repo`](Self::repo) with every setting that it needs, not yet started.
@@ -99,6 +142,7 @@ impl World {
             .env("STATE_DIR", self.state())
             .env("CLI_COMMAND", cli)
             .env("KILL_GRACE_SECONDS", "1")
+            .env(processes::MARK, self.dir.path())
     }
 
     /// A started agent that has registered.
@@ -121,6 +165,117 @@ impl World {
     pub fn outcome_of(&self, id: &str) -> Value {
         self.assign(id);
         self.backend.outcome(id)
+    }
+
+    /// Assigns a ticket with some fields changed and waits for its outcome.
+    pub fn outcome_with(&self, id: &str, fields: Value) -> Value {
+        self.backend.send(&ticket_with(id, fields));
+        self.backend.outcome(id)
+    }
+}
+
+#[cfg(unix)]
+impl World {
+    /// Waits until the fake CLI tells just this.
+    pub fn told(&self, text: &str) {
+        eventually(&format!("the fake CLI to tell {text:?}"), || self.has_told(text).then_some(()));
+    }
+
+    /// Waits until the fake CLI tells something that begins so, and gives the rest of it.
+    pub fn told_after(&self, start: &str) -> String {
+        eventually(&format!("the fake CLI to tell {start:?}"), || {
+            self.listen();
+            let mut told = self.told.borrow_mut();
+            let at = told.iter().position(|line| line.starts_with(start))?;
+            told.remove(at).strip_prefix(start).map(str::to_owned)
+        })
+    }
+
+    /// Whether the fake CLI has told this by now. Asking takes it.
+    pub fn has_told(&self, text: &str) -> bool {
+        self.listen();
+        let mut told = self.told.borrow_mut();
+        let at = told.iter().position(|line| line == text);
+        at.map(|at| told.remove(at)).is_some()
+    }
+
+    /// Lets a fake CLI go on that holds, or will hold, by that name.
+    pub fn release(&self, name: &str) {
+        use std::io::Write;
+        let fifo = Fifo::open(&self.path(&format!("hold-{name}")));
+        (&fifo.file).write_all(b"go\n").expect("room for a line");
+        self.released.borrow_mut().push(fifo);
+    }
+
+    fn listen(&self) {
+        use std::io::Read;
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        // It ends with "would block": there is always a writer.
+        while let Ok(n) = (&self.ear.file).read(&mut chunk) {
+            bytes.extend_from_slice(&chunk[..n]);
+        }
+        let mut unfinished = self.ear.unfinished.borrow_mut();
+        unfinished.push_str(&String::from_utf8_lossy(&bytes));
+        while let Some((line, rest)) = unfinished.split_once('\n').map(|(l, r)| (l.to_owned(), r.to_owned())) {
+            self.told.borrow_mut().push(line);
+            *unfinished = rest;
+        }
+    }
+
+    /// When this returns, everything has been seen that the agent sent in answer to what it was sent before: an
+    /// assignment of a role that nobody takes is refused at once, in order.
+    pub fn fence(&self) {
+        self.fences.set(self.fences.get() + 1);
+        let id = format!("fence-{}", self.fences.get());
+        self.backend.send(&ticket_with(&id, json!({"role": "nobody"})));
+        let refusal = self.backend.outcome(&id);
+        assert_eq!(refusal["code"], "role_not_allowed", "{refusal}");
+    }
+
+    /// The living processes that the agent started, with their command lines. Only Linux shows them.
+    pub fn processes(&self, agent: &Agent) -> Vec<(u32, String)> {
+        processes::marked(&self.dir.path().display().to_string(), Some(agent.pid()))
+    }
+}
+
+/// What a failed test, or a daemon that was killed, may leave running.
+#[cfg(unix)]
+impl Drop for World {
+    fn drop(&mut self) {
+        use nix::sys::signal::{Signal, kill};
+        for (pid, _) in processes::marked(&self.dir.path().display().to_string(), None) {
+            let _ = kill(nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid")), Signal::SIGKILL);
+        }
+        // Whoever still holds wakes up when the test's end of the FIFO comes and goes.
+        for entry in fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("hold-") {
+                drop(Fifo::open(&entry.path()));
+            }
+        }
+    }
+}
+
+/// A FIFO of which this process holds both ends, so that neither opening nor reading ever blocks here.
+#[cfg(unix)]
+struct Fifo {
+    file: fs::File,
+    unfinished: RefCell<String>,
+}
+
+#[cfg(unix)]
+impl Fifo {
+    fn open(path: &Path) -> Self {
+        use nix::errno::Errno;
+        use nix::fcntl::{OFlag, open};
+        use nix::sys::stat::Mode;
+        match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o600)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(e) => panic!("{}: {e}", path.display()),
+        }
+        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = open(path, flags, Mode::empty()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self { file: file.into(), unfinished: RefCell::default() }
     }
 }
 

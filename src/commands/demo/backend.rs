@@ -93,6 +93,8 @@ impl Dialogue {
             let frame = match socket.read() {
                 Ok(Message::Text(text)) => serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())?,
                 Ok(_) => continue,
+                // Each child of the daemon that ends interrupts what waits with a timeout.
+                Err(tungstenite::Error::Io(e)) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(tungstenite::Error::Io(e)) if is_timeout(&e) => return Err("the daemon fell silent".to_owned()),
                 Err(e) => return Err(format!("the connection to the daemon: {e}")),
             };
