@@ -77,9 +77,9 @@ fn starts(rounds: usize) {
     let world = World::new();
     let times = (0..rounds).map(|_| {
         let from = Instant::now();
-        let mut agent = launch(&world, "cli-touch").start();
+        let agent = launch(&world, "cli-touch").start();
         let (at, _) = world.backend.timed_frame("agent.register", |_| true);
-        agent.terminate();
+        drop(agent);
         millis(at.duration_since(from))
     });
     row("start → register", median(times.collect()), "ms");

@@ -479,7 +479,7 @@ fn paths_are_resolved() {
     let real = dunce::canonicalize(folder.path()).unwrap();
     std::fs::create_dir_all(real.join("app/src")).unwrap();
     let none = real.join("none");
-    let mut rows = vec![
+    let rows = vec![
         ("plain", real.join("app"), real.join("app")),
         ("slash at the end", real.join("app/"), real.join("app")),
         ("dots", real.join("app/src/..").join(".").join("../app"), real.join("app")),
@@ -488,13 +488,16 @@ fn paths_are_resolved() {
         ("not there", none.clone(), none),
     ];
     #[cfg(unix)]
-    {
+    let rows = {
         std::os::unix::fs::symlink(real.join("app"), real.join("link")).unwrap();
         std::os::unix::fs::symlink("/", real.join("root")).unwrap();
-        rows.push(("link", real.join("link"), real.join("app")));
-        rows.push(("link that leads out", real.join("root"), PathBuf::from("/")));
-        rows.push(("back from a link", real.join("link/.."), real.clone()));
-    }
+        let links = [
+            ("link", real.join("link"), real.join("app")),
+            ("link that leads out", real.join("root"), PathBuf::from("/")),
+            ("back from a link", real.join("link/.."), real.clone()),
+        ];
+        [rows, links.into()].concat()
+    };
     for (label, written, wanted) in rows {
         let ticket = assigned(frame_with(json!({"repo": written.to_str().unwrap()})));
         let asked = written.to_str().unwrap().to_owned();

@@ -10,7 +10,9 @@ use tempfile::TempDir;
 
 use super::agent::{Agent, Launch, TOKEN};
 use super::backend::Backend;
-use super::{eventually, processes};
+#[cfg(unix)]
+use super::eventually;
+use super::processes;
 
 pub struct World {
     pub dir: TempDir,
