@@ -8,18 +8,18 @@ use log::{info, warn};
 
 use crate::config::Config;
 use crate::domain::Now;
-use crate::domain::event::{CliState, Event, Exit, Unavailable};
+use crate::domain::event::{CliState, Event, Exit, Record, Unavailable};
 use crate::domain::repos::{Repo, Repos};
-use crate::domain::session::{Policy, Session};
+use crate::domain::session::{Past, Policy, Session};
 use crate::environment::Environment;
 use crate::job::cli::{Cli, find};
 use crate::job::{self, Context, Worker};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
-use crate::link::event_loop::{EventLoop, JobAction};
+use crate::link::event_loop::{Errand, EventLoop};
 use crate::link::protocol::Identity;
 use crate::link::protocol::ticket::Codec;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, journal};
 
 /// The daemon's own failures. A ticket's are outcomes.
 #[derive(Debug)]
@@ -76,13 +76,55 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         Worker::start(slot, context.clone(), Box::new(move |run, event| mailbox.post(Event::Job(run, event))))
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
+    let mut past = Past::default();
+    let mut cut_off = Vec::new();
+    for found in context.store.past() {
+        match found {
+            journal::Past::Waiting { job, claimed_at } => past.waiting.push((job, claimed_at)),
+            journal::Past::Ended(entry) => past.ended.push((entry, false)),
+            journal::Past::Delivered(entry) => past.delivered.push(entry),
+            journal::Past::CutOff { job, started } => cut_off.push((job, started)),
+        }
+    }
+    // After the outcomes that are there already: a run that had ended must not be reported as cut off.
+    for (job, started) in cut_off {
+        past.ended.push((job::recover(&job, &started, &context), true));
+    }
+    let store = context.store.clone();
     let session = Session::new(policy, now());
-    let exit = event_loop.run(session, |action| match action {
-        JobAction::Start { slot, job } => workers[slot].run(job),
-        JobAction::Stop { slot, run, reason } => workers[slot].stop(run, reason),
+    let exit = event_loop.run(session, past, &mut |errand| match errand {
+        Errand::Start { slot, job } => {
+            workers[slot].run(job);
+            None
+        }
+        Errand::Stop { slot, run, reason } => {
+            workers[slot].stop(run, reason);
+            None
+        }
+        Errand::Keep(record) => keep(&store, record),
     })?;
     workers.into_iter().for_each(Worker::join);
     Ok(exit)
+}
+
+fn keep(store: &Store, record: Record) -> Option<Event> {
+    match record {
+        Record::Ticket { job, claimed_at } => {
+            Some(Event::Kept(job.run, store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string())))
+        }
+        Record::Outcome(entry) => {
+            if let Err(e) = store.keep_outcome(&entry) {
+                warn!("ticket {}: its outcome cannot be written to disk, and is sent all the same: {e}", entry.id);
+            }
+            None
+        }
+        Record::Delivered(run) => {
+            if let Err(e) = store.keep_delivery(run) {
+                warn!("run {run}: its delivery cannot be noted, and it may be sent again: {e}");
+            }
+            None
+        }
+    }
 }
 
 /// Tells a running daemon to stop.

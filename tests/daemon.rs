@@ -14,6 +14,8 @@ mod support;
 mod commands;
 #[path = "daemon/connect.rs"]
 mod connect;
+#[path = "daemon/crash.rs"]
+mod crash;
 #[path = "daemon/delivery.rs"]
 mod delivery;
 #[path = "daemon/diff.rs"]

@@ -16,6 +16,8 @@ mod environment;
 mod excerpt;
 #[path = "pure/invariants.rs"]
 mod invariants;
+#[path = "pure/keeping.rs"]
+mod keeping;
 #[path = "pure/prompt.rs"]
 mod prompt;
 #[path = "pure/protocol.rs"]

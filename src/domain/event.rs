@@ -1,9 +1,10 @@
 //! What the session hears and what it asks for: the only words between policy and the rest.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::message::Message;
+use super::outbox::Entry;
 use super::ticket::{Job, Outcome, RunId, StopReason, Ticket, TicketId};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,8 @@ pub enum Event {
     Pong(u64),
     Backend(Order),
     Job(RunId, JobEvent),
+    /// What became of a [`Record::Ticket`].
+    Kept(RunId, Result<(), String>),
     /// What is known of the CLI has changed.
     Cli(CliState),
     /// The operator wants the daemon to end.
@@ -104,6 +107,8 @@ pub enum Action {
     Disconnect(Goodbye),
     Send(Message),
     Ping(u64),
+    /// To be on disk before the next action is carried out.
+    Keep(Record),
     Start {
         slot: usize,
         job: Box<Job>,
@@ -116,6 +121,19 @@ pub enum Action {
     Log(Level, String),
     /// The last action there is.
     Exit(Exit),
+}
+
+/// What has to survive the daemon's own end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// Before its claim. Answered by [`Event::Kept`]: a ticket that cannot be kept is not claimed.
+    Ticket {
+        job: Box<Job>,
+        claimed_at: SystemTime,
+    },
+    /// Before it is first sent. One that cannot be kept is sent all the same.
+    Outcome(Entry),
+    Delivered(RunId),
 }
 
 /// Why the daemon closes the connection by itself; the names of RFC 6455 section 7.4.1.

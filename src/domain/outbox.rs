@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::ticket::{Outcome, TicketId};
+use super::ticket::{Outcome, RunId, TicketId};
 
 /// As much may be under way at once: more would only grow the send buffer while the peer reads slowly.
 /// Escaping makes a text up to six times longer, and the send buffer has to hold it all.
@@ -12,8 +12,10 @@ const WINDOW_BYTES: usize = 6 << 20;
 const RECENT_BYTES: usize = 8 << 20;
 const RECENT_COUNT: usize = 256;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
+    /// Where it is on disk.
+    pub run: RunId,
     pub id: TicketId,
     pub attempt: u32,
     pub outcome: Arc<Outcome>,
@@ -60,15 +62,15 @@ impl Outbox {
         Some(next.entry.clone())
     }
 
-    /// The Pong to that Ping came: everything sent before the Ping has arrived.
-    pub fn passed(&mut self, fence: u64) {
-        self.settle(|pending| pending.fence.is_some_and(|f| f <= fence));
+    /// The Pong to that Ping came: everything sent before the Ping has arrived. Says what that was.
+    pub fn passed(&mut self, fence: u64) -> Vec<RunId> {
+        self.settle(|pending| pending.fence.is_some_and(|f| f <= fence))
     }
 
     /// The backend has stored it.
-    pub fn acked(&mut self, id: &TicketId, attempt: Option<u32>) {
+    pub fn acked(&mut self, id: &TicketId, attempt: Option<u32>) -> Vec<RunId> {
         let meant = |entry: &Entry| entry.id == *id && attempt.is_none_or(|attempt| attempt == entry.attempt);
-        self.settle(|pending| pending.fence.is_some() && meant(&pending.entry));
+        self.settle(|pending| pending.fence.is_some() && meant(&pending.entry))
     }
 
     /// The newest outcome of a ticket that has ended here, delivered or not.
@@ -86,16 +88,19 @@ impl Outbox {
         }
     }
 
-    fn settle(&mut self, done: impl Fn(&Pending) -> bool) {
+    fn settle(&mut self, done: impl Fn(&Pending) -> bool) -> Vec<RunId> {
         let (settled, open) = std::mem::take(&mut self.pending).into_iter().partition(done);
         self.pending = open;
         let settled: VecDeque<Pending> = settled;
+        let runs = settled.iter().map(|pending| pending.entry.run).collect();
         for pending in settled {
             self.remember(pending.entry);
         }
+        runs
     }
 
-    fn remember(&mut self, entry: Entry) {
+    /// Keeps a delivered outcome, to answer a repeated assignment.
+    pub fn remember(&mut self, entry: Entry) {
         // One that was sent twice is kept once.
         self.recent.retain(|own| own.id != entry.id || own.attempt != entry.attempt);
         self.recent.push_back(entry);

@@ -4,10 +4,10 @@
 //! state that have rules of their own are files of their own: `queue`, `outbox`, `liveness`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Now;
-use super::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Progress, Setback};
+use super::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Progress, Record, Setback};
 use super::liveness::{Due, Liveness};
 use super::message::{Capacity, Heartbeat, Message, Register, Status};
 use super::outbox::{Entry, Outbox};
@@ -35,6 +35,15 @@ pub struct Policy {
     pub seed: u64,
 }
 
+/// What an earlier process left.
+#[derive(Debug, Default)]
+pub struct Past {
+    pub delivered: Vec<Entry>,
+    /// Each with whether it has yet to be written down.
+    pub ended: Vec<(Entry, bool)>,
+    pub waiting: Vec<(Box<Job>, SystemTime)>,
+}
+
 #[derive(Debug)]
 pub struct Session {
     policy: Policy,
@@ -42,6 +51,8 @@ pub struct Session {
     liveness: Liveness,
     queue: Queue,
     outbox: Outbox,
+    /// Accepted, and on the way to the disk.
+    accepting: Vec<Job>,
     /// The number of the last Ping. It goes on across connections, so that a Pong never names the wrong one.
     pings: u64,
     ending: Option<Ending>,
@@ -66,10 +77,42 @@ impl Session {
             liveness: Liveness::new(now.mono),
             queue: Queue::new(policy.max_concurrent),
             outbox: Outbox::default(),
+            accepting: Vec::new(),
             pings: 0,
             ending: None,
             policy,
         }
+    }
+
+    /// Takes over what an earlier process left, before anything else: outcomes that may not have arrived, tickets that
+    /// had not started, and the delivered outcomes by which a repeated assignment is answered.
+    pub fn take_over(&mut self, past: Past, now: Now) -> Vec<Action> {
+        let mut out = Actions::new();
+        past.delivered.into_iter().for_each(|entry| self.outbox.remember(entry));
+        for (entry, is_new) in past.ended {
+            if is_new {
+                out.push(Action::Keep(Record::Outcome(entry.clone())));
+            }
+            self.outbox.push(entry);
+        }
+        for (job, claimed_at) in past.waiting {
+            out.push(Action::Log(
+                Level::Info,
+                format!("ticket {}: claimed before the restart, runs now", job.ticket.id),
+            ));
+            // What was allowed then may not be allowed now.
+            if self.policy.repos.contains(&job.repo.path) {
+                self.queue.push(job, claimed_at);
+            } else {
+                let Job { run, ticket: Ticket { id, attempt, .. }, .. } = *job;
+                let failure = Failure::new(FailCode::RepoNotAllowed, "no longer among this agent's REPO_PATHS");
+                let entry = Entry { run, id, attempt, outcome: Outcome::unstarted(failure).into() };
+                out.push(Action::Keep(Record::Outcome(entry.clone())));
+                self.outbox.push(entry);
+            }
+        }
+        self.go_on(now, &mut out);
+        out
     }
 
     /// Takes one event and says what is to be done, in this order.
@@ -84,11 +127,15 @@ impl Session {
             Event::Heard => self.liveness.heard(now.mono),
             Event::Tick => {}
             // A number that no Ping had yet proves nothing.
-            Event::Pong(fence) if fence <= self.pings => self.outbox.passed(fence),
+            Event::Pong(fence) if fence <= self.pings => {
+                let delivered = self.outbox.passed(fence);
+                keep_delivered(delivered, &mut out);
+            }
             Event::Pong(_) => {}
             Event::Backend(order) => self.order(now, order, &mut out),
             Event::Job(run, JobEvent::Progress(progress)) => self.progress(run, progress, &mut out),
             Event::Job(run, JobEvent::Finished(outcome)) => self.finished(run, outcome, &mut out),
+            Event::Kept(run, kept) => self.kept(now, run, kept, &mut out),
             Event::Cli(state) => self.cli_changed(state, &mut out),
             Event::Stop => self.end(now, Exit::Asked, &mut out),
         }
@@ -170,7 +217,7 @@ impl Session {
         match order {
             Order::Assigned(ticket) => self.assigned(now, *ticket, out),
             Order::Cancel { id, reason } => self.cancel(&id, &reason, out),
-            Order::Ack { id, attempt } => self.outbox.acked(&id, attempt),
+            Order::Ack { id, attempt } => keep_delivered(self.outbox.acked(&id, attempt), out),
             Order::ServerShutdown { reconnect_after } => {
                 let jitter = self.rng.f64();
                 let wait = self.liveness.come_back(now.mono, reconnect_after, jitter);
@@ -201,11 +248,25 @@ impl Session {
             Err(failure) => return self.refuse(&ticket.id, ticket.attempt, failure, out),
         };
         let run = RunId(self.rng.u128(..));
-        let Ticket { id, attempt, role, .. } = &ticket;
-        let line = format!("ticket {id} (attempt {attempt}): claimed: {role} in {}, run {run}", repo.path.display());
+        let job = Box::new(Job { run, ticket, repo, time_limit });
+        self.accepting.push((*job).clone());
+        out.push(Action::Keep(Record::Ticket { job, claimed_at: now.wall }));
+    }
+
+    /// An accepted ticket is on disk, or cannot be: only now is it claimed, or refused.
+    fn kept(&mut self, now: Now, run: RunId, kept: Result<(), String>, out: &mut Actions) {
+        let Some(at) = self.accepting.iter().position(|job| job.run == run) else { return };
+        let job = self.accepting.remove(at);
+        let Ticket { id, attempt, role, .. } = &job.ticket;
+        if let Err(why) = kept {
+            let failure = Failure::new(FailCode::Internal, format!("the agent cannot keep the ticket: {why}"));
+            return self.refuse(id, *attempt, failure, out);
+        }
+        let line =
+            format!("ticket {id} (attempt {attempt}): claimed: {role} in {}, run {run}", job.repo.path.display());
         out.push(Action::Log(Level::Info, line));
         out.push(claim(now, id, *attempt));
-        self.queue.push(Box::new(Job { run, ticket, repo, time_limit }), now.wall);
+        self.queue.push(Box::new(job), now.wall);
     }
 
     /// The same ticket again (PROTOCOL.md section 4). Says whether that was all there is to it.
@@ -289,9 +350,12 @@ impl Session {
 
     /// The one end that every claimed ticket has.
     fn conclude(&mut self, claimed: Claimed, outcome: Arc<Outcome>, out: &mut Actions) {
-        let Claimed { id, attempt, .. } = claimed;
-        out.push(Action::Log(Level::Info, format!("ticket {id} (attempt {attempt}): {}", describe(&outcome))));
-        self.outbox.push(Entry { id, attempt, outcome });
+        let Claimed { id, attempt, run, .. } = claimed;
+        let line = format!("ticket {id} (attempt {attempt}): {}", describe(&outcome));
+        let entry = Entry { run, id, attempt, outcome };
+        out.push(Action::Keep(Record::Outcome(entry.clone())));
+        out.push(Action::Log(Level::Info, line));
+        self.outbox.push(entry);
     }
 
     fn cli_changed(&mut self, state: CliState, out: &mut Actions) {
@@ -306,7 +370,7 @@ impl Session {
     fn send_outcomes(&mut self, out: &mut Actions) {
         while self.liveness.is_connected() {
             let Some(entry) = self.outbox.next_to_send(self.pings + 1) else { return };
-            let Entry { id, attempt, outcome } = entry;
+            let Entry { id, attempt, outcome, .. } = entry;
             out.push(Action::Send(Message::Outcome { id, attempt, outcome }));
             let ping = self.next_ping();
             out.push(Action::Ping(ping));
@@ -339,7 +403,9 @@ impl Session {
                     Failure::new(FailCode::AgentShutdown, "the run could not be ended before the agent stopped");
                 out.push(Action::Log(Level::Error, format!("ticket {}: {}", claimed.id, failure.error)));
                 let outcome = Arc::new(Outcome::unstarted(failure));
-                self.outbox.push(Entry { id: claimed.id, attempt: claimed.attempt, outcome });
+                let entry = Entry { run: claimed.run, id: claimed.id, attempt: claimed.attempt, outcome };
+                out.push(Action::Keep(Record::Outcome(entry.clone())));
+                self.outbox.push(entry);
             }
             self.send_outcomes(out);
         }
@@ -394,6 +460,10 @@ impl Session {
         let free = if self.ending.is_some() { 0 } else { self.queue.free() };
         Capacity { max: self.queue.max(), free }
     }
+}
+
+fn keep_delivered(runs: Vec<RunId>, out: &mut Actions) {
+    out.extend(runs.into_iter().map(|run| Action::Keep(Record::Delivered(run))));
 }
 
 fn claim(now: Now, id: &TicketId, attempt: u32) -> Action {

@@ -159,25 +159,33 @@ pub enum FailCode {
     PayloadUnavailable,
     Cancelled,
     AgentShutdown,
+    AgentRestarted,
     Internal,
 }
 
 impl FailCode {
+    const NAMES: [(Self, &'static str); 13] = [
+        (Self::Timeout, "timeout"),
+        (Self::CliExit, "cli_exit"),
+        (Self::CliNotFound, "cli_not_found"),
+        (Self::SpawnFailed, "spawn_failed"),
+        (Self::RepoNotAllowed, "repo_not_allowed"),
+        (Self::RoleNotAllowed, "role_not_allowed"),
+        (Self::AtCapacity, "at_capacity"),
+        (Self::InvalidTicket, "invalid_ticket"),
+        (Self::PayloadUnavailable, "payload_unavailable"),
+        (Self::Cancelled, "cancelled"),
+        (Self::AgentShutdown, "agent_shutdown"),
+        (Self::AgentRestarted, "agent_restarted"),
+        (Self::Internal, "internal"),
+    ];
+
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::CliExit => "cli_exit",
-            Self::CliNotFound => "cli_not_found",
-            Self::SpawnFailed => "spawn_failed",
-            Self::RepoNotAllowed => "repo_not_allowed",
-            Self::RoleNotAllowed => "role_not_allowed",
-            Self::AtCapacity => "at_capacity",
-            Self::InvalidTicket => "invalid_ticket",
-            Self::PayloadUnavailable => "payload_unavailable",
-            Self::Cancelled => "cancelled",
-            Self::AgentShutdown => "agent_shutdown",
-            Self::Internal => "internal",
-        }
+        Self::NAMES.iter().find(|(code, _)| *code == self).map_or("internal", |(_, name)| name)
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, name)| *name == text).map(|(code, _)| *code)
     }
 
     /// Whether another agent, or this one later, may well succeed.

@@ -66,7 +66,7 @@ impl<'a> Snapshot<'a> {
         let real = Git::new(environment, repo, &dirs.git_dir)?;
         let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
         // The CLI waits for all of this: so both answers are under way while the index is copied.
-        let settings = real.start(&args(&["config", "--list", "--show-scope", "-z"]), None)?;
+        let settings = real.start(&args(LIST_SETTINGS), None)?;
         let head = real.start(&args(HEAD), None)?;
         prepare_scratch(&scratch_dir, &dirs).map_err(scratch_failed)?;
         let settings = settings.finish(halt)?;
@@ -89,6 +89,36 @@ impl<'a> Snapshot<'a> {
             local_filters: local_filters(&settings),
             unreadable,
         }))
+    }
+
+    /// The snapshot that a daemon took which has died since.
+    pub fn reopen(
+        environment: &Environment,
+        repo: &Path,
+        folder: &'a RunFolder,
+        base_commit: Option<String>,
+        halt: &Halt,
+    ) -> Result<Option<Self>, GitError> {
+        let scratch_dir = folder.path(GIT_DIR);
+        let Some(dirs) = GitDirs::find(repo).filter(|_| scratch_dir.join("index").exists()) else { return Ok(None) };
+        let real = Git::new(environment, repo, &dirs.git_dir)?;
+        let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
+        let settings = real.run(&args(LIST_SETTINGS), None, halt)?;
+        let local_filters = local_filters(&parse_settings(&settings).collect::<Vec<_>>());
+        Ok(Some(Self {
+            scratch,
+            real,
+            scratch_dir,
+            folder,
+            base_commit,
+            base_tree: None,
+            local_filters,
+            unreadable: None,
+        }))
+    }
+
+    pub fn base_commit(&self) -> Option<&str> {
+        self.base_commit.as_deref()
     }
 
     /// Each further git command may take so long.
@@ -217,6 +247,7 @@ impl<'a> Snapshot<'a> {
 const GIT_DIR: &str = "scratch/git";
 const SETTINGS: &str = "scratch/git/config";
 const RAW: &str = "scratch/diff-tree";
+const LIST_SETTINGS: &[&str] = &["config", "--list", "--show-scope", "-z"];
 const SPARSE: &str = "info/sparse-checkout";
 /// In a partial clone not every object is here, nor needs to be.
 const WRITE_TREE: &[&str] = &["write-tree", "--missing-ok"];

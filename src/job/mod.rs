@@ -7,9 +7,11 @@ mod git;
 mod halt;
 mod payload;
 mod process;
+mod recover;
 mod worker;
 
 pub use capture::Capture;
 pub use git::{Git, GitError, origin_slug};
 pub use halt::Halt;
+pub use recover::recover;
 pub use worker::{Context, DownloadsFrom, Post, Worker};

@@ -23,6 +23,7 @@ use crate::domain::prompt;
 use crate::domain::template::Values;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
 use crate::environment::{Environment, TICKET};
+use crate::store::journal::{Started, millis};
 use crate::store::{RunFolder, Store};
 
 /// How much of stderr is kept; only its end is ever sent.
@@ -160,6 +161,7 @@ impl Run<'_> {
         let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
         let stderr = Shared::new(stderr);
         let process = self.start(&args, prompt.len(), stdin, [&stdout, &stderr])?;
+        self.note_start(folder, &process, snapshot.as_ref());
         let snapshot = self.settle(snapshot);
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
@@ -211,6 +213,15 @@ impl Run<'_> {
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
         }
         Ok(None)
+    }
+
+    /// Should the daemon die now, the next one finds the run by this.
+    fn note_start(&mut self, folder: &RunFolder, process: &Process, snapshot: Option<&Snapshot<'_>>) {
+        let base_commit = snapshot.and_then(Snapshot::base_commit).map(str::to_owned);
+        let started = Started { pid: process.pid(), at_ms: millis(self.report.clock.wall), base_commit };
+        if let Err(e) = folder.keep_start(&started) {
+            self.outcome.warnings.push(format!("the start could not be noted on disk: {e}"));
+        }
     }
 
     /// While the CLI runs, git does what it can do ahead.

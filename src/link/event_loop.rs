@@ -20,8 +20,8 @@ use super::mailbox::{Mail, Mailbox};
 use super::protocol::Decoded;
 use super::protocol::ticket::Codec;
 use crate::domain::Now;
-use crate::domain::event::{Action, Event, Exit, Goodbye, Level, Setback};
-use crate::domain::session::Session;
+use crate::domain::event::{Action, Event, Exit, Goodbye, Level, Record, Setback};
+use crate::domain::session::{Past, Session};
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Job, RunId, StopReason};
 
@@ -33,11 +33,15 @@ const FRAMES_AT_ONCE: usize = 64;
 /// What a frame may put into the log above `debug`.
 const LOGGED_MAX: usize = 300;
 
-/// What the session wants of the workers.
-pub enum JobAction {
+/// What the session wants of others: workers and the state folder.
+pub enum Errand {
     Start { slot: usize, job: Box<Job> },
     Stop { slot: usize, run: RunId, reason: StopReason },
+    Keep(Record),
 }
+
+/// Runs an errand; what there is to say about it at once is an event.
+pub type Runner<'a> = &'a mut dyn FnMut(Errand) -> Option<Event>;
 
 /// The socket thread's state: it owns the connection, and the only one to touch it.
 pub struct EventLoop {
@@ -63,11 +67,12 @@ impl EventLoop {
     }
 
     /// Runs until the session says that it is over.
-    pub fn run(mut self, mut session: Session, mut jobs: impl FnMut(JobAction)) -> io::Result<Exit> {
+    pub fn run(mut self, mut session: Session, past: Past, errands: Runner<'_>) -> io::Result<Exit> {
         let mut ready = Events::with_capacity(8);
         let mut more_to_read = false;
-        let mut turn = Turn { session: &mut session, jobs: &mut jobs, exit: None };
-        self.feed(&mut turn, Event::Tick);
+        let mut turn = Turn { session: &mut session, errands, exit: None };
+        let first = turn.session.take_over(past, now());
+        self.carry_out(&mut turn, first);
         loop {
             if let Some(exit) = turn.exit {
                 self.goodbyes.into_iter().for_each(join);
@@ -158,7 +163,12 @@ impl EventLoop {
 
     /// Gives the session an event and carries out what it wants.
     fn feed(&mut self, turn: &mut Turn<'_>, event: Event) {
-        for action in turn.session.on(now(), event) {
+        let actions = turn.session.on(now(), event);
+        self.carry_out(turn, actions);
+    }
+
+    fn carry_out(&mut self, turn: &mut Turn<'_>, actions: Vec<Action>) {
+        for action in actions {
             match action {
                 Action::Dial => self.dial(),
                 Action::Disconnect(Goodbye::Dead) => self.connection = None,
@@ -170,13 +180,20 @@ impl EventLoop {
                     self.write(Frame::text(text));
                 }
                 Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
-                Action::Start { slot, job } => (turn.jobs)(JobAction::Start { slot, job }),
-                Action::Stop { slot, run, reason } => (turn.jobs)(JobAction::Stop { slot, run, reason }),
+                Action::Keep(record) => self.errand(turn, Errand::Keep(record)),
+                Action::Start { slot, job } => self.errand(turn, Errand::Start { slot, job }),
+                Action::Stop { slot, run, reason } => self.errand(turn, Errand::Stop { slot, run, reason }),
                 Action::Log(Level::Info, line) => info!("{line}"),
                 Action::Log(Level::Warn, line) => warn!("{line}"),
                 Action::Log(Level::Error, line) => error!("{line}"),
                 Action::Exit(exit) => turn.exit = Some(exit),
             }
+        }
+    }
+
+    fn errand(&mut self, turn: &mut Turn<'_>, errand: Errand) {
+        if let Some(event) = (turn.errands)(errand) {
+            self.feed(turn, event);
         }
     }
 
@@ -222,7 +239,7 @@ impl EventLoop {
 /// What one run of the loop works with.
 struct Turn<'a> {
     session: &'a mut Session,
-    jobs: &'a mut dyn FnMut(JobAction),
+    errands: Runner<'a>,
     exit: Option<Exit>,
 }
 

@@ -18,7 +18,7 @@ use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::Session;
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket, TicketId};
 
-use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, policy, role, ticket};
+use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, role, ticket};
 
 /// As many as keep a test quick; each world takes about 1500.
 const WORLDS: u64 = if cfg!(debug_assertions) { 250 } else { 1000 };
@@ -531,7 +531,7 @@ impl World {
         self.seen.events += 1;
         let expected = self.expect(&event);
         self.give_up_if_due();
-        let actions = self.session.on(self.clock.now(), event);
+        let actions = on(&mut self.session, self.clock.now(), event);
         let mut answer = Answer::default();
         for action in actions {
             assert!(self.exit.is_none(), "after the exit: {action:?}");
@@ -648,7 +648,7 @@ impl World {
 
     fn take(&mut self, action: Action, expected: &Expected, answer: &mut Answer) {
         match action {
-            Action::Log(..) => {}
+            Action::Log(..) | Action::Keep(_) => {}
             Action::Dial => {
                 assert!(self.link.is_none() && !self.dialing, "dialed twice");
                 self.dialing = true;

@@ -16,7 +16,7 @@ use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
 
-use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, policy, role, ticket};
+use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, role, ticket};
 
 const REPOS: [&str; 4] = ["app", "web", "api", "docs"];
 
@@ -47,7 +47,8 @@ impl Fixture {
     }
 
     fn on(&mut self, event: Event) -> Vec<Action> {
-        let actions = self.session.on(self.now(), event);
+        let now = self.now();
+        let actions = on(&mut self.session, now, event);
         for action in &actions {
             if let Action::Start { job, .. } = action {
                 self.runs.insert(job.ticket.id.to_string(), job.run);
@@ -129,7 +130,7 @@ impl Fixture {
 
     fn describe(&self, action: &Action) -> Option<String> {
         Some(match action {
-            Action::Log(..) => return None,
+            Action::Log(..) | Action::Keep(_) => return None,
             Action::Dial => "dial".to_owned(),
             Action::Ping(number) => format!("ping {number}"),
             Action::Disconnect(Goodbye::Normal) => "close normal".to_owned(),

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::config::ApiUrl;
 use wf0_agent::domain::Now;
-use wf0_agent::domain::event::CliState;
+use wf0_agent::domain::event::{Action, CliState, Event, Record};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::repos::{Repo, RepoRef, Repos};
-use wf0_agent::domain::session::Policy;
+use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Brief, FailCode, Failure, Outcome, Payload, Role, Ticket, TicketId};
 
 pub const ROLE_LIMIT: Duration = Duration::from_secs(1800);
@@ -100,4 +100,17 @@ pub fn done(stdout: &str) -> Arc<Outcome> {
 
 pub fn failed(code: FailCode) -> Arc<Outcome> {
     Arc::new(Outcome::unstarted(Failure::new(code, "it failed")))
+}
+
+/// Gives the session an event with a state folder that keeps everything: what is only about that is left out.
+pub fn on(session: &mut Session, now: Now, event: Event) -> Vec<Action> {
+    let mut seen = Vec::new();
+    for action in session.on(now, event) {
+        match action {
+            Action::Keep(Record::Ticket { job, .. }) => seen.extend(on(session, now, Event::Kept(job.run, Ok(())))),
+            Action::Keep(Record::Outcome(_) | Record::Delivered(_)) => {}
+            other => seen.push(other),
+        }
+    }
+    seen
 }

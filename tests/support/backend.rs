@@ -169,6 +169,11 @@ impl Backend {
         self.state.script.lock().unwrap().upgrades.push(upgrade);
     }
 
+    /// From now on every upgrade is accepted.
+    pub fn forget_upgrades(&self) {
+        self.state.script.lock().unwrap().upgrades.clear();
+    }
+
     /// Says how `path` is answered; called several times, each answer once, and the last for ever.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.state.script.lock().unwrap().answers.entry(path.to_owned()).or_default().push(answer);

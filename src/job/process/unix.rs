@@ -45,6 +45,11 @@ impl Tree {
         Ok(Self { group: group_of(child), mark })
     }
 
+    /// Whoever carries the mark, without a group.
+    pub fn marked(mark: OsString) -> Self {
+        Self { group: None, mark: Some(mark) }
+    }
+
     pub fn forget_group(&mut self) {
         self.group = None;
     }

@@ -1,5 +1,7 @@
 //! The state folder: the lock, the agent's id, and a folder for each run. Folders are 0700, files 0600.
 
+pub mod journal;
+
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -62,9 +64,13 @@ impl Store {
         &self.agent_id
     }
 
+    fn tickets(&self) -> PathBuf {
+        self.root.join("tickets")
+    }
+
     /// A new folder for a run.
     pub fn run_folder(&self, run: RunId) -> io::Result<RunFolder> {
-        let path = self.root.join("tickets").join(run.to_string());
+        let path = self.tickets().join(run.to_string());
         make_folder(&path)?;
         Ok(RunFolder { path })
     }
@@ -110,7 +116,19 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = create(&aside)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&aside, path)
+    fs::rename(&aside, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// A new name is on disk when its folder is (fsync(2)).
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 fn agent_id(path: &Path) -> io::Result<String> {

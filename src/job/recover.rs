@@ -1,0 +1,78 @@
+//! A run that was cut off because the daemon died: its processes are ended, and what it left is its outcome.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::capture::Capture;
+use super::diff::Snapshot;
+use super::halt::Halt;
+use super::process;
+use super::worker::Context;
+use crate::domain::outbox::Entry;
+use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
+use crate::store::RunFolder;
+use crate::store::journal::{Started, time};
+
+/// Ends what is left of the run and tells what became of it.
+pub fn recover(job: &Job, started: &Started, context: &Context) -> Entry {
+    let mut outcome = Outcome {
+        failure: Some(Failure::new(FailCode::AgentRestarted, "the agent died while the ticket ran")),
+        ..Outcome::default()
+    };
+    let survivors = process::end_marked(job.run.to_string().into(), context.grace);
+    if survivors > 0 {
+        outcome.warnings.push(format!("{survivors} processes of the run could not be ended"));
+    }
+    if !cfg!(any(target_os = "linux", windows)) {
+        outcome.warnings.push(format!("this system does not tell whether process {} is still there", started.pid));
+    }
+    match context.store.run_folder(job.run) {
+        Ok(folder) => collect(job, started, context, &folder, &mut outcome),
+        Err(e) => outcome.warnings.push(format!("what the run left cannot be read: {e}")),
+    }
+    Entry {
+        run: job.run,
+        id: job.ticket.id.clone(),
+        attempt: job.ticket.attempt,
+        outcome: Arc::new(outcome.bounded()),
+    }
+}
+
+fn collect(job: &Job, started: &Started, context: &Context, folder: &RunFolder, outcome: &mut Outcome) {
+    match read_back(folder, context.limits.stdout_bytes) {
+        Ok((mut stdout, last_written)) => {
+            outcome.stdout = stdout.excerpt();
+            let started_at = time(started.at_ms);
+            let duration = last_written.duration_since(started_at).unwrap_or(Duration::ZERO);
+            outcome.span = Some(Span { started_at, finished_at: started_at + duration, duration });
+        }
+        Err(e) => outcome.warnings.push(format!("its output cannot be read: {e}")),
+    }
+    let halt = Halt::never();
+    let base = started.base_commit.clone();
+    let snapshot = Snapshot::reopen(&context.environment, &job.repo.path, folder, base, &halt);
+    let changes = snapshot.and_then(|snapshot| {
+        snapshot.map(|s| s.changes(context.limits.diff_bytes, &halt, &mut outcome.warnings)).transpose()
+    });
+    match changes {
+        Ok(Some(changes)) => outcome.changes = changes,
+        Ok(None) => outcome.warnings.push("no diff: there is no snapshot of the time before the run".to_owned()),
+        Err(e) => outcome.warnings.push(format!("no diff: {e}")),
+    }
+    folder.remove_scratch();
+}
+
+/// The output as far as it came, and when the last of it was written.
+fn read_back(folder: &RunFolder, max: usize) -> io::Result<(Capture, SystemTime)> {
+    let mut file = std::fs::File::open(folder.path("stdout.log"))?;
+    let last_written = file.metadata()?.modified()?;
+    let mut capture = Capture::new(max, None);
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok((capture, last_written)),
+            n => capture.feed(&chunk[..n]),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! What is on disk of each ticket, so that nothing is lost when the daemon dies (PROTOCOL.md section 7).
+//!
+//! A run's folder tells how far it came by the files in it: `ticket.json` (claimed), `started.json` (its program was
+//! started), `outcome.json` (ended), `delivered` (the backend has the outcome). Each is written aside, flushed and
+//! renamed. What cannot be read is set aside under another name, never dropped.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::warn;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{RunFolder, Store, write_atomically};
+use crate::domain::excerpt::Excerpt;
+use crate::domain::outbox::Entry;
+use crate::domain::repos::{Repo, RepoRef};
+use crate::domain::ticket::{
+    Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
+    Ticket, TicketId,
+};
+
+const TICKET: &str = "ticket.json";
+const STARTED: &str = "started.json";
+const OUTCOME: &str = "outcome.json";
+const DELIVERED: &str = "delivered";
+
+/// A run of an earlier process, and how far it had come.
+pub enum Past {
+    /// Claimed, and nothing of it started.
+    Waiting { job: Box<Job>, claimed_at: SystemTime },
+    /// Started, and its end is not known.
+    CutOff { job: Box<Job>, started: Started },
+    /// Ended, and the backend may not have it.
+    Ended(Entry),
+    /// Ended, and the backend has it.
+    Delivered(Entry),
+}
+
+/// What identifies a run's program, beside its mark, and where the repository stood before it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Started {
+    pub pid: u32,
+    pub at_ms: u64,
+    pub base_commit: Option<String>,
+}
+
+impl Store {
+    /// Everything that earlier processes left, oldest first.
+    pub fn past(&self) -> Vec<Past> {
+        let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
+        let mut past: Vec<(u64, Past)> = Vec::new();
+        for folder in folders.flatten().map(|entry| entry.path()) {
+            let run = folder
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(|name| u128::from_str_radix(name, 16).ok());
+            let Some(run) = run.map(RunId) else { continue };
+            match read_folder(&RunFolder { path: folder.clone() }, run) {
+                Ok(Some(found)) => past.push(found),
+                // Without a ticket it was never claimed.
+                Ok(None) => {}
+                Err(e) => set_aside(&folder, &e),
+            }
+        }
+        past.sort_by_key(|(at, _)| *at);
+        past.into_iter().map(|(_, past)| past).collect()
+    }
+
+    /// Before the claim is sent.
+    pub fn keep_ticket(&self, job: &Job, claimed_at: SystemTime) -> io::Result<()> {
+        let folder = self.run_folder(job.run)?;
+        write_json(&folder.path(TICKET), &TicketRecord::of(job, claimed_at))
+    }
+
+    /// Before the outcome is first sent.
+    pub fn keep_outcome(&self, entry: &Entry) -> io::Result<()> {
+        let folder = self.run_folder(entry.run)?;
+        write_json(&folder.path(OUTCOME), &OutcomeRecord::of(entry))
+    }
+
+    /// The backend has the outcome.
+    pub fn keep_delivery(&self, run: RunId) -> io::Result<()> {
+        self.run_folder(run)?.create(DELIVERED).map(|_| ())
+    }
+}
+
+impl RunFolder {
+    /// As soon as the run's program has been started.
+    pub fn keep_start(&self, started: &Started) -> io::Result<()> {
+        write_json(&self.path(STARTED), started)
+    }
+}
+
+fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>> {
+    let Some(ticket) = read_json::<TicketRecord>(&folder.path(TICKET))? else { return Ok(None) };
+    let at = ticket.claimed_at_ms;
+    if let Some(outcome) = read_json::<OutcomeRecord>(&folder.path(OUTCOME))? {
+        let entry = outcome.entry(run).ok_or_else(|| unusable(OUTCOME))?;
+        let delivered = folder.path(DELIVERED).exists();
+        return Ok(Some((at, if delivered { Past::Delivered(entry) } else { Past::Ended(entry) })));
+    }
+    let job = Box::new(ticket.job(run).ok_or_else(|| unusable(TICKET))?);
+    Ok(Some(match read_json::<Started>(&folder.path(STARTED))? {
+        Some(started) => (at, Past::CutOff { job, started }),
+        None => (at, Past::Waiting { job, claimed_at: time(at) }),
+    }))
+}
+
+fn set_aside(folder: &Path, e: &io::Error) {
+    let aside = folder.with_extension("unusable");
+    match fs::rename(folder, &aside) {
+        Ok(()) => warn!("{}: {e}: set aside as {}", folder.display(), aside.display()),
+        Err(e) => warn!("{}: cannot be read, nor set aside: {e}", folder.display()),
+    }
+}
+
+fn unusable(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{name} holds what this version does not know"))
+}
+
+fn write_json<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
+    write_atomically(path, &serde_json::to_vec(record).map_err(io::Error::other)?)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Milliseconds since 1970, as a record holds them.
+pub fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+pub fn time(millis: u64) -> SystemTime {
+    // A year that no clock can hold is no reason to lose a ticket.
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
+}
+
+#[derive(Serialize, Deserialize)]
+struct TicketRecord {
+    claimed_at_ms: u64,
+    ticket_id: String,
+    attempt: u32,
+    role: String,
+    /// As the backend called it.
+    asked_repo: String,
+    asked_by_path: bool,
+    repo_path: PathBuf,
+    repo_slug: Option<String>,
+    limit_s: u64,
+    asked_limit_s: Option<u64>,
+    title: Option<String>,
+    description: Option<String>,
+    skills: Vec<SkillRecord>,
+    subagent: Option<SubagentRecord>,
+    payload: PayloadRecord,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SkillRecord {
+    slug: String,
+    body: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SubagentRecord {
+    slug: String,
+    prompt: String,
+}
+
+#[derive(Serialize, Deserialize)]
+enum PayloadRecord {
+    Inline,
+    ByTicketId,
+    At(String),
+}
+
+impl TicketRecord {
+    fn of(job: &Job, claimed_at: SystemTime) -> Self {
+        let Ticket { id, attempt, role, repo, brief, payload, time_limit } = &job.ticket;
+        let (asked_repo, asked_by_path) = match repo {
+            RepoRef::Slug(slug) => (slug.clone(), false),
+            RepoRef::Path { asked, .. } => (asked.clone(), true),
+        };
+        let skill = |skill: &Skill| match skill {
+            Skill::Named(slug) => SkillRecord { slug: slug.clone(), body: None },
+            Skill::Inline { slug, body } => SkillRecord { slug: slug.clone(), body: Some(body.clone()) },
+        };
+        Self {
+            claimed_at_ms: millis(claimed_at),
+            ticket_id: id.as_str().to_owned(),
+            attempt: *attempt,
+            role: role.as_str().to_owned(),
+            asked_repo,
+            asked_by_path,
+            repo_path: job.repo.path.clone(),
+            repo_slug: job.repo.slug.clone(),
+            limit_s: job.time_limit.as_secs(),
+            asked_limit_s: time_limit.map(|limit| limit.as_secs()),
+            title: brief.title.clone(),
+            description: brief.description.clone(),
+            skills: brief.skills.iter().map(skill).collect(),
+            subagent: brief
+                .subagent
+                .as_ref()
+                .map(|s| SubagentRecord { slug: s.slug.clone(), prompt: s.prompt.clone() }),
+            payload: match payload {
+                Payload::Inline => PayloadRecord::Inline,
+                Payload::ByTicketId => PayloadRecord::ByTicketId,
+                Payload::At(url) => PayloadRecord::At(url.clone()),
+            },
+        }
+    }
+
+    fn job(self, run: RunId) -> Option<Job> {
+        let repo = match self.asked_by_path {
+            true => RepoRef::Path { asked: self.asked_repo, resolved: self.repo_path.clone() },
+            false => RepoRef::Slug(self.asked_repo),
+        };
+        let skill = |skill: SkillRecord| match skill.body {
+            None => Skill::Named(skill.slug),
+            Some(body) => Skill::Inline { slug: skill.slug, body },
+        };
+        let ticket = Ticket {
+            id: TicketId::parse(&self.ticket_id).ok()?,
+            attempt: self.attempt,
+            role: Role::parse(&self.role).ok()?,
+            repo,
+            brief: Brief {
+                title: self.title,
+                description: self.description,
+                skills: self.skills.into_iter().map(skill).collect(),
+                subagent: self.subagent.map(|s| Subagent { slug: s.slug, prompt: s.prompt }),
+            },
+            payload: match self.payload {
+                PayloadRecord::Inline => Payload::Inline,
+                PayloadRecord::ByTicketId => Payload::ByTicketId,
+                PayloadRecord::At(url) => Payload::At(url),
+            },
+            time_limit: self.asked_limit_s.map(Duration::from_secs),
+        };
+        let repo = Repo { path: self.repo_path, slug: self.repo_slug };
+        Some(Job { run, ticket, repo, time_limit: Duration::from_secs(self.limit_s) })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct OutcomeRecord {
+    ticket_id: String,
+    attempt: u32,
+    failure: Option<(String, String)>,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    head: String,
+    tail: String,
+    omitted: u64,
+    diff: Option<String>,
+    diff_truncated: bool,
+    /// Files, insertions, deletions.
+    stat: Option<(u64, u64, u64)>,
+    base_commit: Option<String>,
+    head_commit: Option<String>,
+    span: Option<SpanRecord>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SpanRecord {
+    started_at_ms: u64,
+    finished_at_ms: u64,
+    duration_ms: u64,
+}
+
+impl OutcomeRecord {
+    fn of(entry: &Entry) -> Self {
+        let Outcome { failure, exit, stdout, changes, span, warnings } = &*entry.outcome;
+        let (head, omitted, tail) = stdout.parts();
+        Self {
+            ticket_id: entry.id.as_str().to_owned(),
+            attempt: entry.attempt,
+            failure: failure.as_ref().map(|failure| (failure.code.as_str().to_owned(), failure.error.clone())),
+            exit_code: exit.and_then(|exit| if let Exit::Code(code) = exit { Some(code) } else { None }),
+            signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
+            head: head.to_owned(),
+            tail: tail.to_owned(),
+            omitted,
+            diff: changes.diff.clone(),
+            diff_truncated: changes.diff_truncated,
+            stat: changes.stat.map(|stat| (stat.files, stat.insertions, stat.deletions)),
+            base_commit: changes.base_commit.clone(),
+            head_commit: changes.head_commit.clone(),
+            span: span.map(|span| SpanRecord {
+                started_at_ms: millis(span.started_at),
+                finished_at_ms: millis(span.finished_at),
+                duration_ms: u64::try_from(span.duration.as_millis()).unwrap_or(u64::MAX),
+            }),
+            warnings: warnings.clone(),
+        }
+    }
+
+    fn entry(self, run: RunId) -> Option<Entry> {
+        let failure = match self.failure {
+            None => None,
+            Some((code, error)) => Some(Failure { code: FailCode::parse(&code)?, error }),
+        };
+        let outcome = Outcome {
+            failure,
+            exit: self.exit_code.map(Exit::Code).or(self.signal.map(Exit::Signal)),
+            stdout: Excerpt::from_parts(self.head, self.omitted, self.tail),
+            changes: Changes {
+                diff: self.diff,
+                diff_truncated: self.diff_truncated,
+                stat: self.stat.map(|(files, insertions, deletions)| DiffStat { files, insertions, deletions }),
+                base_commit: self.base_commit,
+                head_commit: self.head_commit,
+            },
+            span: self.span.map(|span| Span {
+                started_at: time(span.started_at_ms),
+                finished_at: time(span.finished_at_ms),
+                duration: Duration::from_millis(span.duration_ms),
+            }),
+            warnings: self.warnings,
+        };
+        let id = TicketId::parse(&self.ticket_id).ok()?;
+        Some(Entry { run, id, attempt: self.attempt, outcome: outcome.into() })
+    }
+}

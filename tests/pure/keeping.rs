@@ -1,0 +1,121 @@
+//! What has to be on disk before what, and what comes of it after a restart.
+
+use std::time::SystemTime;
+
+use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Record};
+use wf0_agent::domain::message::Message;
+use wf0_agent::domain::outbox::Entry;
+use wf0_agent::domain::session::{Past, Session};
+use wf0_agent::domain::ticket::{FailCode, Job, RunId};
+
+use super::support::{Clock, ROLE_LIMIT, done, failed, id, policy, repo, ticket};
+
+fn online(clock: &Clock) -> Session {
+    let mut session = Session::new(policy(1, &["app"], 1), clock.now());
+    session.on(clock.now(), Event::Tick);
+    session.on(clock.now(), Event::Connected);
+    session
+}
+
+fn assign(session: &mut Session, clock: &Clock) -> RunId {
+    let order = Order::Assigned(Box::new(ticket("A", 1)));
+    let kept = session.on(clock.now(), Event::Backend(order)).into_iter().find_map(|action| match action {
+        Action::Keep(Record::Ticket { job, .. }) => Some(job.run),
+        Action::Send(message) => panic!("said before it is on disk: {message:?}"),
+        _ => None,
+    });
+    kept.expect("the ticket is to be kept")
+}
+
+fn position(actions: &[Action], wanted: impl Fn(&Action) -> bool) -> Option<usize> {
+    actions.iter().position(wanted)
+}
+
+fn is_outcome(action: &Action, code: Option<FailCode>) -> bool {
+    let Action::Send(Message::Outcome { outcome, .. }) = action else { return false };
+    outcome.failure.as_ref().map(|failure| failure.code) == code
+}
+
+/// A ticket is claimed and started only once it is on disk.
+#[test]
+fn a_claim_waits_for_the_disk() {
+    let clock = Clock::new();
+    let mut session = online(&clock);
+    let run = assign(&mut session, &clock);
+    let actions = session.on(clock.now(), Event::Kept(run, Ok(())));
+    let claim = position(&actions, |a| matches!(a, Action::Send(Message::Claim { .. })));
+    let start = position(&actions, |a| matches!(a, Action::Start { .. }));
+    assert!(claim.is_some() && claim < start, "{actions:?}");
+}
+
+/// A ticket that cannot be kept is refused as `internal`, without a claim, and nothing is started.
+#[test]
+fn a_full_disk_refuses() {
+    let clock = Clock::new();
+    let mut session = online(&clock);
+    let run = assign(&mut session, &clock);
+    let actions = session.on(clock.now(), Event::Kept(run, Err("no space left".to_owned())));
+    assert!(position(&actions, |a| is_outcome(a, Some(FailCode::Internal))).is_some(), "{actions:?}");
+    let begun = |a: &Action| matches!(a, Action::Start { .. } | Action::Send(Message::Claim { .. }));
+    assert!(position(&actions, begun).is_none(), "{actions:?}");
+}
+
+/// An outcome is on disk before it is sent, and its delivery is noted once it is proven.
+#[test]
+fn an_outcome_is_kept_before_it_is_sent() {
+    let clock = Clock::new();
+    let mut session = online(&clock);
+    let run = assign(&mut session, &clock);
+    session.on(clock.now(), Event::Kept(run, Ok(())));
+    let actions = session.on(clock.now(), Event::Job(run, JobEvent::Finished(done("x"))));
+    let keep = position(&actions, |a| matches!(a, Action::Keep(Record::Outcome(entry)) if entry.run == run));
+    let send = position(&actions, |a| is_outcome(a, None));
+    assert!(keep.is_some() && keep < send, "{actions:?}");
+    let Some(Action::Ping(fence)) = actions.iter().find(|a| matches!(a, Action::Ping(_))) else { panic!("no Ping") };
+    let actions = session.on(clock.now(), Event::Pong(*fence));
+    assert_eq!(actions, [Action::Keep(Record::Delivered(run))]);
+}
+
+/// After a restart: register, the old outcomes, those of runs cut off, and what had not started runs.
+#[test]
+fn what_was_left_is_taken_over() {
+    let clock = Clock::new();
+    let entry = |run, name: &str, outcome| Entry { run: RunId(run), id: id(name), attempt: 1, outcome };
+    let job = Job { run: RunId(3), ticket: ticket("C", 1), repo: repo("app"), time_limit: ROLE_LIMIT };
+    let past = Past {
+        delivered: vec![entry(4, "D", done("d"))],
+        ended: vec![(entry(1, "A", done("a")), false), (entry(2, "B", failed(FailCode::AgentRestarted)), true)],
+        waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
+    };
+    let mut session = Session::new(policy(1, &["app"], 1), clock.now());
+    let actions = session.take_over(past, clock.now());
+    let kept: Vec<_> = actions.iter().filter(|a| matches!(a, Action::Keep(_))).collect();
+    assert!(matches!(kept[..], [Action::Keep(Record::Outcome(entry))] if entry.run == RunId(2)), "{kept:?}");
+    assert!(position(&actions, |a| matches!(a, Action::Start { job, .. } if job.run == RunId(3))).is_some());
+    let sent = session.on(clock.now(), Event::Connected);
+    let sent: Vec<_> = sent
+        .iter()
+        .filter_map(|action| match action {
+            Action::Send(Message::Register(register)) => Some(format!("register with {}", register.active[0].id)),
+            Action::Send(Message::Outcome { id, .. }) => Some(id.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sent, ["register with C", "A", "B"]);
+    let again = Order::Assigned(Box::new(ticket("D", 1)));
+    let actions = session.on(clock.now(), Event::Backend(again));
+    assert!(position(&actions, |a| is_outcome(a, None)).is_some(), "a delivered one is answered: {actions:?}");
+}
+
+/// A ticket whose repository is no longer allowed after the restart is answered, not run.
+#[test]
+fn what_is_no_longer_allowed_is_answered() {
+    let clock = Clock::new();
+    let job = Job { run: RunId(3), ticket: ticket("C", 1), repo: repo("web"), time_limit: ROLE_LIMIT };
+    let past = Past { waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)], ..Past::default() };
+    let mut session = Session::new(policy(1, &["app"], 1), clock.now());
+    let actions = session.take_over(past, clock.now());
+    assert!(position(&actions, |a| matches!(a, Action::Start { .. })).is_none(), "{actions:?}");
+    let actions = session.on(clock.now(), Event::Connected);
+    assert!(position(&actions, |a| is_outcome(a, Some(FailCode::RepoNotAllowed))).is_some(), "{actions:?}");
+}
