@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
 
@@ -48,16 +49,19 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
     let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
     let dialer = Dialer { api: config.api.clone(), token: config.token.clone() };
+    let keep_delivered = Duration::from_secs(config.keep_days * 24 * 3600);
     let event_loop = EventLoop::new(dialer, Codec::new(identity, config.api.clone()))?;
     let mailbox = event_loop.mailbox();
     ready(Stopper(mailbox.clone()));
 
     let cli = Cli::from_config(&config.cli);
+    log_cli(&cli, &environment);
     let policy = Policy {
-        repos: with_slugs(config.repos, &environment),
+        repos: known_to_git(config.repos, &environment),
         roles: config.roles,
         max_concurrent: config.max_concurrent,
         grace: config.grace,
+        drain: config.drain,
         cli: cli_state(&cli, &environment),
         seed: fastrand::u64(..),
     };
@@ -91,6 +95,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         past.ended.push((job::recover(&job, &started, &context), true));
     }
     let store = context.store.clone();
+    let mut pruned = None;
     let session = Session::new(policy, now());
     let exit = event_loop.run(session, past, &mut |errand| match errand {
         Errand::Start { slot, job } => {
@@ -101,10 +106,25 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
             workers[slot].stop(run, reason);
             None
         }
-        Errand::Keep(record) => keep(&store, record),
+        Errand::Keep(record) => {
+            prune_now_and_then(&store, keep_delivered, &mut pruned);
+            keep(&store, record)
+        }
+        Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;
     workers.into_iter().for_each(Worker::join);
     Ok(exit)
+}
+
+/// At the first record, and then at most once an hour: a daemon runs for a year.
+#[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
+fn prune_now_and_then(store: &Store, keep: Duration, last: &mut Option<SystemTime>) {
+    let now = SystemTime::now();
+    let is_due = last.is_none_or(|last| now.duration_since(last).map_or(true, |age| age > Duration::from_secs(3600)));
+    if is_due {
+        *last = Some(now);
+        store.prune(keep, now);
+    }
 }
 
 fn keep(store: &Store, record: Record) -> Option<Event> {
@@ -142,39 +162,44 @@ impl Stopper {
     reason = "the session's first moment; every later one comes from the event loop"
 )]
 fn now() -> Now {
-    Now { mono: std::time::Instant::now(), wall: std::time::SystemTime::now() }
+    Now { mono: std::time::Instant::now(), wall: SystemTime::now() }
 }
 
-/// Fills in the slugs that the settings leave open.
-fn with_slugs(repos: Vec<Repo>, environment: &Environment) -> Repos {
+/// Fills in the slugs that the settings leave open, and which entries share a work tree.
+fn known_to_git(repos: Vec<Repo>, environment: &Environment) -> Repos {
     let open: Vec<_> = repos.iter().filter(|repo| repo.slug.is_none()).map(|repo| repo.path.clone()).collect();
     let mut found = job::origin_slug(environment, &open).into_iter();
     let fill = |repo: Repo| match repo.slug {
         Some(_) => repo,
         None => Repo { slug: found.next().flatten(), ..repo },
     };
-    let repos: Vec<_> = repos.into_iter().map(fill).collect();
-    for repo in &repos {
+    let root = |repo: Repo| Repo { root: job::work_tree_of(&repo.path).unwrap_or(repo.root), ..repo };
+    let repos = Repos::new(repos.into_iter().map(fill).map(root).collect());
+    for repo in repos.iter() {
         info!("repository {} ({})", repo.path.display(), repo.slug.as_deref().unwrap_or("no slug: by path only"));
     }
-    Repos::new(repos)
+    for slug in repos.shared_slugs() {
+        warn!("several entries of REPO_PATHS are {slug}: its tickets go to the first; tell them apart as slug=path");
+    }
+    repos
 }
 
 fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
+    let found = find::program(&cli.command, environment.get("PATH"));
+    let unavailable = if found.is_none() { Some(Unavailable::NotFound) } else { None };
+    CliState { name: cli.name.clone(), version: None, unavailable }
+}
+
+fn log_cli(cli: &Cli, environment: &Environment) {
     let path_variable = environment.get("PATH");
-    let unavailable = match find::program(&cli.command, path_variable) {
-        Some(path) => {
-            info!("CLI {} ({})", path.display(), cli.name);
-            None
-        }
+    match find::program(&cli.command, path_variable) {
+        Some(path) => info!("CLI {} ({})", path.display(), cli.name),
         None => {
             let searched = path_variable.unwrap_or_default().to_string_lossy();
             warn!(
                 "{} was not found or is not executable (searched PATH: {searched}): no ticket can run",
                 cli.command
             );
-            Some(Unavailable::NotFound)
         }
-    };
-    CliState { name: cli.name.clone(), version: None, unavailable }
+    }
 }

@@ -2,7 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-/// The variable that a run's processes are known by.
+use crate::domain::ticket::RunId;
+
+/// The variable that a run's processes are known by: one id, or several where runs are nested.
 pub const MARK: &str = "WF0_RUN_ID";
 /// The variable that tells them their ticket.
 pub const TICKET: &str = "WF0_TICKET_ID";
@@ -25,11 +27,18 @@ impl Environment {
         self.0.iter().find(|(own, _)| is_same(own, name)).map(|(_, value)| value.as_os_str())
     }
 
-    /// For a coding CLI: everything but the daemon's own settings, the token first of all. A daemon that is itself
-    /// part of a run does not pass on that run's mark: its own runs would be taken for the other's processes.
+    /// For a coding CLI: everything but the daemon's own settings, the token first of all, and the mark, which each
+    /// run gets anew.
     pub fn for_cli(&self) -> Vec<(OsString, OsString)> {
         let foreign = |name: &OsStr| has_prefix(name, "WORKFORCE0_") || is_same(name, MARK) || is_same(name, TICKET);
         self.0.iter().filter(|(name, _)| !foreign(name)).cloned().collect()
+    }
+
+    /// What a run's processes are marked with: its own id, behind that of the run that this daemon is part of.
+    pub fn mark_of(&self, run: RunId) -> OsString {
+        let mut mark = self.get(MARK).map(|outer| OsString::from_iter([outer, OsStr::new(",")])).unwrap_or_default();
+        mark.push(run.to_string());
+        mark
     }
 
     /// For git: without the variables that would lead it to another repository or have it start programs.

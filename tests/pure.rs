@@ -18,6 +18,8 @@ mod excerpt;
 mod invariants;
 #[path = "pure/keeping.rs"]
 mod keeping;
+#[path = "pure/lifecycle.rs"]
+mod lifecycle;
 #[path = "pure/prompt.rs"]
 mod prompt;
 #[path = "pure/protocol.rs"]

@@ -6,6 +6,7 @@ mod run;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ struct Line {
 }
 
 pub fn main() -> ExitCode {
+    run::hide_memory();
     let code = match parse(lexopt::Parser::from_env()) {
         Err(e) => {
             eprintln!("wf0-agent: {e} (see wf0-agent --help)");
@@ -53,7 +55,8 @@ pub fn main() -> ExitCode {
         Ok(line) => match line.command {
             Command::Help => help::print(),
             Command::Version => {
-                println!("wf0-agent {}", env!("CARGO_PKG_VERSION"));
+                // Whoever closes the pipe early has read enough.
+                let _ = writeln!(std::io::stdout(), "wf0-agent {}", env!("CARGO_PKG_VERSION"));
                 exit::OK
             }
             Command::StandIn => demo::stand_in(),

@@ -16,7 +16,6 @@ use crate::environment::Environment;
 use crate::store::StoreError;
 
 pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
-    hide_memory();
     let environment = Environment::of_process();
     let config = match load(flags, environment.clone(), env_file) {
         Ok(config) => config,
@@ -35,7 +34,7 @@ pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
             error!("{e}");
             match e {
                 DaemonError::Store(StoreError::Locked(_)) => exit::LOCKED,
-                DaemonError::Store(StoreError::Io(..)) => exit::CONFIG,
+                DaemonError::Store(StoreError::Io(..) | StoreError::Foreign(_)) => exit::CONFIG,
                 DaemonError::Io(_) => exit::INTERNAL,
             }
         }
@@ -85,9 +84,9 @@ pub fn end_on_panic() {
 /// The CLI runs as the same user and could read this process's environment, where the token may be. A process
 /// that is not dumpable belongs to root in /proc (prctl(2), PR_SET_DUMPABLE).
 #[cfg(target_os = "linux")]
-fn hide_memory() {
+pub fn hide_memory() {
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn hide_memory() {}
+pub fn hide_memory() {}

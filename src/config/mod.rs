@@ -27,6 +27,9 @@ pub struct Config {
     pub agent_name: String,
     pub max_concurrent: usize,
     pub grace: Duration,
+    /// How long runs may go on once the daemon is told to stop.
+    pub drain: Duration,
+    pub keep_days: u64,
     pub progress: ProgressConfig,
     pub limits: Limits,
     pub state_dir: PathBuf,
@@ -125,6 +128,8 @@ impl Config {
         let agent_name = r.optional("AGENT_NAME", "build-server-2", |text| Ok(text.chars().take(128).collect()));
         let max_concurrent = r.number("MAX_CONCURRENT_TICKETS", 1, 1, 64) as usize;
         let grace = Duration::from_secs(r.number("KILL_GRACE_SECONDS", 5, 0, 300));
+        let drain = Duration::from_secs(r.number("DRAIN_SECONDS", 60, 0, 3600));
+        let keep_days = r.number("KEEP_TICKETS_DAYS", 14, 1, 3650);
         let every = Duration::from_secs(r.number("PROGRESS_SECONDS", 10, 1, 3600));
         let progress = ProgressConfig { every, lines: r.flag("PROGRESS_LINES", true) };
         let limits = Limits {
@@ -146,6 +151,8 @@ impl Config {
                 agent_name: agent_name.unwrap_or_else(host_name),
                 max_concurrent,
                 grace,
+                drain,
+                keep_days,
                 progress,
                 limits,
                 state_dir,
@@ -248,6 +255,10 @@ impl Reader<'_> {
             self.wrong(NAME, "is required here: the system names no folder for it", example);
             return None;
         };
+        if !path.exists() && path.components().any(|part| part == std::path::Component::ParentDir) {
+            self.wrong(NAME, "does not exist and has .. in it, so it is not clear where it would be", example);
+            return None;
+        }
         let path = canonical_as_far_as_it_exists(&path);
         if let Some(repo) = repos.iter().find(|repo| path.starts_with(&repo.path)) {
             let why = format!("{} lies inside the repository {}", path.display(), repo.path.display());
@@ -276,7 +287,7 @@ fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
             return Err(format!("{path:?} is not UTF-8, which the protocol demands"));
         }
         if !repos.iter().any(|repo| repo.path == path) {
-            repos.push(Repo { path, slug });
+            repos.push(Repo { root: path.clone(), path, slug });
         }
     }
     if repos.is_empty() { Err("names no folder".to_owned()) } else { Ok(repos) }

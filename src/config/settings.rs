@@ -58,11 +58,13 @@ pub const SETTINGS: &[Setting] = &[
         "time limit of a run, such as TICKET_TIMEOUT_DEV_SECONDS",
     ),
     setting("KILL_GRACE_SECONDS", "SECONDS", "5", "between TERM and KILL, 0 to 300"),
+    setting("DRAIN_SECONDS", "SECONDS", "60", "on the first signal: how long running tickets may go on, 0 to 3600"),
     setting("PROGRESS_SECONDS", "SECONDS", "10", "how often a long run reports, 1 to 3600"),
     setting("PROGRESS_LINES", "0|1", "1", "whether reports carry the CLI's new output lines"),
     setting("MAX_STDOUT_BYTES", "BYTES", "1048576", "how much of the CLI's output is sent, 1024 to 4194304"),
     setting("MAX_DIFF_BYTES", "BYTES", "3145728", "a larger diff is not sent, 1024 to 4194304"),
     setting("STATE_DIR", "FOLDER", "the system's place", "agent id, lock, and a folder for each run"),
+    setting("KEEP_TICKETS_DAYS", "DAYS", "14", "a run's folder is removed so long after its delivery, 1 to 3650"),
     setting(
         "ALLOW_INSECURE",
         "0|1",
@@ -76,8 +78,6 @@ pub const SETTINGS: &[Setting] = &[
 pub const RESERVED: &[(&str, &[&str])] = &[
     ("CLI_OFFLINE_ARGS_TEMPLATE", &[]),
     ("CLI_QUOTA_PATTERN", &[]),
-    ("DRAIN_SECONDS", &["0"]),
-    ("KEEP_TICKETS_DAYS", &[]),
     ("REQUIRE_APPROVAL", &["0"]),
     ("WORKFORCE0_PROTOCOL", &["ticket", "auto"]),
     ("WORKSPACE_MODE", &["inplace", "auto"]),
@@ -120,6 +120,16 @@ impl Sources {
             None => HashMap::new(),
         };
         Ok(Self { flags, environment, env_file })
+    }
+
+    /// Flags and what is left of the environment once no setting is in it, and no file: nothing of the user's counts.
+    pub fn only(flags: HashMap<String, OsString>, environment: &Environment, token: OsString) -> Self {
+        let variables = environment.for_cli().into_iter().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            find(&name).is_none() && RESERVED.iter().all(|(reserved, _)| *reserved != name)
+        });
+        let variables = variables.chain([("WORKFORCE0_AGENT_TOKEN".into(), token)]).collect();
+        Self { flags, environment: Environment::new(variables), env_file: HashMap::new() }
     }
 
     pub fn environment(&self) -> &Environment {

@@ -118,6 +118,8 @@ pub enum Action {
         run: RunId,
         reason: StopReason,
     },
+    /// To be answered by [`Event::Cli`].
+    LookForCli,
     Log(Level, String),
     /// The last action there is.
     Exit(Exit),

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 use super::backoff::Backoff;
 
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
-/// No frame of any kind for this long: the laptop slept, or a NAT forgot the connection.
+/// No sign of the peer for this long: the laptop slept, or a NAT forgot the connection. A sign is a byte that comes,
+/// or that a full send buffer passes on: a frame of the largest size takes longer on a slow line.
 pub const DEAD_AFTER: Duration = Duration::from_secs(25);
+/// How long a peer may take to answer once the machine has woken up.
+const PROOF_AFTER_SLEEP: Duration = Duration::from_secs(5);
 /// The longest wait that a busy backend can ask for (PROTOCOL.md section 2).
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
@@ -72,6 +75,17 @@ impl Liveness {
         let wait = after + (after / 10).max(Duration::from_secs(1)).mul_f64(jitter.clamp(0.0, 1.0));
         self.phase = Phase::Waiting { until: now + wait };
         wait
+    }
+
+    /// After a sleep: a wait is over, and a connection has to show that it is one within moments.
+    pub fn woken(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Waiting { until } => *until = (*until).min(now),
+            Phase::Dialing => {}
+            Phase::Connected { heard, .. } => {
+                *heard = (*heard).min(now.checked_sub(DEAD_AFTER - PROOF_AFTER_SLEEP).unwrap_or(now));
+            }
+        }
     }
 
     /// What is due now, one thing at a time; asking takes it as done.

@@ -4,6 +4,7 @@
 //! Time comes in as [`Now`], randomness as a seed, so every rule can be tested with invented ones.
 
 pub mod backoff;
+pub mod ending;
 pub mod event;
 pub mod excerpt;
 pub mod liveness;

@@ -20,7 +20,9 @@ pub struct Claimed {
     pub claimed_at: SystemTime,
     /// Progress messages sent so far.
     pub seq: u64,
-    repo: PathBuf,
+    /// It has been told to end: what comes under a newer attempt is another run.
+    pub stopping: bool,
+    root: PathBuf,
 }
 
 #[derive(Debug)]
@@ -44,20 +46,19 @@ impl Queue {
         self.slots.len()
     }
 
-    /// Slots that a new ticket could have: those who wait come first.
+    /// Slots that a new ticket could have at once: who waits although one is free waits for its repository.
     pub fn free(&self) -> usize {
-        let taken = self.running().count() + self.waiting.len();
-        self.slots.len().saturating_sub(taken)
+        self.slots.iter().filter(|slot| slot.is_none()).count()
     }
 
     /// Whether a ticket for that repository can start at once or stand in line.
-    pub fn has_room_for(&self, repo: &Path) -> bool {
-        let could_start = self.slots.iter().any(Option::is_none) && self.is_idle(repo);
+    pub fn has_room_for(&self, root: &Path) -> bool {
+        let could_start = self.slots.iter().any(Option::is_none) && self.is_idle(root);
         self.waiting.len() < WAITING_LINE || could_start
     }
 
-    fn is_idle(&self, repo: &Path) -> bool {
-        self.running().all(|(_, running)| !overlap(&running.repo, repo))
+    fn is_idle(&self, root: &Path) -> bool {
+        self.running().all(|(_, running)| !overlap(&running.root, root))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -77,9 +78,10 @@ impl Queue {
         })
     }
 
+    /// The newest attempt of a ticket that is here.
     pub fn find(&mut self, id: &TicketId) -> Option<&mut Claimed> {
-        let running = self.slots.iter_mut().flatten();
-        running.chain(self.waiting.iter_mut().map(|w| &mut w.claimed)).find(|claimed| claimed.id == *id)
+        let all = self.slots.iter_mut().flatten().chain(self.waiting.iter_mut().map(|w| &mut w.claimed));
+        all.filter(|claimed| claimed.id == *id).max_by_key(|claimed| claimed.attempt)
     }
 
     pub fn slot_of(&self, id: &TicketId) -> Option<(usize, RunId)> {
@@ -97,7 +99,8 @@ impl Queue {
             run: job.run,
             claimed_at,
             seq: 0,
-            repo: job.repo.path.clone(),
+            root: job.repo.root.clone(),
+            stopping: false,
         };
         self.waiting.push_back(Waiting { claimed, job });
     }
@@ -105,7 +108,7 @@ impl Queue {
     /// The first in line whose repository is idle, moved into a free slot.
     pub fn start_next(&mut self) -> Option<(usize, Box<Job>)> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        let next = self.waiting.iter().position(|w| self.is_idle(&w.claimed.repo))?;
+        let next = self.waiting.iter().position(|w| self.is_idle(&w.claimed.root))?;
         let Waiting { claimed, mut job } = self.waiting.remove(next)?;
         job.ticket.attempt = claimed.attempt;
         self.slots[slot] = Some(claimed);

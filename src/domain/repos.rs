@@ -10,6 +10,8 @@ pub struct Repo {
     pub path: PathBuf,
     /// `owner/name`, where it is known.
     pub slug: Option<String>,
+    /// The root of the work tree that it is in, or itself: two entries of one work tree share index and HEAD.
+    pub root: PathBuf,
 }
 
 /// How a ticket names its repository.
@@ -54,8 +56,17 @@ impl Repos {
         })
     }
 
-    pub fn contains(&self, path: &Path) -> bool {
-        self.0.iter().any(|repo| repo.path == path)
+    pub fn at(&self, path: &Path) -> Option<&Repo> {
+        self.0.iter().find(|repo| repo.path == path)
+    }
+
+    /// Slugs that several entries have: a ticket for one of them always goes to the first.
+    pub fn shared_slugs(&self) -> Vec<&str> {
+        let slugs: Vec<&str> = self.0.iter().filter_map(|repo| repo.slug.as_deref()).collect();
+        let mut shared: Vec<_> =
+            slugs.iter().filter(|slug| slugs.iter().filter(|own| own == slug).count() > 1).copied().collect();
+        shared.dedup();
+        shared
     }
 }
 

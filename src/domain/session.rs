@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Now;
-use super::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Progress, Record, Setback};
+use super::ending::{Ending, Stage};
+use super::event::{
+    Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Progress, Record, Setback, Unavailable,
+};
 use super::liveness::{Due, Liveness};
 use super::message::{Capacity, Heartbeat, Message, Register, Status};
 use super::outbox::{Entry, Outbox};
@@ -16,10 +19,8 @@ use super::repos::{Repo, Repos};
 use super::text::one_line;
 use super::ticket::{FailCode, Failure, Job, Outcome, Role, RunId, StopReason, Ticket, TicketId};
 
-/// How long a daemon that is ending waits for the backend to confirm the last outcomes.
-const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-/// How much longer than its grace a run may take to end before the daemon ends without it.
-const STOP_SLACK: Duration = Duration::from_secs(10);
+/// A CLI that is not there may be installed or mounted at any time.
+const LOOK_FOR_CLI_EVERY: Duration = Duration::from_secs(60);
 
 /// What the settings say, as far as policy needs it.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Policy {
     pub max_concurrent: usize,
     /// Between TERM and KILL.
     pub grace: Duration,
+    /// How long runs may go on once the daemon is told to stop.
+    pub drain: Duration,
     pub cli: CliState,
     /// Makes run ids and jitter; two daemons must not share one.
     pub seed: u64,
@@ -56,16 +59,10 @@ pub struct Session {
     /// The number of the last Ping. It goes on across connections, so that a Pong never names the wrong one.
     pings: u64,
     ending: Option<Ending>,
-}
-
-#[derive(Debug)]
-struct Ending {
-    exit: Exit,
-    /// When the runs are given up.
-    runs_until: Instant,
-    /// When the outbox is given up; set once no run is left.
-    flush_until: Option<Instant>,
-    done: bool,
+    /// When a missing CLI is looked for next.
+    look_at: Option<Instant>,
+    /// The time of the last event.
+    last: Option<Now>,
 }
 
 type Actions = Vec<Action>;
@@ -80,6 +77,8 @@ impl Session {
             accepting: Vec::new(),
             pings: 0,
             ending: None,
+            look_at: None,
+            last: None,
             policy,
         }
     }
@@ -101,8 +100,8 @@ impl Session {
                 format!("ticket {}: claimed before the restart, runs now", job.ticket.id),
             ));
             // What was allowed then may not be allowed now.
-            if self.policy.repos.contains(&job.repo.path) {
-                self.queue.push(job, claimed_at);
+            if let Some(repo) = self.policy.repos.at(&job.repo.path) {
+                self.queue.push(Box::new(Job { repo: repo.clone(), ..*job }), claimed_at);
             } else {
                 let Job { run, ticket: Ticket { id, attempt, .. }, .. } = *job;
                 let failure = Failure::new(FailCode::RepoNotAllowed, "no longer among this agent's REPO_PATHS");
@@ -118,8 +117,11 @@ impl Session {
     /// Takes one event and says what is to be done, in this order.
     pub fn on(&mut self, now: Now, event: Event) -> Vec<Action> {
         let mut out = Actions::new();
-        if self.ending.as_ref().is_some_and(|ending| ending.done) {
+        if self.ending.as_ref().is_some_and(|ending| ending.stage() == Stage::Done) {
             return out;
+        }
+        if self.last.replace(now).is_some_and(|last| has_slept(last, now)) {
+            self.woken(now, &mut out);
         }
         match event {
             Event::Connected => self.connected(now, &mut out),
@@ -145,8 +147,8 @@ impl Session {
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn deadline(&self) -> Option<Instant> {
-        let ending = self.ending.as_ref().map(|e| e.flush_until.unwrap_or(e.runs_until));
-        [self.liveness.deadline(), ending].into_iter().flatten().min()
+        let ending = self.ending.as_ref().and_then(Ending::deadline);
+        [self.liveness.deadline(), ending, self.look_at].into_iter().flatten().min()
     }
 
     /// Everything that follows from the state and the time, whatever the event was.
@@ -154,11 +156,7 @@ impl Session {
         while let Some(due) = self.liveness.due(now.mono) {
             match due {
                 Due::Dial => out.push(Action::Dial),
-                Due::Heartbeat => {
-                    out.push(Action::Send(Message::Heartbeat(self.heartbeat(now))));
-                    let ping = self.next_ping();
-                    out.push(Action::Ping(ping));
-                }
+                Due::Heartbeat => self.beat(now, out),
                 Due::Dead => {
                     out.push(Action::Disconnect(Goodbye::Dead));
                     self.disconnected(now, Setback::Failed("no frame for 25 s".to_owned()), out);
@@ -170,8 +168,16 @@ impl Session {
                 out.push(Action::Start { slot, job });
             }
         }
+        self.look_for_cli(now, out);
         self.send_outcomes(out);
-        self.end_if_done(now, out);
+        self.go_on_ending(now, out);
+    }
+
+    /// The machine has slept: the connection may be gone without a word, and a wait may have been slept through.
+    fn woken(&mut self, now: Now, out: &mut Actions) {
+        out.push(Action::Log(Level::Info, "the machine has slept; trying the connection".to_owned()));
+        self.liveness.woken(now.mono);
+        self.beat(now, out);
     }
 
     fn connected(&mut self, now: Now, out: &mut Actions) {
@@ -272,6 +278,9 @@ impl Session {
     /// The same ticket again (PROTOCOL.md section 4). Says whether that was all there is to it.
     fn answer_repeated(&mut self, now: Now, ticket: &Ticket, out: &mut Actions) -> bool {
         if let Some(claimed) = self.queue.find(&ticket.id) {
+            if claimed.stopping && ticket.attempt > claimed.attempt {
+                return false;
+            }
             // One run answers for every attempt, under the newest. An older one is a late frame.
             if ticket.attempt >= claimed.attempt {
                 claimed.attempt = ticket.attempt;
@@ -302,7 +311,7 @@ impl Session {
             let error = format!("{} is not among this agent's REPO_PATHS", ticket.repo.describe());
             return Err(Failure::new(FailCode::RepoNotAllowed, error));
         };
-        if !self.queue.has_room_for(&repo.path) {
+        if !self.queue.has_room_for(&repo.root) {
             return Err(Failure::new(FailCode::AtCapacity, "no slot is free and the waiting line is full"));
         }
         Ok((repo.clone(), ticket.time_limit.map_or(*limit, |asked| asked.min(*limit))))
@@ -326,6 +335,7 @@ impl Session {
                 Level::Info,
                 format!("ticket {id}: cancelled by the backend: {}", one_line(reason, 200)),
             ));
+            self.queue.find_run(run).into_iter().for_each(|claimed| claimed.stopping = true);
             out.push(Action::Stop { slot, run, reason: StopReason::Cancelled });
         }
     }
@@ -343,8 +353,12 @@ impl Session {
 
     fn finished(&mut self, run: RunId, outcome: Arc<Outcome>, out: &mut Actions) {
         // A run that was given up has been answered already.
-        if let Some(claimed) = self.queue.finish(run) {
-            self.conclude(claimed, outcome, out);
+        let Some(claimed) = self.queue.finish(run) else { return };
+        let code = outcome.failure.as_ref().map(|failure| failure.code);
+        self.conclude(claimed, outcome, out);
+        if code == Some(FailCode::CliNotFound) {
+            let unavailable = Some(Unavailable::NotFound);
+            self.cli_changed(CliState { unavailable, ..self.policy.cli.clone() }, out);
         }
     }
 
@@ -360,6 +374,13 @@ impl Session {
 
     fn cli_changed(&mut self, state: CliState, out: &mut Actions) {
         if self.policy.cli != state {
+            out.push(Action::Log(
+                Level::Warn,
+                match state.unavailable {
+                    Some(Unavailable::NotFound) => "the CLI is not there: no roles until it is".to_owned(),
+                    None => "the CLI is there again".to_owned(),
+                },
+            ));
             self.policy.cli = state;
             if self.liveness.is_connected() {
                 out.push(Action::Send(Message::Register(self.register())));
@@ -377,53 +398,94 @@ impl Session {
         }
     }
 
+    /// Told to stop: the first time runs may go on to their own end for a while, the second time they are ended.
     fn end(&mut self, now: Now, exit: Exit, out: &mut Actions) {
-        if self.ending.is_some() {
-            return;
-        }
-        let runs_until = now.mono + self.policy.grace + STOP_SLACK;
-        self.ending = Some(Ending { exit, runs_until, flush_until: None, done: false });
+        let drain = match &self.ending {
+            None => exit == Exit::Asked && !self.policy.drain.is_zero(),
+            Some(ending) if ending.stage() == Stage::Draining => false,
+            Some(_) => return,
+        };
         for claimed in self.queue.withdraw_all() {
             self.conclude(claimed, Outcome::unstarted(StopReason::Shutdown.failure()).into(), out);
         }
-        let running: Vec<_> = self.queue.running().map(|(slot, claimed)| (slot, claimed.run)).collect();
-        if exit == Exit::Asked {
-            out.push(Action::Log(Level::Info, format!("stopping; {} running", running.len())));
+        let running = self.queue.running().count();
+        if drain && running > 0 {
+            let line = format!(
+                "stopping once {running} running tickets have ended, at most {:?} from now",
+                self.policy.drain
+            );
+            out.push(Action::Log(Level::Info, line));
+            self.ending = Some(Ending::drain(now.mono, exit, self.policy.drain));
+            self.beat(now, out);
+        } else {
+            out.push(Action::Log(Level::Info, format!("stopping; {running} running")));
+            self.stop_runs(now, exit, out);
         }
+    }
+
+    fn stop_runs(&mut self, now: Now, exit: Exit, out: &mut Actions) {
+        self.ending = Some(Ending::stop(now.mono, exit, self.policy.grace));
+        let running: Vec<_> = self.queue.running().map(|(slot, claimed)| (slot, claimed.run)).collect();
         for (slot, run) in running {
             out.push(Action::Stop { slot, run, reason: StopReason::Shutdown });
         }
     }
 
-    fn end_if_done(&mut self, now: Now, out: &mut Actions) {
-        let Some(ending) = &mut self.ending else { return };
-        if ending.runs_until <= now.mono {
-            for claimed in self.queue.abandon_all() {
-                let failure =
-                    Failure::new(FailCode::AgentShutdown, "the run could not be ended before the agent stopped");
-                out.push(Action::Log(Level::Error, format!("ticket {}: {}", claimed.id, failure.error)));
-                let outcome = Arc::new(Outcome::unstarted(failure));
-                let entry = Entry { run: claimed.run, id: claimed.id, attempt: claimed.attempt, outcome };
-                out.push(Action::Keep(Record::Outcome(entry.clone())));
-                self.outbox.push(entry);
-            }
-            self.send_outcomes(out);
+    /// Takes the ending as far as it can go now.
+    fn go_on_ending(&mut self, now: Now, out: &mut Actions) {
+        let Some(ending) = &self.ending else { return };
+        match (ending.stage(), ending.is_overdue(now.mono)) {
+            (Stage::Draining, true) if !self.queue.is_empty() => self.stop_runs(now, ending.exit, out),
+            (Stage::Stopping, true) => self.abandon_runs(out),
+            _ => {}
         }
         let Some(ending) = &mut self.ending else { return };
         if !self.queue.is_empty() {
             return;
         }
-        let flush_until = *ending.flush_until.get_or_insert(now.mono + FLUSH_LIMIT);
+        ending.flush(now.mono);
         let connected = self.liveness.is_connected();
-        if self.outbox.is_empty() || !connected || flush_until <= now.mono {
-            ending.done = true;
+        if self.outbox.is_empty() || !connected || ending.is_overdue(now.mono) {
+            ending.done();
             if !self.outbox.is_empty() {
-                out.push(Action::Log(Level::Warn, "stopped before the backend confirmed every outcome".to_owned()));
+                let line = "not every outcome is confirmed; the rest goes out at the next start".to_owned();
+                out.push(Action::Log(Level::Warn, line));
             }
             if connected {
                 out.push(Action::Disconnect(Goodbye::GoingAway));
             }
             out.push(Action::Exit(ending.exit));
+        }
+    }
+
+    fn abandon_runs(&mut self, out: &mut Actions) {
+        for claimed in self.queue.abandon_all() {
+            let failure =
+                Failure::new(FailCode::AgentShutdown, "the run could not be ended before the agent stopped");
+            self.conclude(claimed, Outcome::unstarted(failure).into(), out);
+        }
+        self.send_outcomes(out);
+    }
+
+    fn beat(&mut self, now: Now, out: &mut Actions) {
+        if self.liveness.is_connected() {
+            out.push(Action::Send(Message::Heartbeat(self.heartbeat(now))));
+            let ping = self.next_ping();
+            out.push(Action::Ping(ping));
+        }
+    }
+
+    /// Looks for a CLI that is not there; what is found comes back as an event.
+    fn look_for_cli(&mut self, now: Now, out: &mut Actions) {
+        let missing = self.policy.cli.unavailable == Some(Unavailable::NotFound);
+        match self.look_at {
+            Some(at) if missing && at <= now.mono => {
+                self.look_at = Some(now.mono + LOOK_FOR_CLI_EVERY);
+                out.push(Action::LookForCli);
+            }
+            None if missing => self.look_at = Some(now.mono + LOOK_FOR_CLI_EVERY),
+            Some(_) if !missing => self.look_at = None,
+            _ => {}
         }
     }
 
@@ -434,6 +496,7 @@ impl Session {
 
     fn register(&self) -> Register {
         let roles = match self.policy.cli.unavailable {
+            _ if self.ending.is_some() => Vec::new(),
             None => self.policy.roles.iter().map(|(role, _)| role.clone()).collect(),
             Some(_) => Vec::new(),
         };
@@ -460,6 +523,14 @@ impl Session {
         let free = if self.ending.is_some() { 0 } else { self.queue.free() };
         Capacity { max: self.queue.max(), free }
     }
+}
+
+/// Whether the wall clock has gone further than the other, which stands still while a machine sleeps. Somebody who
+/// sets the clock looks the same, and then trying the connection does no harm.
+fn has_slept(last: Now, now: Now) -> bool {
+    const NOTICEABLE: Duration = Duration::from_secs(5);
+    let wall = now.wall.duration_since(last.wall).unwrap_or_default();
+    wall > now.mono.saturating_duration_since(last.mono) + NOTICEABLE
 }
 
 fn keep_delivered(runs: Vec<RunId>, out: &mut Actions) {

@@ -9,3 +9,33 @@ pub fn one_line(text: &str, max: usize) -> String {
     }
     line
 }
+
+/// The end of a text as one line, without what terminals would act on.
+pub fn last_lines(max: usize, text: &str) -> Option<String> {
+    let mut start = text.len().saturating_sub(max);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    let lines = text[start..].lines().map(plain).filter(|line| !line.is_empty());
+    let joined = lines.collect::<Vec<_>>().join(" | ");
+    (!joined.is_empty()).then_some(joined)
+}
+
+/// Without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control characters.
+fn plain(line: &str) -> String {
+    let mut plain = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => {
+                if chars.next() == Some('[') {
+                    let _ = chars.by_ref().find(|c| ('@'..='~').contains(c));
+                }
+            }
+            '\t' => plain.push(' '),
+            c if c.is_control() => {}
+            c => plain.push(c),
+        }
+    }
+    plain.trim().to_owned()
+}

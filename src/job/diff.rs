@@ -8,13 +8,13 @@
 //!
 //! Files that the user has marked `assume-unchanged` are taken at the user's word.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::git::{Git, GitDirs, GitError};
+use super::git::{Call, Git, GitDirs, GitError};
 use super::halt::Halt;
 use crate::domain::ticket::{Changes, DiffStat};
 use crate::environment::Environment;
@@ -45,10 +45,12 @@ pub struct Snapshot<'a> {
     scratch_dir: PathBuf,
     folder: &'a RunFolder,
     base_commit: Option<String>,
-    /// The tree of before, once it is written.
-    base_tree: Option<String>,
+    /// The tree of before, on its way.
+    base_tree: Option<Call>,
     /// Filters of the repository's own settings, which are not run.
     local_filters: Vec<String>,
+    is_sparse: bool,
+    has_submodules: bool,
     /// Files that git could not read; they are in no diff.
     unreadable: Option<String>,
 }
@@ -72,10 +74,11 @@ impl<'a> Snapshot<'a> {
         let settings = settings.finish(halt)?;
         let settings: Vec<_> = parse_settings(&settings).collect();
         folder.write(SETTINGS, scratch_config(&scratch_dir, &settings).as_bytes()).map_err(scratch_failed)?;
-        if settings.iter().any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true") {
+        let is_sparse = is_sparse(&settings);
+        if is_sparse {
             copy_if_there(&dirs.git_dir.join(SPARSE), &scratch_dir.join(SPARSE)).map_err(scratch_failed)?;
         }
-        let unreadable = add_all(&scratch, halt)?;
+        let unreadable = add_all(&scratch, is_sparse, halt)?;
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
         let base_commit = (code == 0).then(|| commit.trim().to_owned());
@@ -87,6 +90,8 @@ impl<'a> Snapshot<'a> {
             base_commit,
             base_tree: None,
             local_filters: local_filters(&settings),
+            is_sparse,
+            has_submodules: dirs.top.join(".gitmodules").exists(),
             unreadable,
         }))
     }
@@ -104,7 +109,8 @@ impl<'a> Snapshot<'a> {
         let real = Git::new(environment, repo, &dirs.git_dir)?;
         let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
         let settings = real.run(&args(LIST_SETTINGS), None, halt)?;
-        let local_filters = local_filters(&parse_settings(&settings).collect::<Vec<_>>());
+        let settings: Vec<_> = parse_settings(&settings).collect();
+        let local_filters = local_filters(&settings);
         Ok(Some(Self {
             scratch,
             real,
@@ -113,6 +119,8 @@ impl<'a> Snapshot<'a> {
             base_commit,
             base_tree: None,
             local_filters,
+            is_sparse: is_sparse(&settings),
+            has_submodules: dirs.top.join(".gitmodules").exists(),
             unreadable: None,
         }))
     }
@@ -128,9 +136,9 @@ impl<'a> Snapshot<'a> {
 
     /// What can be done while the CLI runs: the tree of before is in the index already, and only to be written.
     /// That also leaves in the index what makes the second tree cheap.
-    pub fn settle(&mut self, halt: &Halt) -> Result<(), GitError> {
+    pub fn settle(&mut self) -> Result<(), GitError> {
         if self.base_tree.is_none() {
-            self.base_tree = Some(self.scratch.run(&args(WRITE_TREE), None, halt)?);
+            self.base_tree = Some(self.scratch.start(&args(WRITE_TREE), None)?);
         }
         Ok(())
     }
@@ -138,22 +146,26 @@ impl<'a> Snapshot<'a> {
     /// Compares with the work tree of now. The diff is on disk whole; what is returned is within `max` bytes.
     pub fn changes(mut self, max: usize, halt: &Halt, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
         let head = self.real.start(&args(HEAD), None)?;
-        self.settle(halt)?;
-        let base_tree = self.base_tree.take().unwrap_or_default();
+        self.settle()?;
+        let base_tree = self.base_tree.take().map(|call| call.finish(halt)).transpose()?.unwrap_or_default();
         let index = self.scratch_dir.join("index-after");
         copy_with_time(&self.scratch_dir.join("index"), &index).map_err(scratch_failed)?;
         let after = self.scratch.clone().with("GIT_INDEX_FILE", &index);
-        let unreadable = add_all(&after, halt)?;
+        let unreadable = add_all(&after, self.is_sparse, halt)?;
         let tree = after.run(&args(WRITE_TREE), None, halt)?;
         let trees = [base_tree.trim(), tree.trim()];
         let (code, commit, _) = head.finish_any(halt)?;
         let head_commit = (code == 0).then(|| commit.trim().to_owned());
         warnings.extend(self.unreadable.take().or(unreadable));
 
+        if self.has_submodules {
+            warnings.push("what changed inside submodules is not in the diff".to_owned());
+        }
         let left_out = self.filtered(&after, trees, halt)?;
         if !left_out.is_empty() {
             let filters = self.local_filters.join(", ");
-            warnings.push(format!("not in the diff, for the filter {filters} is not run: {}", left_out.join(", ")));
+            let names: Vec<_> = left_out.iter().map(|name| name.to_string_lossy()).collect();
+            warnings.push(format!("not in the diff, for the filter {filters} is not run: {}", names.join(", ")));
         }
         let (stat, patch) = self.patch(trees, &left_out, max, halt)?;
         let base_commit = self.base_commit.take();
@@ -183,19 +195,34 @@ impl<'a> Snapshot<'a> {
         Ok(changes)
     }
 
-    /// The changed files that one of the repository's own filters is for.
-    fn filtered(&self, after: &Git, trees: [&str; 2], halt: &Halt) -> Result<Vec<String>, GitError> {
-        let mut filtered = Vec::new();
+    /// The changed files that one of the repository's own filters is for, before the run or after it.
+    fn filtered(&self, after: &Git, trees: [&str; 2], halt: &Halt) -> Result<Vec<OsString>, GitError> {
         if self.local_filters.is_empty() {
-            return Ok(filtered);
+            return Ok(Vec::new());
         }
-        let names = |text: String| text.split_terminator('\0').map(str::to_owned).collect::<Vec<_>>();
         let command = ["diff-tree", "-r", "--name-only", "-z", trees[0], trees[1]];
-        let changed = names(self.scratch.run(&args(&command), None, halt)?);
-        for filter in &self.local_filters {
-            let pattern = format!(":(top,attr:filter={filter})");
-            let marked = names(after.run(&args(&["ls-files", "--full-name", "-z", "--", &pattern]), None, halt)?);
-            filtered.extend(marked.into_iter().filter(|name| changed.contains(name)));
+        let changed = self.folder.create(CHANGED).map_err(scratch_failed)?;
+        self.scratch.run(&args(&command), Some(changed), halt)?;
+        let mut filtered = Vec::new();
+        // `--cached` reads the attributes as they were: the run may have changed them.
+        for (git, cached) in [(&self.scratch, true), (after, false)] {
+            let names = File::open(self.folder.path(CHANGED)).map_err(scratch_failed)?;
+            let answers = self.folder.create(ATTRIBUTES).map_err(scratch_failed)?;
+            let mut command = vec!["check-attr", "--stdin", "-z", "filter"];
+            if cached {
+                command.insert(1, "--cached");
+            }
+            git.start_with(&args(&command), Some(names), Some(answers))?.finish(halt)?;
+            let answers = fs::read(self.folder.path(ATTRIBUTES)).map_err(scratch_failed)?;
+            // Name, attribute, value, each ended by NUL: see gitattributes(5) and git-check-attr(1).
+            let fields: Vec<&[u8]> = answers.split(|b| *b == 0).collect();
+            let is_local = |value: &[u8]| self.local_filters.iter().any(|own| own.as_bytes() == value);
+            filtered.extend(fields.chunks_exact(3).filter(|f| is_local(f[2])).map(|f| os_string(f[0])));
+        }
+        filtered.sort();
+        filtered.dedup();
+        if filtered.len() > LEFT_OUT_MAX {
+            return Err(GitError::Failed(format!("{} changed files need a filter that is not run", filtered.len())));
         }
         Ok(filtered)
     }
@@ -204,7 +231,7 @@ impl<'a> Snapshot<'a> {
     fn patch(
         &self,
         trees: [&str; 2],
-        left_out: &[String],
+        left_out: &[OsString],
         max: usize,
         halt: &Halt,
     ) -> Result<(DiffStat, Patch), GitError> {
@@ -226,9 +253,14 @@ impl<'a> Snapshot<'a> {
             "--",
             ":(top)",
         ];
-        let without: Vec<_> = left_out.iter().map(|name| format!(":(top,exclude,literal){name}")).collect();
-        let command = [&command[..], &without.iter().map(String::as_str).collect::<Vec<_>>()].concat();
-        self.scratch.run(&args(&command), Some(raw), halt)?;
+        let exclude = |name: &OsString| {
+            let mut pathspec = OsString::from(":(top,exclude,literal)");
+            pathspec.push(name);
+            pathspec
+        };
+        let without: Vec<_> = left_out.iter().map(exclude).collect();
+        let command: Vec<_> = args(&command).into_iter().chain(without.iter().map(OsString::as_os_str)).collect();
+        self.scratch.run(&command, Some(raw), halt)?;
         split(self.folder, max).map_err(scratch_failed)
     }
 
@@ -247,6 +279,10 @@ impl<'a> Snapshot<'a> {
 const GIT_DIR: &str = "scratch/git";
 const SETTINGS: &str = "scratch/git/config";
 const RAW: &str = "scratch/diff-tree";
+const CHANGED: &str = "scratch/changed";
+const ATTRIBUTES: &str = "scratch/attributes";
+/// Each is an argument of git, and arguments are limited.
+const LEFT_OUT_MAX: usize = 200;
 const LIST_SETTINGS: &[&str] = &["config", "--list", "--show-scope", "-z"];
 const SPARSE: &str = "info/sparse-checkout";
 /// In a partial clone not every object is here, nor needs to be.
@@ -262,9 +298,12 @@ fn scratch_failed(e: io::Error) -> GitError {
 }
 
 /// Stages everything below the working directory. A file that cannot be read is left out, and said.
-fn add_all(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
+fn add_all(git: &Git, is_sparse: bool, halt: &Halt) -> Result<Option<String>, GitError> {
     // On the command line too: it reaches the git that looks into nested repositories, whose settings are their own.
-    let command = ["-c", "core.fsmonitor=false", "add", "--all", "--ignore-errors", "--", "."];
+    let mut command = vec!["-c", "core.fsmonitor=false", "add", "--all", "--ignore-errors"];
+    // In a sparse checkout also what lies outside its patterns and is there all the same.
+    command.extend(is_sparse.then_some("--sparse"));
+    command.extend(["--", "."]);
     let call = git.start(&args(&command), None)?;
     match call.finish_any(halt)? {
         (0, _, _) => Ok(None),
@@ -314,6 +353,10 @@ fn parse_settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
         let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
         Some(Setting { scope, name, value })
     })
+}
+
+fn is_sparse(settings: &[Setting<'_>]) -> bool {
+    settings.iter().any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true")
 }
 
 /// Names of filters that only the repository's own settings define.
@@ -474,4 +517,17 @@ fn attribute_pattern(name: &str) -> String {
     } else {
         pattern
     }
+}
+
+/// A name as git has it.
+#[cfg(unix)]
+fn os_string(bytes: &[u8]) -> OsString {
+    use std::os::unix::ffi::OsStrExt;
+    OsStr::from_bytes(bytes).to_owned()
+}
+
+/// A name as git has it: on Windows always UTF-8.
+#[cfg(not(unix))]
+fn os_string(bytes: &[u8]) -> OsString {
+    String::from_utf8_lossy(bytes).into_owned().into()
 }

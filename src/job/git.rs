@@ -17,6 +17,8 @@ use crate::environment::Environment;
 
 /// A repository so large, or a disk so slow, that git needs longer gets no diff.
 const LIMIT: Duration = Duration::from_secs(300);
+/// Without a slug a repository is known by its path, so nobody waits long for one.
+const SLUG_LIMIT: Duration = Duration::from_secs(5);
 /// How much of git's own output is kept where it is not a file.
 const OUTPUT_MAX: usize = 1 << 20;
 
@@ -71,6 +73,11 @@ impl Git {
 
     /// Starts `git ARGS`; its standard output goes to `out`, else it is kept.
     pub fn start(&self, args: &[&OsStr], out: Option<File>) -> Result<Call, GitError> {
+        self.start_with(args, None, out)
+    }
+
+    /// The same with something on its standard input.
+    pub fn start_with(&self, args: &[&OsStr], stdin: Option<File>, out: Option<File>) -> Result<Call, GitError> {
         let is_command = |arg: &&&OsStr| arg.to_string_lossy().starts_with(|c: char| c.is_ascii_lowercase());
         let what = args.iter().filter(|arg| !arg.to_string_lossy().contains('=')).find(is_command).copied();
         let (stdout, stderr) =
@@ -82,7 +89,7 @@ impl Git {
             cwd: &self.cwd,
             env: self.env.clone(),
             mark: None,
-            stdin: None,
+            stdin,
             stdout: out.map_or_else(|| Sink::Capture(stdout.clone()), Sink::File),
             stderr: Sink::Capture(stderr.clone()),
             limit: self.limit,
@@ -116,7 +123,8 @@ impl Call {
     pub fn finish_any(self, halt: &Halt) -> Result<(i32, String, String), GitError> {
         let Ended { cause, exit, .. } = self.process.wait(halt, None, || {});
         let complaint = self.stderr.lock().excerpt().render();
-        let complaint = complaint.trim().lines().next_back().unwrap_or("no message").to_owned();
+        let is_said = |line: &&str| !line.starts_with("hint:");
+        let complaint = complaint.trim().lines().rfind(is_said).unwrap_or("no message").to_owned();
         let complaint = format!("git {}: {complaint}", self.what);
         match (cause, exit) {
             (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
@@ -162,11 +170,16 @@ fn read_line(path: &Path) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
+/// The root of the work tree that a folder is in.
+pub fn work_tree_of(folder: &Path) -> Option<PathBuf> {
+    GitDirs::find(folder).map(|dirs| dirs.top)
+}
+
 /// `owner/name` of each folder, from the address of its remote `origin`; all are asked at once.
 pub fn origin_slug(environment: &Environment, folders: &[PathBuf]) -> Vec<Option<String>> {
     let halt = Halt::never();
     let ask = |folder: &PathBuf| {
-        let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir).ok()?;
+        let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir).ok()?.within(SLUG_LIMIT);
         git.start(&["remote".as_ref(), "get-url".as_ref(), "origin".as_ref()], None).ok()
     };
     let asked: Vec<_> = folders.iter().map(ask).collect();

@@ -11,7 +11,7 @@ mod recover;
 mod worker;
 
 pub use capture::Capture;
-pub use git::{Git, GitError, origin_slug};
+pub use git::{Git, GitError, origin_slug, work_tree_of};
 pub use halt::Halt;
 pub use recover::recover;
 pub use worker::{Context, DownloadsFrom, Post, Worker};

@@ -19,12 +19,13 @@ use crate::wire::WireBrief;
 const TRIES: u32 = 3;
 /// Before the second try; twice that before the third.
 const PAUSE: Duration = Duration::from_millis(500);
-/// For one request, from the name lookup to the last byte.
-const REQUEST_LIMIT: Duration = Duration::from_secs(20);
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For one request, from the name lookup to the last byte. A request cannot be called off, so this is also how long
+/// a run that is to end may take to notice.
+const REQUEST_LIMIT: Duration = Duration::from_secs(8);
+const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 /// As for a frame (PROTOCOL.md section 1).
 const BODY_MAX: u64 = 5 << 20;
-/// For all of a ticket's downloads together: what comes later than that, or beyond it, is left out.
+/// For all of a ticket's skills together: what comes later than that, or beyond it, is left out.
 const TOTAL_LIMIT: Duration = Duration::from_secs(120);
 const TOTAL_MAX: usize = 16 << 20;
 /// A ticket that names more is not answered by a prompt that anything can read.

@@ -21,6 +21,7 @@ use crate::config::{ApiUrl, Limits, ProgressConfig, Token};
 use crate::domain::event::{JobEvent, Phase, Progress};
 use crate::domain::prompt;
 use crate::domain::template::Values;
+use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
 use crate::environment::{Environment, TICKET};
 use crate::store::journal::{Started, millis};
@@ -34,7 +35,8 @@ const ERROR_MAX: usize = 2000;
 /// A worker without a run ends at once; one with a run has been told to end it.
 const JOIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// For each git command of a run that was told to end: all of them together take less than the session waits.
+/// For each git command of a run that was told to end: there are about five of them, and the session waits ten
+/// seconds longer than the grace.
 const STOPPED_GIT_LIMIT: Duration = Duration::from_secs(2);
 
 /// What every run needs, whatever its ticket.
@@ -178,12 +180,10 @@ impl Run<'_> {
                 self.outcome.warnings.push(format!("not all of {name} is on disk: {e}"));
             }
         }
-        self.collect(snapshot);
-        match (failure_of(&ended, &self.outcome, &stderr), self.halt.reason()) {
-            (Some(failure), _) => Err(failure),
-            // Told to end while git was at it: without its diff this is no result.
-            (None, Some(reason)) => Err(reason.failure()),
-            (None, None) => Ok(()),
+        let stopped = self.collect(snapshot);
+        match failure_of(&ended, &self.outcome, &stderr).or(stopped) {
+            Some(failure) => Err(failure),
+            None => Ok(()),
         }
     }
 
@@ -226,9 +226,8 @@ impl Run<'_> {
 
     /// While the CLI runs, git does what it can do ahead.
     fn settle<'f>(&mut self, mut snapshot: Option<Snapshot<'f>>) -> Option<Snapshot<'f>> {
-        match snapshot.as_mut().map_or(Ok(()), |snapshot| snapshot.settle(self.halt)) {
-            // Told to end meanwhile: there will be another try afterwards.
-            Ok(()) | Err(GitError::Stopped(_)) => snapshot,
+        match snapshot.as_mut().map_or(Ok(()), Snapshot::settle) {
+            Ok(()) => snapshot,
             Err(e) => {
                 self.outcome.warnings.push(format!("no diff: {e}"));
                 None
@@ -257,7 +256,7 @@ impl Run<'_> {
             args,
             cwd: &self.job.repo.path,
             env,
-            mark: Some(self.job.run.to_string().into()),
+            mark: Some(self.context.environment.mark_of(self.job.run)),
             stdin,
             stdout: Sink::Capture(stdout.clone()),
             stderr: Sink::Capture(stderr.clone()),
@@ -269,8 +268,9 @@ impl Run<'_> {
     }
 
     /// The diff belongs to a failed run too. A run that was told to end gets one if git is quick about it.
-    fn collect(&mut self, snapshot: Option<Snapshot<'_>>) {
-        let Some(mut snapshot) = snapshot else { return };
+    /// Told to end while git was at it, there is no diff, and without it no result.
+    fn collect(&mut self, snapshot: Option<Snapshot<'_>>) -> Option<Failure> {
+        let mut snapshot = snapshot?;
         let never = Halt::never();
         let mut halt = self.halt;
         if halt.reason().is_some() {
@@ -279,8 +279,10 @@ impl Run<'_> {
         }
         match snapshot.changes(self.context.limits.diff_bytes, halt, &mut self.outcome.warnings) {
             Ok(changes) => self.outcome.changes = changes,
+            Err(GitError::Stopped(reason)) => return Some(reason.failure()),
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
         }
+        None
     }
 }
 
@@ -321,8 +323,8 @@ fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared) -> Option<Failu
         (Cause::Stopped(reason), _) => reason.failure(),
         (Cause::Exited, Some(Exit::Code(0))) => return None,
         (Cause::Exited, exit) => {
-            let own = last_lines(&stderr.lock().excerpt().render())
-                .or_else(|| last_lines(&outcome.stdout.render()))
+            let own = last_lines(ERROR_MAX, &stderr.lock().excerpt().render())
+                .or_else(|| last_lines(ERROR_MAX, &outcome.stdout.render()))
                 .unwrap_or_else(|| match exit {
                     Some(Exit::Code(code)) => format!("exit code {code}, no output"),
                     Some(Exit::Signal(signal)) => format!("ended by signal {signal}, no output"),
@@ -332,36 +334,6 @@ fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared) -> Option<Failu
         }
     };
     Some(failure)
-}
-
-/// The end of a text as one line, without what terminals would act on.
-fn last_lines(text: &str) -> Option<String> {
-    let mut start = text.len().saturating_sub(ERROR_MAX);
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    let lines = text[start..].lines().map(plain).filter(|line| !line.is_empty());
-    let joined = lines.collect::<Vec<_>>().join(" | ");
-    (!joined.is_empty()).then_some(joined)
-}
-
-/// Without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control characters.
-fn plain(line: &str) -> String {
-    let mut plain = String::new();
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => {
-                if chars.next() == Some('[') {
-                    let _ = chars.by_ref().find(|c| ('@'..='~').contains(c));
-                }
-            }
-            '\t' => plain.push(' '),
-            c if c.is_control() => {}
-            c => plain.push(c),
-        }
-    }
-    plain.trim().to_owned()
 }
 
 /// When a run started, on both clocks.

@@ -14,6 +14,7 @@ use tungstenite::Message as Frame;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
+use super::alarm::Alarm;
 use super::connection::{Connection, Inbound};
 use super::dial::{self, Dialer};
 use super::mailbox::{Mail, Mailbox};
@@ -27,6 +28,7 @@ use crate::domain::ticket::{Job, RunId, StopReason};
 
 const SOCKET: Token = Token(0);
 const MAIL: Token = Token(1);
+const ALARM: Token = Token(2);
 /// Frames read before the mailbox gets its turn: a chatty peer must not hold up an outcome.
 const FRAMES_AT_ONCE: usize = 64;
 
@@ -38,6 +40,7 @@ pub enum Errand {
     Start { slot: usize, job: Box<Job> },
     Stop { slot: usize, run: RunId, reason: StopReason },
     Keep(Record),
+    LookForCli,
 }
 
 /// Runs an errand; what there is to say about it at once is an event.
@@ -46,6 +49,7 @@ pub type Runner<'a> = &'a mut dyn FnMut(Errand) -> Option<Event>;
 /// The socket thread's state: it owns the connection, and the only one to touch it.
 pub struct EventLoop {
     poll: Poll,
+    alarm: Alarm,
     inbox: Receiver<Mail>,
     mailbox: Mailbox,
     dialer: Dialer,
@@ -59,7 +63,8 @@ impl EventLoop {
     pub fn new(dialer: Dialer, codec: Codec) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (mailbox, inbox) = Mailbox::new(&poll, MAIL)?;
-        Ok(Self { poll, inbox, mailbox, dialer, codec, connection: None, goodbyes: Vec::new() })
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
+        Ok(Self { poll, alarm, inbox, mailbox, dialer, codec, connection: None, goodbyes: Vec::new() })
     }
 
     pub fn mailbox(&self) -> Mailbox {
@@ -80,11 +85,16 @@ impl EventLoop {
             }
             let wait = match more_to_read {
                 true => Some(Duration::ZERO),
-                false => turn.session.deadline().map(|at| at.saturating_duration_since(now().mono)),
+                false => self.alarm.set(turn.session.deadline(), now().mono)?,
             };
             match self.poll.poll(&mut ready, wait) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
+            }
+            if ready.is_empty() || ready.iter().any(|event| event.token() == ALARM) {
+                self.alarm.rang();
+                // Also before the deadline: a machine that slept has to hear of it.
+                self.feed(&mut turn, Event::Tick);
             }
             more_to_read |= ready.iter().any(|event| event.token() == SOCKET);
             if more_to_read {
@@ -181,6 +191,7 @@ impl EventLoop {
                 }
                 Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
                 Action::Keep(record) => self.errand(turn, Errand::Keep(record)),
+                Action::LookForCli => self.errand(turn, Errand::LookForCli),
                 Action::Start { slot, job } => self.errand(turn, Errand::Start { slot, job }),
                 Action::Stop { slot, run, reason } => self.errand(turn, Errand::Stop { slot, run, reason }),
                 Action::Log(Level::Info, line) => info!("{line}"),
@@ -208,7 +219,7 @@ impl EventLoop {
     }
 
     /// A write that fails ends the connection. The session hears of it after the actions under way, which then
-    /// find no connection and do nothing: what they would have sent is in the outbox.
+    /// find no connection and do nothing: outcomes are in the outbox, and the rest means nothing to the next connection.
     fn lost_on_error(&mut self, result: Result<(), String>) {
         if let Err(why) = result {
             self.connection = None;

@@ -69,6 +69,20 @@ impl Store {
         past.into_iter().map(|(_, past)| past).collect()
     }
 
+    /// Removes folders of runs whose outcome was delivered that long ago.
+    pub fn prune(&self, keep: Duration, now: SystemTime) {
+        let Ok(folders) = fs::read_dir(self.tickets()) else { return };
+        for folder in folders.flatten().map(|entry| entry.path()) {
+            let delivered = fs::metadata(folder.join(DELIVERED)).and_then(|meta| meta.modified());
+            let is_old = delivered.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > keep));
+            if is_old {
+                if let Err(e) = fs::remove_dir_all(&folder) {
+                    warn!("{}: cannot be removed: {e}", folder.display());
+                }
+            }
+        }
+    }
+
     /// Before the claim is sent.
     pub fn keep_ticket(&self, job: &Job, claimed_at: SystemTime) -> io::Result<()> {
         let folder = self.run_folder(job.run)?;
@@ -248,7 +262,7 @@ impl TicketRecord {
             },
             time_limit: self.asked_limit_s.map(Duration::from_secs),
         };
-        let repo = Repo { path: self.repo_path, slug: self.repo_slug };
+        let repo = Repo { root: self.repo_path.clone(), path: self.repo_path, slug: self.repo_slug };
         Some(Job { run, ticket, repo, time_limit: Duration::from_secs(self.limit_s) })
     }
 }

@@ -22,6 +22,8 @@ pub struct Store {
 pub enum StoreError {
     /// Another daemon has this folder.
     Locked(PathBuf),
+    /// It holds something, and nothing of an agent.
+    Foreign(PathBuf),
     Io(PathBuf, io::Error),
 }
 
@@ -32,6 +34,12 @@ impl fmt::Display for StoreError {
                 f,
                 "another wf0-agent is using {}: stop it, or give this one a STATE_DIR of its own",
                 root.display()
+            ),
+            Self::Foreign(root) => write!(
+                f,
+                "STATE_DIR: {} is not empty and not an agent's: name a folder of its own, such as {}",
+                root.display(),
+                root.join("wf0-agent").display()
             ),
             Self::Io(path, e) => {
                 write!(f, "{}: {e}: STATE_DIR must be a folder this user can write to", path.display())
@@ -46,6 +54,10 @@ impl Store {
             let path = path.to_owned();
             move |e| StoreError::Io(path, e)
         };
+        let is_foreign = |root: &Path| Ok(fs::read_dir(root)?.next().is_some() && !root.join("lock").exists());
+        if root.exists() && is_foreign(root).map_err(at(root))? {
+            return Err(StoreError::Foreign(root.to_owned()));
+        }
         make_folder(root).map_err(at(root))?;
         close_to_others(root).map_err(at(root))?;
         let lock_path = root.join("lock");

@@ -9,7 +9,8 @@ use super::support::{at_path, repo};
 /// A ticket reaches exactly the entries of the settings: by slug or by the whole path, and nothing inside or near.
 #[test]
 fn only_exact_entries_are_found() {
-    let nameless = Repo { path: PathBuf::from("/repos/nameless"), slug: None };
+    let nameless =
+        Repo { path: PathBuf::from("/repos/nameless"), slug: None, root: PathBuf::from("/repos/nameless") };
     let repos = Repos::new(vec![repo("app"), repo("web"), nameless]);
     let slug = |text: &str| RepoRef::Slug(text.to_owned());
     let rows = [
@@ -45,8 +46,8 @@ fn nothing_is_allowed_by_default() {
     let repos = Repos::default();
     assert_eq!(repos.find(&RepoRef::Slug("acme/app".to_owned())), None);
     assert_eq!(repos.find(&at_path("/")), None);
-    assert!(!repos.contains(Path::new("/")));
-    assert!(Repos::new(vec![repo("app")]).contains(Path::new("/repos/app")));
+    assert!(repos.at(Path::new("/")).is_none());
+    assert!(Repos::new(vec![repo("app")]).at(Path::new("/repos/app")).is_some());
 }
 
 /// A slug is `owner/name`, groups within groups included, and nothing that could be a path or an option of git.

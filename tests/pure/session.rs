@@ -130,7 +130,7 @@ impl Fixture {
 
     fn describe(&self, action: &Action) -> Option<String> {
         Some(match action {
-            Action::Log(..) | Action::Keep(_) => return None,
+            Action::Log(..) | Action::Keep(_) | Action::LookForCli => return None,
             Action::Dial => "dial".to_owned(),
             Action::Ping(number) => format!("ping {number}"),
             Action::Disconnect(Goodbye::Normal) => "close normal".to_owned(),
@@ -286,7 +286,7 @@ fn register_says_all_there_is() {
     assert_eq!(register.roles, [role("dev"), role("qa")]);
     assert_eq!(register.repos, REPOS.map(super::support::repo));
     assert_eq!(register.cli, cli());
-    assert_eq!(register.capacity, Capacity { max: 2, free: 0 });
+    assert_eq!(register.capacity, Capacity { max: 2, free: 1 });
     assert_eq!(register.active, [active("A", 1, 3), active("B", 7, 7)]);
 }
 
@@ -671,6 +671,18 @@ fn cancelling() {
             ],
         ),
         (
+            "a newer attempt meanwhile is another run",
+            1,
+            &[
+                running,
+                ("cancel A", "stop 0 A cancelled"),
+                ("assign A#2", "claim A#2"),
+                ("assign A#2", "claim A#2"),
+                ("fail A", "start 0 A#2; fail A#1 cli_exit; ping 1"),
+                ("cancel A", "stop 0 A cancelled"),
+            ],
+        ),
+        (
             "waiting",
             1,
             &[
@@ -769,13 +781,13 @@ fn capacity_counts_who_waits() {
     fixture.step("assign A");
     assert_eq!(free(&mut fixture), 2, "one runs");
     fixture.step("assign B");
-    assert_eq!(free(&mut fixture), 1, "one waits for its repository");
+    assert_eq!(free(&mut fixture), 2, "one waits for its repository, and its slot is free for others");
     for n in 0..5 {
         fixture.step(&format!("assign W{n}"));
     }
-    assert_eq!(free(&mut fixture), 0, "many wait");
-    fixture.step("finish A");
-    assert_eq!(free(&mut fixture), 0, "one fewer waits");
+    assert_eq!(free(&mut fixture), 2, "many wait for it");
+    fixture.step("assign X in web");
+    assert_eq!(free(&mut fixture), 1, "another runs elsewhere");
     fixture.step("stop");
     assert_eq!(registers(fixture.on(Event::Connected))[0].capacity.free, 0, "stopping");
 }
@@ -1207,7 +1219,7 @@ fn stopping() {
                 ("stop", "stop 0 A shutdown"),
                 ("lost", ""),
                 ("wait 1", "dial"),
-                ("connect", "register A#1"),
+                ("connect", "register (no roles) A#1"),
                 ("finish A", "result A#1; ping 1"),
                 ("pong 1", "close away; exit asked"),
             ],

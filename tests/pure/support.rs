@@ -19,20 +19,27 @@ pub const ROLE_LIMIT: Duration = Duration::from_secs(1800);
 pub struct Clock {
     begin: Instant,
     elapsed: Duration,
+    /// What only the wall clock has seen.
+    asleep: Duration,
 }
 
 impl Clock {
     /// The one look at the real clock: an `Instant` cannot be had otherwise.
     pub fn new() -> Self {
-        Self { begin: Instant::now(), elapsed: Duration::ZERO }
+        Self { begin: Instant::now(), elapsed: Duration::ZERO, asleep: Duration::ZERO }
     }
 
     pub fn now(&self) -> Now {
-        Now { mono: self.begin + self.elapsed, wall: SystemTime::UNIX_EPOCH + self.elapsed }
+        Now { mono: self.begin + self.elapsed, wall: SystemTime::UNIX_EPOCH + self.elapsed + self.asleep }
     }
 
     pub fn advance(&mut self, by: Duration) {
         self.elapsed += by;
+    }
+
+    /// The machine sleeps: the clock for intervals stands still.
+    pub fn sleep(&mut self, time: Duration) {
+        self.asleep += time;
     }
 
     /// Moves on to that moment; it never moves back.
@@ -55,7 +62,8 @@ pub fn api(url: &str) -> ApiUrl {
 
 /// A repository `acme/<name>` at `/repos/<name>`.
 pub fn repo(name: &str) -> Repo {
-    Repo { path: PathBuf::from(format!("/repos/{name}")), slug: Some(format!("acme/{name}")) }
+    let path = PathBuf::from(format!("/repos/{name}"));
+    Repo { root: path.clone(), path, slug: Some(format!("acme/{name}")) }
 }
 
 pub fn cli() -> CliState {
@@ -74,6 +82,7 @@ pub fn policy(slots: usize, repos: &[&str], seed: u64) -> Policy {
         roles: vec![(role("dev"), ROLE_LIMIT), (role("qa"), ROLE_LIMIT)],
         max_concurrent: slots,
         grace: Duration::from_secs(5),
+        drain: Duration::ZERO,
         cli: cli(),
         seed,
     }

@@ -144,6 +144,7 @@ impl World {
             .env("STATE_DIR", self.state())
             .env("CLI_COMMAND", cli)
             .env("KILL_GRACE_SECONDS", "1")
+            .env("DRAIN_SECONDS", "0")
             .env(processes::MARK, self.dir.path())
     }
 

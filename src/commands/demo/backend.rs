@@ -146,7 +146,7 @@ fn kind(frame: &Value) -> &str {
 }
 
 fn show(at: Duration, direction: &str, frame: &Value) {
-    println!("{:>8.1} ms  {direction}  {:<16} {}", at.as_secs_f64() * 1000.0, kind(frame), summary(frame));
+    say!("{:>8.1} ms  {direction}  {:<16} {}", at.as_secs_f64() * 1000.0, kind(frame), summary(frame));
 }
 
 /// What a person wants to know of a frame, in a line.

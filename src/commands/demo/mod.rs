@@ -3,6 +3,14 @@
 //! The daemon is the real one, over a real WebSocket. Only the backend and, unless asked otherwise, the CLI are
 //! stand-ins.
 
+/// Prints a line. Whoever closes the pipe early has seen enough, and the demo still cleans up.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
 mod backend;
 mod scratch;
 mod stand_in;
@@ -15,6 +23,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{exit, run};
+use crate::config::Config;
+use crate::config::settings::Sources;
 use crate::daemon;
 use crate::domain::event::Exit;
 use crate::environment::Environment;
@@ -42,14 +52,18 @@ fn try_run(own_cli: bool, flags: HashMap<String, OsString>, env_file: Option<Pat
     let token = format!("wfa_demo_{:016x}", fastrand::u64(..));
     let backend = Backend::listen(&token)?;
 
-    let mut variables = environment.for_cli();
-    variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
-    let environment = Environment::new(variables);
     let flags = settings(own_cli, flags, &backend.url(), &scratch)?;
-    let config = run::load(flags, environment.clone(), env_file)?;
+    let sources = if own_cli {
+        let mut variables = environment.for_cli();
+        variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
+        Sources::collect(flags, Environment::new(variables), env_file).map_err(|e| e.to_string())?
+    } else {
+        Sources::only(flags, &environment, token.into())
+    };
+    let config = Config::load(&sources).map_err(|e| e.to_string())?;
     let limit = if own_cli { config.roles.iter().map(|(_, limit)| *limit).max() } else { None };
 
-    println!("A backend on {}, a repository in {}.\n", backend.url(), scratch.repository().display());
+    say!("A backend on {}, a repository in {}.\n", backend.url(), scratch.repository().display());
     let (ready, stopper) = crossbeam_channel::bounded(1);
     let serving = backend.serve(limit.unwrap_or_default() + STAND_IN_LIMIT, move || {
         stopper.recv().into_iter().for_each(|stopper: daemon::Stopper| stopper.stop());
@@ -92,13 +106,13 @@ fn settings(
 
 fn show(served: &Served) {
     let text = |name: &str| served.outcome.get(name).and_then(Value::as_str).unwrap_or_default();
-    println!("\n── stdout ──\n{}", text("stdout").trim_end());
-    println!("\n── diff ──\n{}", text("diff").trim_end());
+    say!("\n── stdout ──\n{}", text("stdout").trim_end());
+    say!("\n── diff ──\n{}", text("diff").trim_end());
     let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
-    println!("\n── timing ──");
-    println!("connected → registered  {}", ms(served.registered));
-    println!("assigned → claimed      {}", ms(served.claimed));
-    println!("assigned → result       {}", ms(served.answered));
+    say!("\n── timing ──");
+    say!("connected → registered  {}", ms(served.registered));
+    say!("assigned → claimed      {}", ms(served.claimed));
+    say!("assigned → result       {}", ms(served.answered));
 }
 
 /// The result must be right, not only there.
@@ -122,6 +136,6 @@ fn judge(served: &Served, own_cli: bool) -> Result<(), String> {
     if !right {
         return Err("the result does not hold the change that was asked for".to_owned());
     }
-    println!("\nDone: the backend has the result; the scratch folders are removed.");
+    say!("\nDone: the backend has the result; the scratch folders are removed.");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A tree of processes on Unix: a process group, and on Linux also whoever carries the run's mark.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -27,8 +28,15 @@ pub fn exit_of(status: ExitStatus) -> Option<Exit> {
 /// The processes of one run.
 pub struct Tree {
     /// `None`: there is no such group any more, and its number may be anybody's.
-    group: Option<Pid>,
+    group: Cell<Option<Pid>>,
     mark: Option<OsString>,
+}
+
+/// What makes a process part of a tree.
+#[cfg(target_os = "linux")]
+enum Member {
+    OfGroup,
+    Marked,
 }
 
 /// Asked right after the child has been reaped, before its number can be given away.
@@ -42,16 +50,16 @@ fn group_of(child: &Child) -> Option<Pid> {
 
 impl Tree {
     pub fn of(child: &mut Child, mark: Option<OsString>) -> io::Result<Self> {
-        Ok(Self { group: group_of(child), mark })
+        Ok(Self { group: Cell::new(group_of(child)), mark })
     }
 
     /// Whoever carries the mark, without a group.
     pub fn marked(mark: OsString) -> Self {
-        Self { group: None, mark: Some(mark) }
+        Self { group: Cell::new(None), mark: Some(mark) }
     }
 
     pub fn forget_group(&mut self) {
-        self.group = None;
+        self.group.set(None);
     }
 
     /// TERM, `grace`, KILL, until none is left. Says how many are, after `limit`.
@@ -90,16 +98,17 @@ impl Tree {
         }
     }
 
-    /// A member was seen alive a moment ago, so neither its number nor the group's is anybody else's yet.
+    /// A member was seen alive a moment ago, so its number is not anybody else's yet; nor is the group's, which is
+    /// forgotten as soon as it has no member.
     fn signal(&self, signal: Signal, member: Pid) {
-        let send = |signal| match self.group {
+        let send = |signal| match self.group.get() {
             Some(group) if !cfg!(target_os = "linux") => killpg(group, signal),
             _ => kill(member, signal),
         };
         let _ = send(signal);
         if signal == Signal::SIGKILL {
             // All at once, so that none of them can start another meanwhile.
-            let _ = self.group.map(|group| killpg(group, signal));
+            let _ = self.group.get().map(|group| killpg(group, signal));
         } else {
             // A stopped process would not hear of it.
             let _ = send(Signal::SIGCONT);
@@ -110,45 +119,76 @@ impl Tree {
     /// never reap them, as in a container without an init.
     #[cfg(target_os = "linux")]
     fn members(&self) -> Vec<Pid> {
-        if self.mark.is_none() && self.group.is_none_or(|group| killpg(group, None).is_err()) {
+        if self.mark.is_none() && self.group.get().is_none_or(|group| killpg(group, None).is_err()) {
             return Vec::new();
         }
         let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
         let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
-        entries.flatten().filter_map(pid).filter(|pid| self.is_member(*pid)).map(Pid::from_raw).collect()
+        let mut members = Vec::new();
+        let mut group_is_there = false;
+        for pid in entries.flatten().filter_map(pid) {
+            match self.membership(pid) {
+                Some(Member::OfGroup) => {
+                    group_is_there = true;
+                    members.push(Pid::from_raw(pid));
+                }
+                Some(Member::Marked) => members.push(Pid::from_raw(pid)),
+                None => {}
+            }
+        }
+        if !group_is_there {
+            // From now on the number may be given to others.
+            self.group.set(None);
+        }
+        members
     }
 
     /// See proc_pid_stat(5): the name in brackets may hold anything, so the fields are counted from the last bracket.
     #[cfg(target_os = "linux")]
-    fn is_member(&self, pid: i32) -> bool {
-        let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return false };
-        let Some(end) = stat.iter().rposition(|b| *b == b')') else { return false };
+    fn membership(&self, pid: i32) -> Option<Member> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let end = stat.iter().rposition(|b| *b == b')')?;
         let fields = String::from_utf8_lossy(&stat[end + 1..]);
         let mut fields = fields.split_ascii_whitespace();
         let (state, group, threads) = (fields.next(), fields.nth(1), fields.nth(14));
         let group = group.and_then(|group| group.parse().ok()).map(Pid::from_raw);
         match state {
             // A program whose main thread has ended shows as a zombie while its other threads live on.
-            Some("Z") if threads.is_none_or(|threads| threads == "1" || threads == "0") => false,
-            Some("X") | None => false,
-            _ if group.is_some() && group == self.group => true,
-            _ => self.is_marked(pid),
+            Some("Z") if threads.is_none_or(|threads| threads == "1" || threads == "0") => None,
+            Some("X") | None => None,
+            _ if group.is_some() && group == self.group.get() => Some(Member::OfGroup),
+            _ => self.is_marked(pid).then_some(Member::Marked),
         }
     }
 
     #[cfg(target_os = "linux")]
     fn is_marked(&self, pid: i32) -> bool {
-        use std::os::unix::ffi::OsStrExt;
         use std::os::unix::fs::MetadataExt;
-        let Some(mark) = &self.mark else { return false };
         let of_this_user = std::fs::metadata(format!("/proc/{pid}"))
             .is_ok_and(|process| process.uid() == nix::unistd::geteuid().as_raw());
-        if !of_this_user {
+        if !of_this_user || self.mark.is_none() {
             return false;
         }
-        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { return false };
-        let wanted = [crate::environment::MARK.as_bytes(), b"=", mark.as_bytes()].concat();
-        environment.split(|b| *b == 0).any(|variable| variable == wanted)
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if !environment.is_empty() {
+            return self.is_mark_in(&environment);
+        }
+        // The main thread has ended: the others still tell.
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        tasks.filter_map(|task| std::fs::read(task.path().join("environ")).ok()).any(|env| self.is_mark_in(&env))
+    }
+
+    /// A nested run's processes carry the outer run's mark too.
+    #[cfg(target_os = "linux")]
+    fn is_mark_in(&self, environment: &[u8]) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let Some(own) = self.mark.as_ref().and_then(|mark| mark.as_bytes().split(|b| *b == b',').next_back()) else {
+            return false;
+        };
+        let marks = environment
+            .split(|b| *b == 0)
+            .find_map(|variable| variable.strip_prefix(crate::environment::MARK.as_bytes())?.strip_prefix(b"="));
+        marks.is_some_and(|marks| marks.split(|b| *b == b',').any(|mark| mark == own))
     }
 
     /// Elsewhere the environment of a process cannot be read: who left the group is out of sight. macOS answers
@@ -156,6 +196,6 @@ impl Tree {
     #[cfg(not(target_os = "linux"))]
     fn members(&self) -> Vec<Pid> {
         let _ = &self.mark;
-        self.group.into_iter().filter(|group| killpg(*group, None).is_ok()).collect()
+        self.group.get().into_iter().filter(|group| killpg(*group, None).is_ok()).collect()
     }
 }
