@@ -294,3 +294,22 @@ fn the_demo_works_and_leaves_nothing() {
     let left: Vec<_> = fs::read_dir(world.home()).unwrap().flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "left behind in the home folder: {left:?}");
 }
+
+/// The demo is not disturbed by the user's own settings, nor by a reader that goes away, and leaves nothing.
+#[test]
+fn the_demo_stands_alone() {
+    let world = World::new();
+    fs::create_dir(world.path("tmp")).unwrap();
+    fs::write(world.path(".env"), "CLI_AUTONOMY=bogus\nMAX_CONCURRENT_TICKETS=many\n").unwrap();
+    let launch = Launch::new(world.dir.path()).env("HOME", world.home()).env("TMPDIR", world.path("tmp"));
+    let ended = launch.env("REQUIRE_APPROVAL", "1").arg("demo").output();
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let status = std::process::Command::new("sh")
+        .args(["-c", "\"$0\" demo | head -n 1 > /dev/null", crate::support::agent::BINARY.unwrap()])
+        .env("TMPDIR", world.path("tmp"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let left: Vec<_> = fs::read_dir(world.path("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "left behind: {left:?}");
+}

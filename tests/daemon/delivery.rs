@@ -286,3 +286,19 @@ fn unproven_outcomes_are_sent_again_in_order() {
     let again = world.backend.outcomes(&ids);
     assert_eq!(again.iter().map(|frame| frame["ticketId"].as_str().unwrap()).collect::<Vec<_>>(), ids);
 }
+
+/// A newer attempt of a ticket that is being cancelled is another run: it does not end as cancelled.
+#[test]
+fn a_newer_attempt_outlives_the_cancellation() {
+    let world = World::new();
+    let script = "[ -e \"$WORLD/second\" ] && { echo second; exit; }; : > \"$WORLD/second\"; trap '' TERM; tell up; hold never";
+    let _agent = world.agent(script);
+    world.assign("T-1");
+    world.told("up");
+    world.backend.send(&json!({"type": "ticket.cancel", "ticketId": "T-1"}));
+    world.backend.send(&ticket_with("T-1", json!({"attempt": 2})));
+    let first = world.backend.outcome("T-1");
+    assert_eq!((first["code"].as_str(), first["attempt"].as_u64()), (Some("cancelled"), Some(1)), "{first}");
+    let second = world.backend.outcome("T-1");
+    assert_eq!((second["stdout"].as_str(), second["attempt"].as_u64()), (Some("second\n"), Some(2)), "{second}");
+}

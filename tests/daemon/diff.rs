@@ -590,3 +590,57 @@ fn each_run_has_its_own_diff() {
         assert_eq!(names(result["diff"].as_str().unwrap()), [name.as_str()]);
     }
 }
+
+/// A file that is for a filter of the repository stays out of the diff also where its name is not UTF-8, where the
+/// run deletes it, and where the run takes the filter away.
+#[test]
+fn what_a_filter_would_hide_never_shows() {
+    let world = World::new();
+    let repo = world.repo();
+    fs::write(repo.join(".gitattributes"), "*.key filter=seal\n").unwrap();
+    fs::write(repo.join("b.key"), "sealed\n").unwrap();
+    fs::write(repo.join("c.key"), "sealed\n").unwrap();
+    world.git(&repo, &["add", "."]);
+    world.git(&repo, &["commit", "--quiet", "--message", "keys"]);
+    world.git(&repo, &["config", "filter.seal.clean", "false"]);
+    fs::write(repo.join("b.key"), "plain before\n").unwrap();
+    let script = "
+        echo plain > \"$(printf 'a\\377.key')\"; rm b.key; echo plain > c.key
+        echo > .gitattributes; echo open > open.txt";
+    let _agent = world.agent(script);
+    let result = world.outcome_of("T-1");
+    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
+    assert!(diff.contains("+open") && !diff.contains("plain"), "{diff}");
+    assert!(result["warnings"].to_string().contains("filter"), "{result}");
+}
+
+/// In a sparse checkout what lies outside its patterns, and is there all the same, is seen.
+#[test]
+fn outside_a_sparse_checkout_is_seen() {
+    let world = World::new();
+    let repo = world.repo();
+    fs::create_dir(repo.join("out")).unwrap();
+    fs::write(repo.join("out/b"), "b\n").unwrap();
+    world.git(&repo, &["add", "."]);
+    world.git(&repo, &["commit", "--quiet", "--message", "out"]);
+    world.git(&repo, &["sparse-checkout", "set", "src"]);
+    let _agent = world.agent("mkdir out; echo changed > out/b; echo new > out/n");
+    let result = world.outcome_of("T-1");
+    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
+    assert_eq!(names(diff), ["a/out/b b/out/b", "a/out/n b/out/n"], "{result}");
+}
+
+/// A repository with submodules says that what changed inside them is not in the diff.
+#[test]
+fn submodules_are_mentioned() {
+    let world = World::new();
+    let library = world.make_repo("library");
+    let repo = world.repo();
+    let from = library.display().to_string();
+    world.git(&repo, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &from, "library"]);
+    world.git(&repo, &["commit", "--quiet", "--message", "library"]);
+    let _agent = world.agent("echo changed >> library/README.md; echo x > new.txt");
+    let result = world.outcome_of("T-1");
+    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/new.txt b/new.txt"]);
+    assert!(result["warnings"].to_string().contains("submodule"), "{result}");
+}

@@ -147,3 +147,25 @@ fn a_busy_repository_does_not_hold_up_the_line() {
     order.retain(|id| *id != "T-5");
     assert_eq!(order, ["T-1", "T-2", "T-3", "T-4"], "within a repository the order is that of the assignments");
 }
+
+/// Two entries in one work tree are one repository: they share its index and its HEAD.
+#[test]
+fn two_folders_of_one_repository_are_one() {
+    let world = World::new();
+    for name in ["a", "b"] {
+        std::fs::create_dir(world.repo().join(name)).unwrap();
+    }
+    let paths = ["a", "b"].map(|name| world.repo().join(name).display().to_string()).join(",");
+    let launch = world.launch(HOLD).env("REPO_PATHS", paths).env("MAX_CONCURRENT_TICKETS", "2");
+    let _agent = world.registered(launch);
+    assign_in(&world, "T-1", "app/a");
+    world.told("started T-1");
+    assign_in(&world, "T-2", "app/b");
+    world.fence();
+    assert!(!world.has_told("started T-2"), "both run");
+    world.release("T-1");
+    world.backend.outcome("T-1");
+    world.told("started T-2");
+    world.release("T-2");
+    world.backend.outcome("T-2");
+}

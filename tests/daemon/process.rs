@@ -381,3 +381,40 @@ fn a_short_run_reports_nothing() {
     let kinds: Vec<_> = world.backend.frames_of("T-1").into_iter().map(|frame| frame["type"].clone()).collect();
     assert_eq!(kinds, ["ticket.claim", "ticket.result"]);
 }
+
+/// A daemon within a run has runs of its own, and the end of the outer run is the end of those too.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_nested_run_ends_with_the_outer_one() {
+    let world = World::new();
+    let launch = world.launch("setsid sleep 1000 & tell up; hold never").env("WF0_RUN_ID", "outer");
+    let agent = world.registered(launch);
+    world.assign("T-1");
+    world.told("up");
+    let marks = world.processes(&agent).into_iter().filter_map(|(pid, _)| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        environment.split('\0').find_map(|variable| variable.strip_prefix("WF0_RUN_ID=").map(str::to_owned))
+    });
+    let marks: Vec<_> = marks.collect();
+    assert!(!marks.is_empty() && marks.iter().all(|mark| mark.starts_with("outer,")), "{marks:?}");
+    world.backend.send(&serde_json::json!({"type": "ticket.cancel", "ticketId": "T-1"}));
+    world.backend.outcome("T-1");
+    assert!(world.processes(&agent).is_empty());
+}
+
+/// A stop that comes while only a leftover of the run is being ended does not undo the run's result.
+#[test]
+fn a_late_stop_does_not_undo_a_result() {
+    let world = World::new();
+    let script = "echo x > new.txt; ( trap 'tell told' TERM; tell up; while :; do sleep 0.05; done ) > /dev/null 2>&1 & echo done";
+    let mut agent = world.registered(world.launch(script).env("KILL_GRACE_SECONDS", "2"));
+    world.assign("T-1");
+    world.told("up");
+    world.told("told");
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    let result = world.backend.outcome("T-1");
+    assert_eq!(result["type"], "ticket.result", "{result}");
+    assert!(result["diff"].as_str().is_some_and(|diff| diff.contains("new.txt")), "{result}");
+    assert_eq!(agent.exit_code(), 0);
+}

@@ -108,3 +108,37 @@ fn no_ticket_is_taken_while_ending() {
     assert_eq!(claims.map(|claim| claim["ticketId"].clone()).collect::<Vec<_>>(), ["T-1"]);
     assert!(!world.has_told("ran"));
 }
+
+/// With time to drain, a run goes on to its own result after the signal, and then the daemon ends.
+#[test]
+fn a_drain_waits_for_the_run() {
+    let world = World::new();
+    let launch = world.launch("tell up; hold go; echo done").env("DRAIN_SECONDS", "60");
+    let mut agent = world.registered(launch);
+    world.assign("T-1");
+    world.told("up");
+    agent.signal(Signal::SIGTERM);
+    world.backend.frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
+    let refused = world.outcome_of("T-2");
+    assert_eq!((refused["code"].as_str(), refused["retryable"].as_bool()), (Some("agent_shutdown"), Some(true)));
+    world.release("go");
+    let result = world.backend.outcome("T-1");
+    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
+    assert_eq!(agent.exit_code(), 0);
+}
+
+/// A second signal ends the drain and the run with it.
+#[test]
+fn a_second_signal_ends_the_run() {
+    let world = World::new();
+    let launch = world.launch("tell up; hold never").env("DRAIN_SECONDS", "3600");
+    let mut agent = world.registered(launch);
+    world.assign("T-1");
+    world.told("up");
+    agent.signal(Signal::SIGTERM);
+    world.backend.frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
+    agent.signal(Signal::SIGINT);
+    assert_eq!(world.backend.outcome("T-1")["code"], "agent_shutdown");
+    assert_eq!(agent.exit_code(), 0);
+    assert!(world.processes(&agent).is_empty());
+}
