@@ -55,7 +55,7 @@ pub const SETTINGS: &[Setting] = &[
         "TICKET_TIMEOUT_<ROLE>_SECONDS",
         "SECONDS",
         "1800",
-        "time limit of a run, such as TICKET_TIMEOUT_DEV_SECONDS",
+        "time limit of a run, such as TICKET_TIMEOUT_DEV_SECONDS, 1 to 604800",
     ),
     setting("KILL_GRACE_SECONDS", "SECONDS", "5", "between TERM and KILL, 0 to 300"),
     setting("DRAIN_SECONDS", "SECONDS", "60", "on the first signal: how long running tickets may go on, 0 to 3600"),
@@ -63,7 +63,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("PROGRESS_LINES", "0|1", "1", "whether reports carry the CLI's new output lines"),
     setting("MAX_STDOUT_BYTES", "BYTES", "1048576", "how much of the CLI's output is sent, 1024 to 4194304"),
     setting("MAX_DIFF_BYTES", "BYTES", "3145728", "a larger diff is not sent, 1024 to 4194304"),
-    setting("STATE_DIR", "FOLDER", "the system's place", "agent id, lock, and a folder for each run"),
+    setting(
+        "STATE_DIR",
+        "FOLDER",
+        "the system's place",
+        "agent id, lock, and a folder for each run with its prompt, output and diff",
+    ),
     setting("KEEP_TICKETS_DAYS", "DAYS", "14", "a run's folder is removed so long after its delivery, 1 to 3650"),
     setting(
         "ALLOW_INSECURE",
