@@ -132,6 +132,12 @@ fn keep(store: &Store, record: Record) -> Option<Event> {
         Record::Ticket { job, claimed_at } => {
             Some(Event::Kept(job.run, store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string())))
         }
+        Record::Attempt { run, attempt } => {
+            if let Err(e) = store.keep_attempt(run, attempt) {
+                warn!("run {run}: its attempt {attempt} cannot be noted: {e}");
+            }
+            None
+        }
         Record::Outcome(entry) => {
             if let Err(e) = store.keep_outcome(&entry) {
                 warn!("ticket {}: its outcome cannot be written to disk, and is sent all the same: {e}", entry.id);

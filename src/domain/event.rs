@@ -133,6 +133,11 @@ pub enum Record {
         job: Box<Job>,
         claimed_at: SystemTime,
     },
+    /// Before the claim under a newer attempt.
+    Attempt {
+        run: RunId,
+        attempt: u32,
+    },
     /// Before it is first sent. One that cannot be kept is sent all the same.
     Outcome(Entry),
     Delivered(RunId),

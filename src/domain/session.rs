@@ -283,7 +283,10 @@ impl Session {
             }
             // One run answers for every attempt, under the newest. An older one is a late frame.
             if ticket.attempt >= claimed.attempt {
-                claimed.attempt = ticket.attempt;
+                if ticket.attempt > claimed.attempt {
+                    claimed.attempt = ticket.attempt;
+                    out.push(Action::Keep(Record::Attempt { run: claimed.run, attempt: ticket.attempt }));
+                }
                 out.push(claim(now, &ticket.id, ticket.attempt));
             }
             return true;

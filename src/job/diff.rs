@@ -78,7 +78,7 @@ impl<'a> Snapshot<'a> {
         if is_sparse {
             copy_if_there(&dirs.git_dir.join(SPARSE), &scratch_dir.join(SPARSE)).map_err(scratch_failed)?;
         }
-        let unreadable = add_all(&scratch, is_sparse, halt)?;
+        let unreadable = finish_add(start_add(&scratch, is_sparse)?, halt)?;
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
         let base_commit = (code == 0).then(|| commit.trim().to_owned());
@@ -145,13 +145,14 @@ impl<'a> Snapshot<'a> {
 
     /// Compares with the work tree of now. The diff is on disk whole; what is returned is within `max` bytes.
     pub fn changes(mut self, max: usize, halt: &Halt, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
-        let head = self.real.start(&args(HEAD), None)?;
         self.settle()?;
         let base_tree = self.base_tree.take().map(|call| call.finish(halt)).transpose()?.unwrap_or_default();
         let index = self.scratch_dir.join("index-after");
         copy_with_time(&self.scratch_dir.join("index"), &index).map_err(scratch_failed)?;
         let after = self.scratch.clone().with("GIT_INDEX_FILE", &index);
-        let unreadable = add_all(&after, self.is_sparse, halt)?;
+        let adding = start_add(&after, self.is_sparse)?;
+        let head = self.real.start(&args(HEAD), None)?;
+        let unreadable = finish_add(adding, halt)?;
         let tree = after.run(&args(WRITE_TREE), None, halt)?;
         let trees = [base_tree.trim(), tree.trim()];
         let (code, commit, _) = head.finish_any(halt)?;
@@ -297,15 +298,19 @@ fn scratch_failed(e: io::Error) -> GitError {
     GitError::Failed(format!("the scratch folder for the diff cannot be used: {e}"))
 }
 
-/// Stages everything below the working directory. A file that cannot be read is left out, and said.
-fn add_all(git: &Git, is_sparse: bool, halt: &Halt) -> Result<Option<String>, GitError> {
+/// Stages everything below the working directory.
+fn start_add(git: &Git, is_sparse: bool) -> Result<Call, GitError> {
     // On the command line too: it reaches the git that looks into nested repositories, whose settings are their own.
     let mut command = vec!["-c", "core.fsmonitor=false", "add", "--all", "--ignore-errors"];
     // In a sparse checkout also what lies outside its patterns and is there all the same.
     command.extend(is_sparse.then_some("--sparse"));
     command.extend(["--", "."]);
-    let call = git.start(&args(&command), None)?;
-    match call.finish_any(halt)? {
+    git.start(&args(&command), None)
+}
+
+/// A file that cannot be read is left out, and said.
+fn finish_add(adding: Call, halt: &Halt) -> Result<Option<String>, GitError> {
+    match adding.finish_any(halt)? {
         (0, _, _) => Ok(None),
         // git's own code for "some files could not be added"; a broken index is 128.
         (1, _, complaint) => Ok(Some(format!("not in the diff: {complaint}"))),

@@ -91,10 +91,9 @@ impl EventLoop {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            if ready.is_empty() || ready.iter().any(|event| event.token() == ALARM) {
+            let rang = ready.is_empty() || ready.iter().any(|event| event.token() == ALARM);
+            if rang {
                 self.alarm.rang();
-                // Also before the deadline: a machine that slept has to hear of it.
-                self.feed(&mut turn, Event::Tick);
             }
             more_to_read |= ready.iter().any(|event| event.token() == SOCKET);
             if more_to_read {
@@ -107,7 +106,9 @@ impl EventLoop {
             if self.connection.as_mut().is_some_and(Connection::showed_life) {
                 self.feed(&mut turn, Event::Heard);
             }
-            if turn.session.deadline().is_some_and(|at| at <= now().mono) {
+            // What has arrived counts before the time that has passed. An alarm counts before the deadline too: a
+            // machine that slept has to hear of it.
+            if rang || turn.session.deadline().is_some_and(|at| at <= now().mono) {
                 self.feed(&mut turn, Event::Tick);
                 self.flush();
             }

@@ -1,7 +1,8 @@
 //! What is on disk of each ticket, so that nothing is lost when the daemon dies (PROTOCOL.md section 7).
 //!
-//! A run's folder tells how far it came by the files in it: `ticket.json` (claimed), `started.json` (its program was
-//! started), `outcome.json` (ended), `delivered` (the backend has the outcome). Each is written aside, flushed and
+//! A run's folder tells how far it came by the files in it: `ticket.json` (claimed), `attempt.json` (claimed again under
+//! a newer attempt), `started.json` (its program was started), `outcome.json` (ended), `delivered` (the backend has the
+//! outcome). Each is written aside, flushed and
 //! renamed. What cannot be read is set aside under another name, never dropped.
 
 use std::fs;
@@ -23,9 +24,14 @@ use crate::domain::ticket::{
 };
 
 const TICKET: &str = "ticket.json";
+const ATTEMPT: &str = "attempt.json";
 const STARTED: &str = "started.json";
 const OUTCOME: &str = "outcome.json";
 const DELIVERED: &str = "delivered";
+
+/// See [`Outbox`](crate::domain::outbox::Outbox), which remembers no more.
+const REMEMBERED_BYTES: u64 = 8 << 20;
+const REMEMBERED_COUNT: usize = 256;
 
 /// A run of an earlier process, and how far it had come.
 pub enum Past {
@@ -48,21 +54,31 @@ pub struct Started {
 }
 
 impl Store {
-    /// Everything that earlier processes left, oldest first.
+    /// Everything that earlier processes left, oldest first. Of what was delivered only the newest is read: as much
+    /// as the session remembers.
     pub fn past(&self) -> Vec<Past> {
         let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
         let mut past: Vec<(u64, Past)> = Vec::new();
-        for folder in folders.flatten().map(|entry| entry.path()) {
-            let run = folder
-                .file_name()
-                .and_then(|name| name.to_str())
-                .and_then(|name| u128::from_str_radix(name, 16).ok());
+        let mut delivered: Vec<(SystemTime, RunFolder, RunId)> = Vec::new();
+        for path in folders.flatten().map(|entry| entry.path()) {
+            let run =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| u128::from_str_radix(name, 16).ok());
             let Some(run) = run.map(RunId) else { continue };
-            match read_folder(&RunFolder { path: folder.clone() }, run) {
-                Ok(Some(found)) => past.push(found),
-                // Without a ticket it was never claimed.
-                Ok(None) => {}
-                Err(e) => set_aside(&folder, &e),
+            let folder = RunFolder { path };
+            match fs::metadata(folder.path(DELIVERED)).and_then(|meta| meta.modified()) {
+                Ok(at) => delivered.push((at, folder, run)),
+                Err(_) => past.extend(read_or_set_aside(&folder, run)),
+            }
+        }
+        delivered.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
+        let mut left = REMEMBERED_BYTES;
+        for (_, folder, run) in delivered.into_iter().take(REMEMBERED_COUNT) {
+            left = left.saturating_sub(fs::metadata(folder.path(OUTCOME)).map_or(0, |meta| meta.len()));
+            if left == 0 {
+                break;
+            }
+            if let Some((at, Past::Ended(entry))) = read_or_set_aside(&folder, run) {
+                past.push((at, Past::Delivered(entry)));
             }
         }
         past.sort_by_key(|(at, _)| *at);
@@ -89,6 +105,11 @@ impl Store {
         write_json(&folder.path(TICKET), &TicketRecord::of(job, claimed_at))
     }
 
+    /// Before the claim under a newer attempt.
+    pub fn keep_attempt(&self, run: RunId, attempt: u32) -> io::Result<()> {
+        write_json(&self.run_folder(run)?.path(ATTEMPT), &attempt)
+    }
+
     /// Before the outcome is first sent.
     pub fn keep_outcome(&self, entry: &Entry) -> io::Result<()> {
         let folder = self.run_folder(entry.run)?;
@@ -113,14 +134,24 @@ fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>
     let at = ticket.claimed_at_ms;
     if let Some(outcome) = read_json::<OutcomeRecord>(&folder.path(OUTCOME))? {
         let entry = outcome.entry(run).ok_or_else(|| unusable(OUTCOME))?;
-        let delivered = folder.path(DELIVERED).exists();
-        return Ok(Some((at, if delivered { Past::Delivered(entry) } else { Past::Ended(entry) })));
+        return Ok(Some((at, Past::Ended(entry))));
     }
-    let job = Box::new(ticket.job(run).ok_or_else(|| unusable(TICKET))?);
+    let mut job = Box::new(ticket.job(run).ok_or_else(|| unusable(TICKET))?);
+    if let Some(attempt) = read_json(&folder.path(ATTEMPT))? {
+        job.ticket.attempt = attempt;
+    }
     Ok(Some(match read_json::<Started>(&folder.path(STARTED))? {
         Some(started) => (at, Past::CutOff { job, started }),
         None => (at, Past::Waiting { job, claimed_at: time(at) }),
     }))
+}
+
+fn read_or_set_aside(folder: &RunFolder, run: RunId) -> Option<(u64, Past)> {
+    // Without a ticket it was never claimed.
+    read_folder(folder, run).unwrap_or_else(|e| {
+        set_aside(&folder.path, &e);
+        None
+    })
 }
 
 fn set_aside(folder: &Path, e: &io::Error) {

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::backend::{Upgrade, is_outcome};
-use crate::support::world::World;
+use crate::support::world::{World, ticket_with};
 
 /// A run that was cut off is `agent_restarted`, with its output and its diff so far, and its processes are gone;
 /// a ticket that had only been claimed runs.
@@ -121,4 +121,20 @@ fn a_torn_file_is_set_aside() {
     }
     assert!(agent.log().matches(" WARN ").count() >= 3, "{}", agent.log());
     assert_eq!(world.outcome_of("T-2")["stdout"], "done\n");
+}
+
+/// A newer attempt that was claimed before the crash is the one that is answered after it.
+#[test]
+fn the_newest_attempt_is_answered() {
+    let world = World::new();
+    let script = "tell up; hold never";
+    let mut agent = world.agent(script);
+    world.assign("T-1");
+    world.told("up");
+    world.backend.send(&ticket_with("T-1", json!({"attempt": 2})));
+    world.backend.frame_where("ticket.claim", |claim| claim["attempt"] == 2);
+    agent.crash();
+    let _agent = world.agent(script);
+    let fail = world.backend.outcome("T-1");
+    assert_eq!((fail["code"].as_str(), fail["attempt"].as_u64()), (Some("agent_restarted"), Some(2)), "{fail}");
 }
