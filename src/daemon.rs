@@ -85,14 +85,19 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     for found in context.store.past() {
         match found {
             journal::Past::Waiting { job, claimed_at } => past.waiting.push((job, claimed_at)),
-            journal::Past::Ended(entry) => past.ended.push((entry, false)),
+            journal::Past::Ended(entry) => past.ended.push(entry),
             journal::Past::Delivered(entry) => past.delivered.push(entry),
             journal::Past::CutOff { job, started } => cut_off.push((job, started)),
         }
     }
     // After the outcomes that are there already: a run that had ended must not be reported as cut off.
     for (job, started) in cut_off {
-        past.ended.push((job::recover(&job, &started, &context), true));
+        let is_allowed = policy.repos.at(&job.repo.path).is_some();
+        let entry = job::recover(&job, &started, is_allowed, &context);
+        // At once: should this process be ended too, the next one need not begin anew.
+        keep(&context.store, Record::Outcome(entry.clone()));
+        workers[0].tidy(job.run);
+        past.ended.push(entry);
     }
     let store = context.store.clone();
     let mut pruned = None;
@@ -108,7 +113,11 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         }
         Errand::Keep(record) => {
             prune_now_and_then(&store, keep_delivered, &mut pruned);
-            keep(&store, record)
+            let ended = if let Record::Outcome(entry) = &record { Some(entry.run) } else { None };
+            let event = keep(&store, record);
+            // Any of them will do; one that is busy does it later.
+            ended.into_iter().for_each(|run| workers[0].tidy(run));
+            event
         }
         Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;

@@ -85,7 +85,8 @@ impl Queue {
     }
 
     pub fn slot_of(&self, id: &TicketId) -> Option<(usize, RunId)> {
-        self.running().find(|(_, claimed)| claimed.id == *id).map(|(slot, claimed)| (slot, claimed.run))
+        let runs = self.running().filter(|(_, claimed)| claimed.id == *id);
+        runs.max_by_key(|(_, claimed)| claimed.attempt).map(|(slot, claimed)| (slot, claimed.run))
     }
 
     pub fn find_run(&mut self, run: RunId) -> Option<&mut Claimed> {

@@ -42,8 +42,7 @@ pub struct Policy {
 #[derive(Debug, Default)]
 pub struct Past {
     pub delivered: Vec<Entry>,
-    /// Each with whether it has yet to be written down.
-    pub ended: Vec<(Entry, bool)>,
+    pub ended: Vec<Entry>,
     pub waiting: Vec<(Box<Job>, SystemTime)>,
 }
 
@@ -88,12 +87,7 @@ impl Session {
     pub fn take_over(&mut self, past: Past, now: Now) -> Vec<Action> {
         let mut out = Actions::new();
         past.delivered.into_iter().for_each(|entry| self.outbox.remember(entry));
-        for (entry, is_new) in past.ended {
-            if is_new {
-                out.push(Action::Keep(Record::Outcome(entry.clone())));
-            }
-            self.outbox.push(entry);
-        }
+        past.ended.into_iter().for_each(|entry| self.outbox.push(entry));
         for (job, claimed_at) in past.waiting {
             out.push(Action::Log(
                 Level::Info,
@@ -419,6 +413,9 @@ impl Session {
             );
             out.push(Action::Log(Level::Info, line));
             self.ending = Some(Ending::drain(now.mono, exit, self.policy.drain));
+            if self.liveness.is_connected() {
+                out.push(Action::Send(Message::Register(self.register())));
+            }
             self.beat(now, out);
         } else {
             out.push(Action::Log(Level::Info, format!("stopping; {running} running")));

@@ -43,6 +43,8 @@ pub struct Snapshot<'a> {
     /// In the work tree, with the real git directory; only ever asked for HEAD.
     real: Git,
     scratch_dir: PathBuf,
+    /// The root of the work tree.
+    top: PathBuf,
     folder: &'a RunFolder,
     base_commit: Option<String>,
     /// The tree of before, on its way.
@@ -86,12 +88,13 @@ impl<'a> Snapshot<'a> {
             scratch,
             real,
             scratch_dir,
+            has_submodules: dirs.top.join(".gitmodules").exists(),
+            top: dirs.top,
             folder,
             base_commit,
             base_tree: None,
             local_filters: local_filters(&settings),
             is_sparse,
-            has_submodules: dirs.top.join(".gitmodules").exists(),
             unreadable,
         }))
     }
@@ -105,6 +108,7 @@ impl<'a> Snapshot<'a> {
         halt: &Halt,
     ) -> Result<Option<Self>, GitError> {
         let scratch_dir = folder.path(GIT_DIR);
+        remove_locks(&scratch_dir);
         let Some(dirs) = GitDirs::find(repo).filter(|_| scratch_dir.join("index").exists()) else { return Ok(None) };
         let real = Git::new(environment, repo, &dirs.git_dir)?;
         let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
@@ -115,12 +119,13 @@ impl<'a> Snapshot<'a> {
             scratch,
             real,
             scratch_dir,
+            has_submodules: dirs.top.join(".gitmodules").exists(),
+            top: dirs.top,
             folder,
             base_commit,
             base_tree: None,
             local_filters,
             is_sparse: is_sparse(&settings),
-            has_submodules: dirs.top.join(".gitmodules").exists(),
             unreadable: None,
         }))
     }
@@ -206,7 +211,9 @@ impl<'a> Snapshot<'a> {
         self.scratch.run(&args(&command), Some(changed), halt)?;
         let mut filtered = Vec::new();
         // `--cached` reads the attributes as they were: the run may have changed them.
-        for (git, cached) in [(&self.scratch, true), (after, false)] {
+        // It takes names from the working directory on, and those of `diff-tree` begin at the top.
+        let [before, after] = [&self.scratch, after].map(|git| git.clone().inside(&self.top));
+        for (git, cached) in [(&before, true), (&after, false)] {
             let names = File::open(self.folder.path(CHANGED)).map_err(scratch_failed)?;
             let answers = self.folder.create(ATTRIBUTES).map_err(scratch_failed)?;
             let mut command = vec!["check-attr", "--stdin", "-z", "filter"];
@@ -315,6 +322,13 @@ fn finish_add(adding: Call, halt: &Halt) -> Result<Option<String>, GitError> {
         // git's own code for "some files could not be added"; a broken index is 128.
         (1, _, complaint) => Ok(Some(format!("not in the diff: {complaint}"))),
         (_, _, complaint) => Err(GitError::Failed(complaint)),
+    }
+}
+
+/// What a git that died with the daemon has left: with it no other would touch the index.
+fn remove_locks(scratch: &Path) {
+    for name in ["index.lock", "index-after.lock"] {
+        let _ = fs::remove_file(scratch.join(name));
     }
 }
 

@@ -65,6 +65,12 @@ impl Git {
         self
     }
 
+    /// In another working directory: some commands take names relative to it.
+    pub fn inside(mut self, folder: &Path) -> Self {
+        self.cwd = folder.to_owned();
+        self
+    }
+
     /// For when somebody waits who cannot wait long.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;

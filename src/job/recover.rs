@@ -14,8 +14,12 @@ use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
 use crate::store::RunFolder;
 use crate::store::journal::{Started, time};
 
+/// For each git command.
+const GIT_LIMIT: Duration = Duration::from_secs(5);
+
 /// Ends what is left of the run and tells what became of it.
-pub fn recover(job: &Job, started: &Started, context: &Context) -> Entry {
+/// The diff is left out where the repository is no longer allowed.
+pub fn recover(job: &Job, started: &Started, is_allowed: bool, context: &Context) -> Entry {
     let mut outcome = Outcome {
         failure: Some(Failure::new(FailCode::AgentRestarted, "the agent died while the ticket ran")),
         ..Outcome::default()
@@ -25,10 +29,10 @@ pub fn recover(job: &Job, started: &Started, context: &Context) -> Entry {
         outcome.warnings.push(format!("{survivors} processes of the run could not be ended"));
     }
     if !cfg!(any(target_os = "linux", windows)) {
-        outcome.warnings.push(format!("this system does not tell whether process {} is still there", started.pid));
+        outcome.warnings.push("this system does not tell whether processes of the run are still there".to_owned());
     }
     match context.store.run_folder(job.run) {
-        Ok(folder) => collect(job, started, context, &folder, &mut outcome),
+        Ok(folder) => collect(job, started, is_allowed, context, &folder, &mut outcome),
         Err(e) => outcome.warnings.push(format!("what the run left cannot be read: {e}")),
     }
     Entry {
@@ -39,7 +43,14 @@ pub fn recover(job: &Job, started: &Started, context: &Context) -> Entry {
     }
 }
 
-fn collect(job: &Job, started: &Started, context: &Context, folder: &RunFolder, outcome: &mut Outcome) {
+fn collect(
+    job: &Job,
+    started: &Started,
+    is_allowed: bool,
+    context: &Context,
+    folder: &RunFolder,
+    outcome: &mut Outcome,
+) {
     match read_back(folder, context.limits.stdout_bytes) {
         Ok((mut stdout, last_written)) => {
             outcome.stdout = stdout.excerpt();
@@ -49,10 +60,15 @@ fn collect(job: &Job, started: &Started, context: &Context, folder: &RunFolder, 
         }
         Err(e) => outcome.warnings.push(format!("its output cannot be read: {e}")),
     }
+    if !is_allowed {
+        return outcome.warnings.push("no diff: the repository is no longer among REPO_PATHS".to_owned());
+    }
     let halt = Halt::never();
     let base = started.base_commit.clone();
     let snapshot = Snapshot::reopen(&context.environment, &job.repo.path, folder, base, &halt);
     let changes = snapshot.and_then(|snapshot| {
+        // The daemon connects only afterwards.
+        let snapshot = snapshot.map(|snapshot| snapshot.within(GIT_LIMIT));
         snapshot.map(|s| s.changes(context.limits.diff_bytes, &halt, &mut outcome.warnings)).transpose()
     });
     match changes {
@@ -60,7 +76,6 @@ fn collect(job: &Job, started: &Started, context: &Context, folder: &RunFolder, 
         Ok(None) => outcome.warnings.push("no diff: there is no snapshot of the time before the run".to_owned()),
         Err(e) => outcome.warnings.push(format!("no diff: {e}")),
     }
-    folder.remove_scratch();
 }
 
 /// The output as far as it came, and when the last of it was written.

@@ -59,9 +59,14 @@ pub struct DownloadsFrom {
 /// Where a worker posts what happens in its runs.
 pub type Post = Box<dyn Fn(RunId, JobEvent) + Send>;
 
+enum Task {
+    Run(Box<Job>),
+    Tidy(RunId),
+}
+
 /// One worker thread: one run at a time.
 pub struct Worker {
-    jobs: Sender<Box<Job>>,
+    tasks: Sender<Task>,
     stops: Sender<(RunId, StopReason)>,
     thread: JoinHandle<()>,
     /// Closed when the thread has ended.
@@ -70,26 +75,43 @@ pub struct Worker {
 
 impl Worker {
     pub fn start(slot: usize, context: Arc<Context>, post: Post) -> io::Result<Self> {
-        let (jobs, inbox) = crossbeam_channel::unbounded::<Box<Job>>();
+        let (tasks, inbox) = crossbeam_channel::unbounded();
         let (stops, orders) = crossbeam_channel::unbounded();
         let (end, ended) = crossbeam_channel::bounded(0);
         let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
             let _end = end;
             let downloads = Downloads::new(context.downloads.api.clone(), context.downloads.token.clone());
-            for job in inbox {
+            for task in inbox {
+                let job = match task {
+                    Task::Run(job) => job,
+                    Task::Tidy(run) => {
+                        context.store.run_folder(run).iter().for_each(RunFolder::remove_scratch);
+                        continue;
+                    }
+                };
                 let folder = context.store.run_folder(job.run);
+                // Of a run that was cut off before its program started.
+                folder.iter().for_each(RunFolder::remove_scratch);
                 let outcome = carry_out(&job, &context, &downloads, &folder, &orders, &post);
                 post(job.run, JobEvent::Finished(Arc::new(outcome)));
-                // Only now: the backend need not wait for it.
-                folder.iter().for_each(RunFolder::remove_scratch);
             }
         })?;
-        Ok(Self { jobs, stops, thread, ended })
+        Ok(Self { tasks, stops, thread, ended })
     }
 
     /// To be given a job only when the last one has finished.
     pub fn run(&self, job: Box<Job>) {
-        if self.jobs.send(job).is_err() {
+        self.send(Task::Run(job));
+    }
+
+    /// Removes what only the run itself needed. To be called once its outcome is on disk: until then a crash would
+    /// make a run of it that was cut off, whose diff is still to be taken.
+    pub fn tidy(&self, run: RunId) {
+        self.send(Task::Tidy(run));
+    }
+
+    fn send(&self, task: Task) {
+        if self.tasks.send(task).is_err() {
             panic!("a worker thread is gone");
         }
     }
@@ -103,8 +125,8 @@ impl Worker {
 
     /// Lets the worker end. One whose run could not be ended in time is left to the end of the process.
     pub fn join(self) {
-        let Self { jobs, stops, thread, ended } = self;
-        drop((jobs, stops));
+        let Self { tasks, stops, thread, ended } = self;
+        drop((tasks, stops));
         match ended.recv_timeout(JOIN_LIMIT) {
             Err(RecvTimeoutError::Timeout) => warn!("a worker is still busy and is left behind"),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {
@@ -162,8 +184,8 @@ impl Run<'_> {
         let stderr = capture(folder, "stderr.log", STDERR_MAX).map_err(|e| state_failed(&e))?;
         let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
         let stderr = Shared::new(stderr);
+        self.note_start(folder, snapshot.as_ref())?;
         let process = self.start(&args, prompt.len(), stdin, [&stdout, &stderr])?;
-        self.note_start(folder, &process, snapshot.as_ref());
         let snapshot = self.settle(snapshot);
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
@@ -215,13 +237,12 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// Should the daemon die now, the next one finds the run by this.
-    fn note_start(&mut self, folder: &RunFolder, process: &Process, snapshot: Option<&Snapshot<'_>>) {
+    /// Should the daemon die from here on, the next one takes the run for started. Without this on disk it is not
+    /// started: it might run a second time beside itself.
+    fn note_start(&mut self, folder: &RunFolder, snapshot: Option<&Snapshot<'_>>) -> Result<(), Failure> {
         let base_commit = snapshot.and_then(Snapshot::base_commit).map(str::to_owned);
-        let started = Started { pid: process.pid(), at_ms: millis(self.report.clock.wall), base_commit };
-        if let Err(e) = folder.keep_start(&started) {
-            self.outcome.warnings.push(format!("the start could not be noted on disk: {e}"));
-        }
+        let started = Started { at_ms: millis(self.report.clock.wall), base_commit };
+        folder.keep_start(&started).map_err(|e| state_failed(&e))
     }
 
     /// While the CLI runs, git does what it can do ahead.

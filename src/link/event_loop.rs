@@ -179,6 +179,8 @@ impl EventLoop {
     }
 
     fn carry_out(&mut self, turn: &mut Turn<'_>, actions: Vec<Action>) {
+        // What an errand brings is news for later: its actions must not come between those under way.
+        let mut news = Vec::new();
         for action in actions {
             match action {
                 Action::Dial => self.dial(),
@@ -191,22 +193,17 @@ impl EventLoop {
                     self.write(Frame::text(text));
                 }
                 Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
-                Action::Keep(record) => self.errand(turn, Errand::Keep(record)),
-                Action::LookForCli => self.errand(turn, Errand::LookForCli),
-                Action::Start { slot, job } => self.errand(turn, Errand::Start { slot, job }),
-                Action::Stop { slot, run, reason } => self.errand(turn, Errand::Stop { slot, run, reason }),
+                Action::Keep(record) => news.extend((turn.errands)(Errand::Keep(record))),
+                Action::LookForCli => news.extend((turn.errands)(Errand::LookForCli)),
+                Action::Start { slot, job } => news.extend((turn.errands)(Errand::Start { slot, job })),
+                Action::Stop { slot, run, reason } => news.extend((turn.errands)(Errand::Stop { slot, run, reason })),
                 Action::Log(Level::Info, line) => info!("{line}"),
                 Action::Log(Level::Warn, line) => warn!("{line}"),
                 Action::Log(Level::Error, line) => error!("{line}"),
                 Action::Exit(exit) => turn.exit = Some(exit),
             }
         }
-    }
-
-    fn errand(&mut self, turn: &mut Turn<'_>, errand: Errand) {
-        if let Some(event) = (turn.errands)(errand) {
-            self.feed(turn, event);
-        }
+        news.into_iter().for_each(|event| self.feed(turn, event));
     }
 
     fn write(&mut self, frame: Frame) {

@@ -45,10 +45,9 @@ pub enum Past {
     Delivered(Entry),
 }
 
-/// What identifies a run's program, beside its mark, and where the repository stood before it.
+/// When a run's program was started, and where the repository stood before it. Its mark is the name of its folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Started {
-    pub pid: u32,
     pub at_ms: u64,
     pub base_commit: Option<String>,
 }
@@ -73,10 +72,10 @@ impl Store {
         delivered.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
         let mut left = REMEMBERED_BYTES;
         for (_, folder, run) in delivered.into_iter().take(REMEMBERED_COUNT) {
-            left = left.saturating_sub(fs::metadata(folder.path(OUTCOME)).map_or(0, |meta| meta.len()));
             if left == 0 {
                 break;
             }
+            left = left.saturating_sub(fs::metadata(folder.path(OUTCOME)).map_or(0, |meta| meta.len()));
             if let Some((at, Past::Ended(entry))) = read_or_set_aside(&folder, run) {
                 past.push((at, Past::Delivered(entry)));
             }
@@ -88,10 +87,13 @@ impl Store {
     /// Removes folders of runs whose outcome was delivered that long ago.
     pub fn prune(&self, keep: Duration, now: SystemTime) {
         let Ok(folders) = fs::read_dir(self.tickets()) else { return };
+        // So many at a time, for somebody is waiting.
+        let mut left = 50;
         for folder in folders.flatten().map(|entry| entry.path()) {
             let delivered = fs::metadata(folder.join(DELIVERED)).and_then(|meta| meta.modified());
             let is_old = delivered.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > keep));
-            if is_old {
+            if is_old && left > 0 {
+                left -= 1;
                 if let Err(e) = fs::remove_dir_all(&folder) {
                     warn!("{}: cannot be removed: {e}", folder.display());
                 }
@@ -102,7 +104,12 @@ impl Store {
     /// Before the claim is sent.
     pub fn keep_ticket(&self, job: &Job, claimed_at: SystemTime) -> io::Result<()> {
         let folder = self.run_folder(job.run)?;
-        write_json(&folder.path(TICKET), &TicketRecord::of(job, claimed_at))
+        let kept = write_json(&folder.path(TICKET), &TicketRecord::of(job, claimed_at));
+        if kept.is_err() {
+            // It will be refused: nothing may be left that looks like a claim.
+            let _ = fs::remove_dir_all(&folder.path);
+        }
+        kept
     }
 
     /// Before the claim under a newer attempt.
@@ -123,7 +130,7 @@ impl Store {
 }
 
 impl RunFolder {
-    /// As soon as the run's program has been started.
+    /// Before the run's program is started.
     pub fn keep_start(&self, started: &Started) -> io::Result<()> {
         write_json(&self.path(STARTED), started)
     }
@@ -132,18 +139,33 @@ impl RunFolder {
 fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>> {
     let Some(ticket) = read_json::<TicketRecord>(&folder.path(TICKET))? else { return Ok(None) };
     let at = ticket.claimed_at_ms;
-    if let Some(outcome) = read_json::<OutcomeRecord>(&folder.path(OUTCOME))? {
-        let entry = outcome.entry(run).ok_or_else(|| unusable(OUTCOME))?;
-        return Ok(Some((at, Past::Ended(entry))));
-    }
     let mut job = Box::new(ticket.job(run).ok_or_else(|| unusable(TICKET))?);
+    // A ticket that was claimed gets its answer, whatever has become of the rest.
+    let progress = read_progress(folder, run, &mut job).unwrap_or_else(|e| {
+        warn!("{}: {e}: taken for a run that was cut off", folder.path.display());
+        Progress::Started(Started { at_ms: at, base_commit: None })
+    });
+    Ok(Some(match progress {
+        Progress::Ended(entry) => (at, Past::Ended(entry)),
+        Progress::Started(started) => (at, Past::CutOff { job, started }),
+        Progress::Claimed => (at, Past::Waiting { job, claimed_at: time(at) }),
+    }))
+}
+
+enum Progress {
+    Claimed,
+    Started(Started),
+    Ended(Entry),
+}
+
+fn read_progress(folder: &RunFolder, run: RunId, job: &mut Job) -> io::Result<Progress> {
     if let Some(attempt) = read_json(&folder.path(ATTEMPT))? {
         job.ticket.attempt = attempt;
     }
-    Ok(Some(match read_json::<Started>(&folder.path(STARTED))? {
-        Some(started) => (at, Past::CutOff { job, started }),
-        None => (at, Past::Waiting { job, claimed_at: time(at) }),
-    }))
+    if let Some(outcome) = read_json::<OutcomeRecord>(&folder.path(OUTCOME))? {
+        return Ok(Progress::Ended(outcome.entry(run).ok_or_else(|| unusable(OUTCOME))?));
+    }
+    Ok(read_json(&folder.path(STARTED))?.map_or(Progress::Claimed, Progress::Started))
 }
 
 fn read_or_set_aside(folder: &RunFolder, run: RunId) -> Option<(u64, Past)> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Launch, TOKEN};
 use crate::support::files;
-use crate::support::world::World;
+use crate::support::world::{SLUG, World};
 
 /// Runs one ticket and proves its diff: applied to a copy of the work tree from before, it gives the work tree from
 /// after. Gives the result.
@@ -643,4 +643,20 @@ fn submodules_are_mentioned() {
     let result = world.outcome_of("T-1");
     assert_eq!(names(result["diff"].as_str().unwrap()), ["a/new.txt b/new.txt"]);
     assert!(result["warnings"].to_string().contains("submodule"), "{result}");
+}
+
+/// So it is where the entry of `REPO_PATHS` is a folder of the repository, and the pattern names a path.
+#[test]
+fn a_filter_counts_in_a_subfolder_too() {
+    let world = World::new();
+    let repo = world.repo();
+    fs::create_dir_all(repo.join("app/secrets")).unwrap();
+    fs::write(repo.join("app/.gitattributes"), "secrets/** filter=seal\n").unwrap();
+    world.git(&repo, &["add", "."]);
+    world.git(&repo, &["commit", "--quiet", "--message", "app"]);
+    world.git(&repo, &["config", "filter.seal.clean", "false"]);
+    let launch = world.launch("echo plain > secrets/key; echo open > open.txt");
+    let _agent = world.registered(launch.env("REPO_PATHS", format!("{SLUG}={}", repo.join("app").display())));
+    let result = world.outcome_of("T-1");
+    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/app/open.txt b/app/open.txt"], "{result}");
 }

@@ -84,13 +84,11 @@ fn what_was_left_is_taken_over() {
     let job = Job { run: RunId(3), ticket: ticket("C", 1), repo: repo("app"), time_limit: ROLE_LIMIT };
     let past = Past {
         delivered: vec![entry(4, "D", done("d"))],
-        ended: vec![(entry(1, "A", done("a")), false), (entry(2, "B", failed(FailCode::AgentRestarted)), true)],
+        ended: vec![entry(1, "A", done("a")), entry(2, "B", failed(FailCode::AgentRestarted))],
         waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
     let actions = session.take_over(past, clock.now());
-    let kept: Vec<_> = actions.iter().filter(|a| matches!(a, Action::Keep(_))).collect();
-    assert!(matches!(kept[..], [Action::Keep(Record::Outcome(entry))] if entry.run == RunId(2)), "{kept:?}");
     assert!(position(&actions, |a| matches!(a, Action::Start { job, .. } if job.run == RunId(3))).is_some());
     let sent = session.on(clock.now(), Event::Connected);
     let sent: Vec<_> = sent

@@ -100,7 +100,6 @@ enum Waited {
 
 /// A running program. Dropped before its end, it takes its tree with it.
 pub struct Process {
-    pid: u32,
     tree: Tree,
     waited: Receiver<Waited>,
     waiter: Option<JoinHandle<()>>,
@@ -145,13 +144,11 @@ pub fn start(spec: Spec<'_>) -> io::Result<Process> {
         stderr.zip(child.stderr.take().map(drain::Stream::from)),
     ];
     let streams: Vec<_> = streams.into_iter().flatten().collect();
-    let pid = child.id();
     if hand_over.send(child).is_err() {
         panic!("the wait thread is gone");
     }
     // From here on an error drops the process, which ends what was started.
     let mut process = Process {
-        pid,
         tree,
         waited,
         waiter: Some(waiter),
@@ -213,10 +210,6 @@ pub fn end_marked(mark: OsString, grace: Duration) -> usize {
 }
 
 impl Process {
-    pub fn pid(&self) -> u32 {
-        self.pid
-    }
-
     /// Waits for the end, whatever brings it about, and leaves nothing of the tree running. `tick` is called
     /// every so often meanwhile.
     pub fn wait(mut self, halt: &Halt, every: Option<Duration>, mut tick: impl FnMut()) -> Ended {

@@ -126,7 +126,9 @@ impl Tree {
         let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
         let mut members = Vec::new();
         let mut group_is_there = false;
-        for pid in entries.flatten().filter_map(pid) {
+        // A daemon that is started within a run carries that run's mark, and is not to end itself.
+        let own = i32::try_from(std::process::id()).ok();
+        for pid in entries.flatten().filter_map(pid).filter(|pid| Some(*pid) != own) {
             match self.membership(pid) {
                 Some(Member::OfGroup) => {
                     group_is_there = true;
