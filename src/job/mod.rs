@@ -5,6 +5,7 @@ pub mod cli;
 mod diff;
 mod git;
 mod halt;
+mod patch;
 mod payload;
 mod process;
 mod recover;
