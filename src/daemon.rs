@@ -10,6 +10,7 @@ use log::{info, warn};
 use crate::config::Config;
 use crate::domain::Now;
 use crate::domain::event::{CliState, Event, Exit, Record, Unavailable};
+use crate::domain::outbox::Entry;
 use crate::domain::repos::{Repo, Repos};
 use crate::domain::session::{Past, Policy, Session};
 use crate::environment::Environment;
@@ -95,8 +96,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         let is_allowed = policy.repos.at(&job.repo.path).is_some();
         let entry = job::recover(&job, &started, is_allowed, &context);
         // At once: should this process be ended too, the next one need not begin anew.
-        keep(&context.store, Record::Outcome(entry.clone()));
-        workers[0].tidy(job.run);
+        keep_outcome(&context.store, &entry, &workers[0]);
         past.ended.push(entry);
     }
     let store = context.store.clone();
@@ -113,11 +113,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         }
         Errand::Keep(record) => {
             prune_now_and_then(&store, keep_delivered, &mut pruned);
-            let ended = if let Record::Outcome(entry) = &record { Some(entry.run) } else { None };
-            let event = keep(&store, record);
-            // Any of them will do; one that is busy does it later.
-            ended.into_iter().for_each(|run| workers[0].tidy(run));
-            event
+            keep(&store, record, &workers[0])
         }
         Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;
@@ -136,7 +132,8 @@ fn prune_now_and_then(store: &Store, keep: Duration, last: &mut Option<SystemTim
     }
 }
 
-fn keep(store: &Store, record: Record) -> Option<Event> {
+/// `tidier` is any worker; one that is busy tidies later.
+fn keep(store: &Store, record: Record, tidier: &Worker) -> Option<Event> {
     match record {
         Record::Ticket { job, claimed_at } => {
             Some(Event::Kept(job.run, store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string())))
@@ -148,9 +145,7 @@ fn keep(store: &Store, record: Record) -> Option<Event> {
             None
         }
         Record::Outcome(entry) => {
-            if let Err(e) = store.keep_outcome(&entry) {
-                warn!("ticket {}: its outcome cannot be written to disk, and is sent all the same: {e}", entry.id);
-            }
+            keep_outcome(store, &entry, tidier);
             None
         }
         Record::Delivered(run) => {
@@ -159,6 +154,14 @@ fn keep(store: &Store, record: Record) -> Option<Event> {
             }
             None
         }
+    }
+}
+
+/// Only what is on disk is tidied: else a crash would make a run of it that was cut off, with its diff still to take.
+fn keep_outcome(store: &Store, entry: &Entry, tidier: &Worker) {
+    match store.keep_outcome(entry) {
+        Ok(()) => tidier.tidy(entry.run),
+        Err(e) => warn!("ticket {}: its outcome cannot be written to disk, and is sent all the same: {e}", entry.id),
     }
 }
 

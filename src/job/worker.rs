@@ -104,8 +104,7 @@ impl Worker {
         self.send(Task::Run(job));
     }
 
-    /// Removes what only the run itself needed. To be called once its outcome is on disk: until then a crash would
-    /// make a run of it that was cut off, whose diff is still to be taken.
+    /// Removes what only the run itself needed, for when its outcome is on disk.
     pub fn tidy(&self, run: RunId) {
         self.send(Task::Tidy(run));
     }

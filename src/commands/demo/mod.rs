@@ -17,7 +17,7 @@ mod stand_in;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -130,7 +130,7 @@ fn judge(served: &Served, own_cli: bool) -> Result<(), String> {
         !diff.is_empty()
     } else {
         diff.contains(stand_in::ADDED_LINE)
-            && diff.contains(Path::new(stand_in::NEW_FILE).to_string_lossy().as_ref())
+            && diff.contains(stand_in::NEW_FILE)
             && stdout.contains(stand_in::LAST_LINE)
     };
     if !right {
