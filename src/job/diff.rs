@@ -85,19 +85,30 @@ impl<'a> Snapshot<'a> {
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
         let base_commit = (code == 0).then(|| commit.trim().to_owned());
-        Ok(Some(Self {
+        let snapshot = Self::new([scratch, real], scratch_dir, dirs, folder, &settings);
+        Ok(Some(Self { base_commit, unreadable, ..snapshot }))
+    }
+
+    fn new(
+        [scratch, real]: [Git; 2],
+        scratch_dir: PathBuf,
+        dirs: GitDirs,
+        folder: &'a RunFolder,
+        settings: &[Setting<'_>],
+    ) -> Self {
+        Self {
             scratch,
             real,
             scratch_dir,
             has_submodules: dirs.top.join(".gitmodules").exists(),
             top: dirs.top,
             folder,
-            base_commit,
+            base_commit: None,
             base_tree: None,
-            local_filters: local_filters(&settings),
-            is_sparse,
-            unreadable,
-        }))
+            local_filters: local_filters(settings),
+            is_sparse: is_sparse(settings),
+            unreadable: None,
+        }
     }
 
     /// The snapshot that a daemon took which has died since.
@@ -115,20 +126,8 @@ impl<'a> Snapshot<'a> {
         let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
         let settings = real.run(&args(LIST_SETTINGS), None, halt)?;
         let settings: Vec<_> = parse_settings(&settings).collect();
-        let local_filters = local_filters(&settings);
-        Ok(Some(Self {
-            scratch,
-            real,
-            scratch_dir,
-            has_submodules: dirs.top.join(".gitmodules").exists(),
-            top: dirs.top,
-            folder,
-            base_commit,
-            base_tree: None,
-            local_filters,
-            is_sparse: is_sparse(&settings),
-            unreadable: None,
-        }))
+        let snapshot = Self::new([scratch, real], scratch_dir, dirs, folder, &settings);
+        Ok(Some(Self { base_commit, ..snapshot }))
     }
 
     pub fn base_commit(&self) -> Option<&str> {
