@@ -81,7 +81,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         Worker::start(slot, context.clone(), Box::new(move |run, event| mailbox.post(Event::Job(run, event))))
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
-    let mut past = Past::default();
+    let mut past = Past { quota: context.store.quota(&context.cli.name), ..Past::default() };
     let mut cut_off = Vec::new();
     for found in context.store.past() {
         match found {
@@ -103,8 +103,8 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     let mut pruned = None;
     let session = Session::new(policy, now());
     let exit = event_loop.run(session, past, &mut |errand| match errand {
-        Errand::Start { slot, job } => {
-            workers[slot].run(job);
+        Errand::Start { slot, job, offline } => {
+            workers[slot].run(job, offline);
             None
         }
         Errand::Stop { slot, run, reason } => {
@@ -113,7 +113,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         }
         Errand::Keep(record) => {
             prune_now_and_then(&store, keep_delivered, &mut pruned);
-            keep(&store, record, &workers[0])
+            keep(&store, record, &context.cli.name, &workers[0])
         }
         Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;
@@ -133,7 +133,7 @@ fn prune_now_and_then(store: &Store, keep: Duration, last: &mut Option<SystemTim
 }
 
 /// `tidier` is any worker; one that is busy tidies later.
-fn keep(store: &Store, record: Record, tidier: &Worker) -> Option<Event> {
+fn keep(store: &Store, record: Record, cli: &str, tidier: &Worker) -> Option<Event> {
     match record {
         Record::Ticket { job, claimed_at } => {
             Some(Event::Kept(job.run, store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string())))
@@ -146,6 +146,12 @@ fn keep(store: &Store, record: Record, tidier: &Worker) -> Option<Event> {
         }
         Record::Outcome(entry) => {
             keep_outcome(store, &entry, tidier);
+            None
+        }
+        Record::Quota(quota) => {
+            if let Err(e) = store.keep_quota(cli, quota) {
+                warn!("the state of the CLI's quota cannot be noted, and is forgotten with this process: {e}");
+            }
             None
         }
         Record::Delivered(run) => {

@@ -28,6 +28,8 @@ mod parallel;
 mod payload;
 #[path = "daemon/process.rs"]
 mod process;
+#[path = "daemon/quota.rs"]
+mod quota;
 #[path = "daemon/reconnect.rs"]
 mod reconnect;
 #[path = "daemon/refusals.rs"]

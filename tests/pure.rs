@@ -24,6 +24,8 @@ mod lifecycle;
 mod prompt;
 #[path = "pure/protocol.rs"]
 mod protocol;
+#[path = "pure/quota.rs"]
+mod quota;
 #[path = "pure/repos.rs"]
 mod repos;
 #[path = "pure/session.rs"]

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use api_url::ApiUrl;
 use settings::{RESERVED, Sources};
 
+use crate::domain::quota_message::QuotaMessage;
 use crate::domain::repos::{Repo, is_slug};
 use crate::domain::template::Template;
 use crate::domain::ticket::Role;
@@ -41,6 +42,9 @@ pub struct CliConfig {
     pub command: String,
     /// `None`: what is usual for the CLI.
     pub args: Option<Template>,
+    /// Instead of those, where a run starts while the backend cannot be reached.
+    pub offline_args: Option<Template>,
+    pub quota: QuotaMessage,
     pub autonomy: Autonomy,
 }
 
@@ -113,9 +117,10 @@ impl Config {
         let token = r.token();
         let repos = r.required("REPO_PATHS", "/home/me/projects/app,acme/web=/home/me/projects/web", parse_repos);
         let command = r.or("CLI_COMMAND", "claude", "claude".to_owned(), parse_command);
-        let args = r.optional("CLI_ARGS_TEMPLATE", "-p --permission-mode acceptEdits", |text| {
-            Template::parse(text).map_err(|e| e.to_string())
-        });
+        let template = |text: &str| Template::parse(text).map_err(|e| e.to_string());
+        let args = r.optional("CLI_ARGS_TEMPLATE", "-p --permission-mode acceptEdits", template);
+        let offline_args = r.optional("CLI_OFFLINE_ARGS_TEMPLATE", "exec --oss -", template);
+        let quota = r.optional("CLI_QUOTA_PATTERN", "usage limit reached|out of credits", QuotaMessage::parse);
         let autonomy = r.or("CLI_AUTONOMY", "edits", Autonomy::Edits, parse_autonomy);
         let roles = r.or("AGENT_ROLES", "dev,qa", None, |text| parse_roles(text).map(Some));
         let roles = roles.unwrap_or_else(|| parse_roles("dev,qa").unwrap_or_default());
@@ -146,7 +151,7 @@ impl Config {
                 api,
                 token,
                 repos,
-                cli: CliConfig { command, args, autonomy },
+                cli: CliConfig { command, args, offline_args, quota: quota.unwrap_or_default(), autonomy },
                 roles,
                 agent_name: agent_name.unwrap_or_else(host_name),
                 max_concurrent,

@@ -47,6 +47,18 @@ pub const SETTINGS: &[Setting] = &[
         "by CLI",
         "its arguments: {cwd} {prompt} {prompt_file} {ticket_id} {role} {title}; the prompt goes to stdin unless one takes it",
     ),
+    setting(
+        "CLI_OFFLINE_ARGS_TEMPLATE",
+        "WORDS",
+        "",
+        "its arguments instead, for a run that starts while the backend cannot be reached",
+    ),
+    setting(
+        "CLI_QUOTA_PATTERN",
+        "REGEX",
+        "the usual words",
+        "in what a failed run printed last: the CLI's subscription is used up (upper or lower case)",
+    ),
     setting("CLI_AUTONOMY", "LEVEL", "edits", "what the CLI may do unasked: edits, commands or all"),
     setting("AGENT_ROLES", "LIST", "dev,qa", "roles to claim, comma-separated"),
     setting("AGENT_NAME", "NAME", "host name", "how the agent is called in the web UI"),
@@ -81,8 +93,6 @@ pub const SETTINGS: &[Setting] = &[
 
 /// Settings of later versions, with the values that ask for nothing new.
 pub const RESERVED: &[(&str, &[&str])] = &[
-    ("CLI_OFFLINE_ARGS_TEMPLATE", &[]),
-    ("CLI_QUOTA_PATTERN", &[]),
     ("REQUIRE_APPROVAL", &["0"]),
     ("WORKFORCE0_PROTOCOL", &["ticket", "auto"]),
     ("WORKSPACE_MODE", &["inplace", "auto"]),

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::message::Message;
 use super::outbox::Entry;
+use super::quota::Quota;
 use super::ticket::{Job, Outcome, RunId, StopReason, Ticket, TicketId};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +100,11 @@ pub struct CliState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unavailable {
     NotFound,
+    /// The subscription is used up.
+    QuotaExceeded {
+        /// Where the CLI said so.
+        available_at: Option<SystemTime>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +118,8 @@ pub enum Action {
     Start {
         slot: usize,
         job: Box<Job>,
+        /// The backend cannot be reached, which a CLI that needs the network may well share.
+        offline: bool,
     },
     Stop {
         slot: usize,
@@ -141,6 +149,7 @@ pub enum Record {
     /// Before it is first sent. One that cannot be kept is sent all the same.
     Outcome(Entry),
     Delivered(RunId),
+    Quota(Quota),
 }
 
 /// Why the daemon closes the connection by itself; the names of RFC 6455 section 7.4.1.

@@ -35,18 +35,26 @@ pub enum Due {
 pub struct Liveness {
     phase: Phase,
     backoff: Backoff,
+    /// An attempt has succeeded or failed.
+    is_tried: bool,
 }
 
 impl Liveness {
     pub fn new(now: Instant) -> Self {
-        Self { phase: Phase::Waiting { until: now }, backoff: Backoff::default() }
+        Self { phase: Phase::Waiting { until: now }, backoff: Backoff::default(), is_tried: false }
     }
 
     pub fn is_connected(&self) -> bool {
         matches!(self.phase, Phase::Connected { .. })
     }
 
+    /// Whether it is known if there is a connection to be had.
+    pub fn is_tried(&self) -> bool {
+        self.is_tried
+    }
+
     pub fn connected(&mut self, now: Instant) {
+        self.is_tried = true;
         self.phase = Phase::Connected { since: now, heard: now, beat_at: now + HEARTBEAT_EVERY };
     }
 
@@ -62,6 +70,7 @@ impl Liveness {
         if matches!(self.phase, Phase::Waiting { .. }) {
             return None;
         }
+        self.is_tried = true;
         self.note_how_long(now);
         let wait = self.backoff.wait(jitter).max(at_least.min(LONGEST_WAIT));
         self.phase = Phase::Waiting { until: now + wait };

@@ -12,6 +12,8 @@ pub mod message;
 pub mod outbox;
 pub mod prompt;
 pub mod queue;
+pub mod quota;
+pub mod quota_message;
 pub mod repos;
 pub mod session;
 pub mod template;

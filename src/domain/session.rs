@@ -1,7 +1,7 @@
 //! All policy: what to claim, refuse, start, cancel, send and resend, when to beat, when to reconnect, when to end.
 //!
 //! A [`Session`] is fed events and the time and gives back actions. It outlives connections. The parts of its
-//! state that have rules of their own are files of their own: `queue`, `outbox`, `liveness`.
+//! state that have rules of their own are files of their own: `queue`, `outbox`, `liveness`, `ending`, `quota`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +15,7 @@ use super::liveness::{Due, Liveness};
 use super::message::{Capacity, Heartbeat, Message, Register, Status};
 use super::outbox::{Entry, Outbox};
 use super::queue::{Claimed, Queue};
+use super::quota::Quota;
 use super::repos::{Repo, Repos};
 use super::text::one_line;
 use super::ticket::{FailCode, Failure, Job, Outcome, Role, RunId, StopReason, Ticket, TicketId};
@@ -44,6 +45,7 @@ pub struct Past {
     pub delivered: Vec<Entry>,
     pub ended: Vec<Entry>,
     pub waiting: Vec<(Box<Job>, SystemTime)>,
+    pub quota: Quota,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ pub struct Session {
     /// The number of the last Ping. It goes on across connections, so that a Pong never names the wrong one.
     pings: u64,
     ending: Option<Ending>,
+    quota: Quota,
     /// When a missing CLI is looked for next.
     look_at: Option<Instant>,
     /// The time of the last event.
@@ -76,6 +79,7 @@ impl Session {
             accepting: Vec::new(),
             pings: 0,
             ending: None,
+            quota: Quota::default(),
             look_at: None,
             last: None,
             policy,
@@ -86,12 +90,17 @@ impl Session {
     /// had not started, and the delivered outcomes by which a repeated assignment is answered.
     pub fn take_over(&mut self, past: Past, now: Now) -> Vec<Action> {
         let mut out = Actions::new();
+        self.last = Some(now);
+        self.quota = past.quota;
+        if self.quota.is_over(now.wall) {
+            self.quota_back(&mut out);
+        }
         past.delivered.into_iter().for_each(|entry| self.outbox.remember(entry));
         past.ended.into_iter().for_each(|entry| self.outbox.push(entry));
         for (job, claimed_at) in past.waiting {
             out.push(Action::Log(
                 Level::Info,
-                format!("ticket {}: claimed before the restart, runs now", job.ticket.id),
+                format!("ticket {}: claimed before the restart, still to be run", job.ticket.id),
             ));
             // What was allowed then may not be allowed now.
             if let Some(repo) = self.policy.repos.at(&job.repo.path) {
@@ -117,6 +126,8 @@ impl Session {
         if self.last.replace(now).is_some_and(|last| has_slept(last, now)) {
             self.woken(now, &mut out);
         }
+        // Before the event, which may be a ticket; the register comes after it, should it be the loss of the connection.
+        let quota_is_back = self.quota.is_over(now.wall);
         match event {
             Event::Connected => self.connected(now, &mut out),
             Event::Disconnected(setback) => self.disconnected(now, setback, &mut out),
@@ -130,10 +141,13 @@ impl Session {
             Event::Pong(_) => {}
             Event::Backend(order) => self.order(now, order, &mut out),
             Event::Job(run, JobEvent::Progress(progress)) => self.progress(run, progress, &mut out),
-            Event::Job(run, JobEvent::Finished(outcome)) => self.finished(run, outcome, &mut out),
+            Event::Job(run, JobEvent::Finished(outcome)) => self.finished(now, run, outcome, &mut out),
             Event::Kept(run, kept) => self.kept(now, run, kept, &mut out),
             Event::Cli(state) => self.cli_changed(state, &mut out),
             Event::Stop => self.end(now, Exit::Asked, &mut out),
+        }
+        if quota_is_back {
+            self.quota_back(&mut out);
         }
         self.go_on(now, &mut out);
         out
@@ -142,7 +156,12 @@ impl Session {
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub fn deadline(&self) -> Option<Instant> {
         let ending = self.ending.as_ref().and_then(Ending::deadline);
-        [self.liveness.deadline(), ending, self.look_at].into_iter().flatten().min()
+        // What the CLI said is a time of the day: told anew from the last event on, should the clock be set.
+        let quota = self
+            .last
+            .zip(self.quota.until)
+            .and_then(|(last, until)| last.mono.checked_add(until.duration_since(last.wall).unwrap_or_default()));
+        [self.liveness.deadline(), ending, self.look_at, quota].into_iter().flatten().min()
     }
 
     /// Everything that follows from the state and the time, whatever the event was.
@@ -157,9 +176,12 @@ impl Session {
                 }
             }
         }
-        if self.ending.is_none() {
+        self.withdraw_for_quota(out);
+        // Whether the backend can be reached is not known before the first attempt.
+        if self.ending.is_none() && self.liveness.is_tried() {
+            let offline = !self.liveness.is_connected();
             while let Some((slot, job)) = self.queue.start_next() {
-                out.push(Action::Start { slot, job });
+                out.push(Action::Start { slot, job, offline });
             }
         }
         self.look_for_cli(now, out);
@@ -299,6 +321,9 @@ impl Session {
         if self.ending.is_some() {
             return Err(StopReason::Shutdown.failure());
         }
+        if self.quota.is_exceeded() {
+            return Err(no_quota());
+        }
         let role = self.policy.roles.iter().find(|(role, _)| *role == ticket.role);
         let Some((_, limit)) = role else {
             let error = format!("this agent does not take the role {:?}", ticket.role.as_str());
@@ -348,14 +373,51 @@ impl Session {
         }
     }
 
-    fn finished(&mut self, run: RunId, outcome: Arc<Outcome>, out: &mut Actions) {
+    fn finished(&mut self, now: Now, run: RunId, outcome: Arc<Outcome>, out: &mut Actions) {
         // A run that was given up has been answered already.
         let Some(claimed) = self.queue.finish(run) else { return };
-        let code = outcome.failure.as_ref().map(|failure| failure.code);
+        let end = outcome.failure.as_ref().map(|failure| (failure.code, failure.available_at));
         self.conclude(claimed, outcome, out);
-        if code == Some(FailCode::CliNotFound) {
-            let unavailable = Some(Unavailable::NotFound);
-            self.cli_changed(CliState { unavailable, ..self.policy.cli.clone() }, out);
+        match end {
+            None if self.quota.worked() => out.push(Action::Keep(Record::Quota(self.quota))),
+            Some((FailCode::CliNotFound, _)) => {
+                let unavailable = Some(Unavailable::NotFound);
+                self.cli_changed(CliState { unavailable, ..self.policy.cli.clone() }, out);
+            }
+            Some((FailCode::QuotaExceeded, until)) => self.quota_exceeded(now, until, out),
+            _ => {}
+        }
+    }
+
+    /// No roles until the quota is back.
+    fn quota_exceeded(&mut self, now: Now, until: Option<SystemTime>, out: &mut Actions) {
+        let before = self.quota;
+        self.quota.exceeded(now.wall, until);
+        if self.quota == before {
+            return;
+        }
+        out.push(Action::Keep(Record::Quota(self.quota)));
+        let wait = self.quota.until.and_then(|until| until.duration_since(now.wall).ok()).unwrap_or_default();
+        out.push(Action::Log(
+            Level::Warn,
+            format!("the CLI's quota is used up: no roles for {} min", wait.as_secs().div_ceil(60)),
+        ));
+        self.withdraw_for_quota(out);
+        self.register_again(out);
+    }
+
+    fn quota_back(&self, out: &mut Actions) {
+        out.push(Action::Keep(Record::Quota(self.quota)));
+        out.push(Action::Log(Level::Info, "the CLI's quota should be back".to_owned()));
+        self.register_again(out);
+    }
+
+    /// Without a quota, what waits would only find out the same: another agent may do better.
+    fn withdraw_for_quota(&mut self, out: &mut Actions) {
+        if self.quota.is_exceeded() {
+            for claimed in self.queue.withdraw_all() {
+                self.conclude(claimed, Outcome::unstarted(no_quota()).into(), out);
+            }
         }
     }
 
@@ -374,14 +436,19 @@ impl Session {
             out.push(Action::Log(
                 Level::Warn,
                 match state.unavailable {
-                    Some(Unavailable::NotFound) => "the CLI is not there: no roles until it is".to_owned(),
+                    Some(_) => "the CLI is not there: no roles until it is".to_owned(),
                     None => "the CLI is there again".to_owned(),
                 },
             ));
             self.policy.cli = state;
-            if self.liveness.is_connected() {
-                out.push(Action::Send(Message::Register(self.register())));
-            }
+            self.register_again(out);
+        }
+    }
+
+    /// What the agent can do has changed.
+    fn register_again(&self, out: &mut Actions) {
+        if self.liveness.is_connected() {
+            out.push(Action::Send(Message::Register(self.register())));
         }
     }
 
@@ -413,9 +480,7 @@ impl Session {
             );
             out.push(Action::Log(Level::Info, line));
             self.ending = Some(Ending::drain(now.mono, exit, self.policy.drain));
-            if self.liveness.is_connected() {
-                out.push(Action::Send(Message::Register(self.register())));
-            }
+            self.register_again(out);
             self.beat(now, out);
         } else {
             out.push(Action::Log(Level::Info, format!("stopping; {running} running")));
@@ -489,28 +554,32 @@ impl Session {
         }
     }
 
+    /// Why no CLI could run now.
+    fn unavailable(&self) -> Option<Unavailable> {
+        let quota = || Unavailable::QuotaExceeded { available_at: self.quota.available_at() };
+        self.policy.cli.unavailable.or_else(|| self.quota.is_exceeded().then(quota))
+    }
+
     fn next_ping(&mut self) -> u64 {
         self.pings += 1;
         self.pings
     }
 
     fn register(&self) -> Register {
-        let roles = match self.policy.cli.unavailable {
-            _ if self.ending.is_some() => Vec::new(),
-            None => self.policy.roles.iter().map(|(role, _)| role.clone()).collect(),
-            Some(_) => Vec::new(),
-        };
+        let unavailable = self.unavailable();
+        let is_ready = unavailable.is_none() && self.ending.is_none();
+        let roles = self.policy.roles.iter().filter(|_| is_ready).map(|(role, _)| role.clone()).collect();
         Register {
             roles,
             repos: self.policy.repos.iter().cloned().collect(),
-            cli: self.policy.cli.clone(),
+            cli: CliState { unavailable, ..self.policy.cli.clone() },
             capacity: self.capacity(),
             active: self.queue.active().collect(),
         }
     }
 
     fn heartbeat(&self, now: Now) -> Heartbeat {
-        let status = match (&self.ending, self.policy.cli.unavailable) {
+        let status = match (&self.ending, self.unavailable()) {
             (Some(_), _) => Status::Draining,
             (None, Some(_)) => Status::Degraded,
             (None, None) => Status::Ready,
@@ -531,6 +600,10 @@ fn has_slept(last: Now, now: Now) -> bool {
     const NOTICEABLE: Duration = Duration::from_secs(5);
     let wall = now.wall.duration_since(last.wall).unwrap_or_default();
     wall > now.mono.saturating_duration_since(last.mono) + NOTICEABLE
+}
+
+fn no_quota() -> Failure {
+    Failure::new(FailCode::QuotaExceeded, "an earlier run has used up the CLI's quota")
 }
 
 fn keep_delivered(runs: Vec<RunId>, out: &mut Actions) {

@@ -152,6 +152,7 @@ pub enum FailCode {
     CliExit,
     CliNotFound,
     SpawnFailed,
+    QuotaExceeded,
     RepoNotAllowed,
     RoleNotAllowed,
     AtCapacity,
@@ -164,11 +165,12 @@ pub enum FailCode {
 }
 
 impl FailCode {
-    const NAMES: [(Self, &'static str); 13] = [
+    const NAMES: [(Self, &'static str); 14] = [
         (Self::Timeout, "timeout"),
         (Self::CliExit, "cli_exit"),
         (Self::CliNotFound, "cli_not_found"),
         (Self::SpawnFailed, "spawn_failed"),
+        (Self::QuotaExceeded, "quota_exceeded"),
         (Self::RepoNotAllowed, "repo_not_allowed"),
         (Self::RoleNotAllowed, "role_not_allowed"),
         (Self::AtCapacity, "at_capacity"),
@@ -199,11 +201,13 @@ pub struct Failure {
     pub code: FailCode,
     /// One human line.
     pub error: String,
+    /// When the quota is back, where that is known.
+    pub available_at: Option<SystemTime>,
 }
 
 impl Failure {
     pub fn new(code: FailCode, error: impl Into<String>) -> Self {
-        Self { code, error: error.into() }
+        Self { code, error: error.into(), available_at: None }
     }
 }
 

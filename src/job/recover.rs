@@ -12,7 +12,8 @@ use super::worker::Context;
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
 use crate::store::RunFolder;
-use crate::store::journal::{Started, time};
+use crate::store::journal::Started;
+use crate::store::record::time;
 
 /// For each git command.
 const GIT_LIMIT: Duration = Duration::from_secs(5);

@@ -20,11 +20,13 @@ use super::process::{self, Cause, Ended, Process, Shared, Sink, Spec};
 use crate::config::{ApiUrl, Limits, ProgressConfig, Token};
 use crate::domain::event::{JobEvent, Phase, Progress};
 use crate::domain::prompt;
-use crate::domain::template::Values;
+use crate::domain::quota_message::{Exceeded, QuotaMessage};
+use crate::domain::template::{Template, Values};
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
 use crate::environment::{Environment, TICKET};
-use crate::store::journal::{Started, millis};
+use crate::store::journal::Started;
+use crate::store::record::millis;
 use crate::store::{RunFolder, Store};
 
 /// How much of stderr is kept; only its end is ever sent.
@@ -60,7 +62,11 @@ pub struct DownloadsFrom {
 pub type Post = Box<dyn Fn(RunId, JobEvent) + Send>;
 
 enum Task {
-    Run(Box<Job>),
+    Run {
+        job: Box<Job>,
+        /// The backend cannot be reached.
+        offline: bool,
+    },
     Tidy(RunId),
 }
 
@@ -82,8 +88,8 @@ impl Worker {
             let _end = end;
             let downloads = Downloads::new(context.downloads.api.clone(), context.downloads.token.clone());
             for task in inbox {
-                let job = match task {
-                    Task::Run(job) => job,
+                let (job, offline) = match task {
+                    Task::Run { job, offline } => (job, offline),
                     Task::Tidy(run) => {
                         context.store.run_folder(run).iter().for_each(RunFolder::remove_scratch);
                         continue;
@@ -92,7 +98,8 @@ impl Worker {
                 let folder = context.store.run_folder(job.run);
                 // Of a run that was cut off before its program started.
                 folder.iter().for_each(RunFolder::remove_scratch);
-                let outcome = carry_out(&job, &context, &downloads, &folder, &orders, &post);
+                let args = context.cli.args(offline);
+                let outcome = carry_out(&job, args, &context, &downloads, &folder, &orders, &post);
                 post(job.run, JobEvent::Finished(Arc::new(outcome)));
             }
         })?;
@@ -100,8 +107,8 @@ impl Worker {
     }
 
     /// To be given a job only when the last one has finished.
-    pub fn run(&self, job: Box<Job>) {
-        self.send(Task::Run(job));
+    pub fn run(&self, job: Box<Job>, offline: bool) {
+        self.send(Task::Run { job, offline });
     }
 
     /// Removes what only the run itself needed, for when its outcome is on disk.
@@ -139,6 +146,7 @@ impl Worker {
 
 fn carry_out(
     job: &Job,
+    args: &Template,
     context: &Context,
     downloads: &Downloads,
     folder: &io::Result<RunFolder>,
@@ -148,7 +156,7 @@ fn carry_out(
     let halt = Halt::new(orders.clone(), job.run);
     let report =
         Report { job, config: context.progress, post, clock: Clock::start(), last: Duration::ZERO, stdout_bytes: 0 };
-    let mut run = Run { job, context, halt: &halt, report, outcome: Outcome::default() };
+    let mut run = Run { job, args, context, halt: &halt, report, outcome: Outcome::default() };
     let folder = folder.as_ref().map_err(state_failed);
     if let Err(failure) = folder.and_then(|folder| run.carry_out(folder, downloads)) {
         run.outcome.failure = Some(failure);
@@ -160,6 +168,7 @@ fn carry_out(
 /// A run under way, and what is known of its outcome so far.
 struct Run<'a> {
     job: &'a Job,
+    args: &'a Template,
     context: &'a Context,
     halt: &'a Halt,
     report: Report<'a>,
@@ -175,7 +184,7 @@ impl Run<'_> {
         let title = prompt::title_line(&brief);
         let prompt_file = folder.write("prompt.md", prompt.as_bytes()).map_err(|e| state_failed(&e))?;
         let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
-        let stdin = self.context.cli.args.prompt_on_stdin().then_some(prompt_file);
+        let stdin = self.args.prompt_on_stdin().then_some(prompt_file);
 
         let snapshot = self.snapshot(folder)?;
         self.report.phase(Phase::Running);
@@ -202,7 +211,7 @@ impl Run<'_> {
             }
         }
         let stopped = self.collect(snapshot);
-        match failure_of(&ended, &self.outcome, &stderr).or(stopped) {
+        match failure_of(&ended, &self.outcome, &stderr, &self.context.cli.quota).or(stopped) {
             Some(failure) => Err(failure),
             None => Ok(()),
         }
@@ -217,7 +226,7 @@ impl Run<'_> {
             role: self.job.ticket.role.as_str(),
             title,
         };
-        let args = self.context.cli.args.fill(&values).map_err(|e| {
+        let args = self.args.fill(&values).map_err(|e| {
             let error = format!("the argument {:?} would be taken for an option of the CLI", e.0);
             Failure::new(FailCode::InvalidTicket, error)
         })?;
@@ -283,7 +292,7 @@ impl Run<'_> {
             limit: self.job.time_limit,
             grace: self.context.grace,
         };
-        let argument = cli.args.prompt_as_argument().then_some(prompt_len);
+        let argument = self.args.prompt_as_argument().then_some(prompt_len);
         process::start(spec).map_err(|e| start_failed(&e, &program, &self.job.repo.path, argument))
     }
 
@@ -337,20 +346,26 @@ fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Opt
 }
 
 /// Why the run failed, if it did. A stop or a time limit is the reason whatever the CLI then exited with.
-fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared) -> Option<Failure> {
+fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared, quota: &QuotaMessage) -> Option<Failure> {
     let failure = match (ended.cause, ended.exit) {
         (Cause::TimedOut, _) => Failure::new(FailCode::Timeout, "timeout"),
         (Cause::Stopped(reason), _) => reason.failure(),
         (Cause::Exited, Some(Exit::Code(0))) => return None,
         (Cause::Exited, exit) => {
-            let own = last_lines(ERROR_MAX, &stderr.lock().excerpt().render())
-                .or_else(|| last_lines(ERROR_MAX, &outcome.stdout.render()))
-                .unwrap_or_else(|| match exit {
+            let (stderr, stdout) = (stderr.lock().excerpt().render(), outcome.stdout.render());
+            let own = last_lines(ERROR_MAX, &stderr).or_else(|| last_lines(ERROR_MAX, &stdout)).unwrap_or_else(
+                || match exit {
                     Some(Exit::Code(code)) => format!("exit code {code}, no output"),
                     Some(Exit::Signal(signal)) => format!("ended by signal {signal}, no output"),
                     None => "ended, and the system does not say how".to_owned(),
-                });
-            Failure::new(FailCode::CliExit, own)
+                },
+            );
+            match quota.find(&stderr).or_else(|| quota.find(&stdout)) {
+                Some(Exceeded { until }) => {
+                    Failure { available_at: until, ..Failure::new(FailCode::QuotaExceeded, own) }
+                }
+                None => Failure::new(FailCode::CliExit, own),
+            }
         }
     };
     Some(failure)

@@ -37,7 +37,7 @@ const LOGGED_MAX: usize = 300;
 
 /// What the session wants of others: workers and the state folder.
 pub enum Errand {
-    Start { slot: usize, job: Box<Job> },
+    Start { slot: usize, job: Box<Job>, offline: bool },
     Stop { slot: usize, run: RunId, reason: StopReason },
     Keep(Record),
     LookForCli,
@@ -195,7 +195,9 @@ impl EventLoop {
                 Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
                 Action::Keep(record) => news.extend((turn.errands)(Errand::Keep(record))),
                 Action::LookForCli => news.extend((turn.errands)(Errand::LookForCli)),
-                Action::Start { slot, job } => news.extend((turn.errands)(Errand::Start { slot, job })),
+                Action::Start { slot, job, offline } => {
+                    news.extend((turn.errands)(Errand::Start { slot, job, offline }));
+                }
                 Action::Stop { slot, run, reason } => news.extend((turn.errands)(Errand::Stop { slot, run, reason })),
                 Action::Log(Level::Info, line) => info!("{line}"),
                 Action::Log(Level::Warn, line) => warn!("{line}"),

@@ -7,14 +7,14 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use log::warn;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{RunFolder, Store, write_atomically};
+use super::record::{millis, read_json, time, unusable, write_json};
+use super::{RunFolder, Store, set_aside};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::Entry;
 use crate::domain::repos::{Repo, RepoRef};
@@ -174,42 +174,6 @@ fn read_or_set_aside(folder: &RunFolder, run: RunId) -> Option<(u64, Past)> {
         set_aside(&folder.path, &e);
         None
     })
-}
-
-fn set_aside(folder: &Path, e: &io::Error) {
-    let aside = folder.with_extension("unusable");
-    match fs::rename(folder, &aside) {
-        Ok(()) => warn!("{}: {e}: set aside as {}", folder.display(), aside.display()),
-        Err(e) => warn!("{}: cannot be read, nor set aside: {e}", folder.display()),
-    }
-}
-
-fn unusable(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{name} holds what this version does not know"))
-}
-
-fn write_json<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
-    write_atomically(path, &serde_json::to_vec(record).map_err(io::Error::other)?)
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// Milliseconds since 1970, as a record holds them.
-pub fn millis(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-pub fn time(millis: u64) -> SystemTime {
-    // A year that no clock can hold is no reason to lose a ticket.
-    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -377,7 +341,7 @@ impl OutcomeRecord {
     fn entry(self, run: RunId) -> Option<Entry> {
         let failure = match self.failure {
             None => None,
-            Some((code, error)) => Some(Failure { code: FailCode::parse(&code)?, error }),
+            Some((code, error)) => Some(Failure::new(FailCode::parse(&code)?, error)),
         };
         let outcome = Outcome {
             failure,

@@ -1,6 +1,8 @@
 //! The state folder: the lock, the agent's id, and a folder for each run. Folders are 0700, files 0600.
 
 pub mod journal;
+mod quota;
+pub mod record;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -130,6 +132,15 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&aside, path)?;
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// What cannot be read is kept under another name, for whoever can make something of it.
+fn set_aside(path: &Path, why: &io::Error) {
+    let aside = path.with_extension("unusable");
+    match fs::rename(path, &aside) {
+        Ok(()) => log::warn!("{}: {why}: set aside as {}", path.display(), aside.display()),
+        Err(e) => log::warn!("{}: cannot be read ({why}), nor set aside: {e}", path.display()),
+    }
 }
 
 /// A new name is on disk when its folder is (fsync(2)).

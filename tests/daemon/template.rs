@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::backend::Upgrade;
 use crate::support::world::World;
 
 /// Prints each argument in brackets on a line of its own.
@@ -148,4 +149,37 @@ fn nul_in_a_ticket_does_no_harm() {
     let _agent = world.registered(world.launch("echo ran").env("CLI_ARGS_TEMPLATE", "{title} {prompt}"));
     let result = world.outcome_with("T-1", json!({"title": "a\u{0}b", "description": "c\u{0}d"}));
     assert_eq!(result["stdout"], "ran\n", "{result}");
+}
+
+/// A run that starts while the backend cannot be reached gets the arguments for that; the others get the usual ones.
+#[test]
+fn there_are_arguments_for_a_run_without_a_backend() {
+    for (offline, wanted) in [(Some("local {ticket_id}"), "<local>\n<T-2>\n"), (None, "<usual>\n")] {
+        let world = World::new();
+        let script = format!("{SHOW}; tell \"up $WF0_TICKET_ID\"; hold $WF0_TICKET_ID");
+        let launch = world.launch(&script).env("CLI_ARGS_TEMPLATE", "usual");
+        let agent = world.registered(launch.env("CLI_OFFLINE_ARGS_TEMPLATE", offline.unwrap_or_default()));
+        world.assign("T-1");
+        world.told("up T-1");
+        for id in ["T-2", "T-3"] {
+            world.assign(id);
+            world.backend.frame_where("ticket.claim", |claim| claim["ticketId"] == id);
+        }
+        for _ in 0..20 {
+            world.backend.next_upgrade(Upgrade::Drop);
+        }
+        world.backend.cut();
+        world.backend.refused();
+        world.release("T-1");
+        world.told("up T-2");
+        world.backend.forget_upgrades();
+        world.backend.frame("agent.register");
+        for id in ["T-2", "T-3"] {
+            world.release(id);
+        }
+        for (id, wanted) in [("T-1", "<usual>\n"), ("T-2", wanted), ("T-3", "<usual>\n")] {
+            let result = world.backend.outcomes(&[id]).remove(0);
+            assert_eq!(result["stdout"], wanted, "{id}: {}", agent.log());
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::domain::event::{
     Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress, Setback, Unavailable,
@@ -16,9 +16,9 @@ use wf0_agent::domain::event::{
 use wf0_agent::domain::message::Message;
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::Session;
-use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket, TicketId};
+use wf0_agent::domain::ticket::{Changes, FailCode, Failure, Job, Outcome, RunId, StopReason, Ticket, TicketId};
 
-use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, role, ticket};
+use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket};
 
 /// As many as keep a test quick; each world takes about 1500.
 const WORLDS: u64 = if cfg!(debug_assertions) { 250 } else { 1000 };
@@ -63,6 +63,7 @@ struct Seen {
     delivered: u64,
     silences: u64,
     given_up: u64,
+    withdrawn: u64,
     exits: u64,
 }
 
@@ -77,17 +78,18 @@ impl Seen {
         self.delivered += other.delivered;
         self.silences += other.silences;
         self.given_up += other.given_up;
+        self.withdrawn += other.withdrawn;
         self.exits += other.exits;
     }
 
     fn check(&self) {
         let Self { events, runs, refusals, full, claims_again, outcomes_again, .. } = self;
-        let Self { delivered, silences, given_up, exits, .. } = self;
+        let Self { delivered, silences, given_up, withdrawn, exits, .. } = self;
         assert_eq!(*exits, WORLDS, "every world ends: {self:?}");
         assert!(*events >= WORLDS * 500, "{self:?}");
         let often = [runs, refusals, claims_again, outcomes_again, delivered];
         assert!(often.into_iter().all(|count| *count > WORLDS * 3), "something hardly ever happened: {self:?}");
-        let now_and_then = [full, silences, given_up];
+        let now_and_then = [full, silences, given_up, withdrawn];
         assert!(now_and_then.into_iter().all(|count| *count > WORLDS / 20), "something never happened: {self:?}");
     }
 }
@@ -193,6 +195,8 @@ struct World {
     said_goodbye: bool,
     last_ping: u64,
     outcomes_sent: usize,
+    /// Until when the quota is used up, and how often in a row that had to be guessed.
+    quota: (Option<SystemTime>, u32),
     ending: Ending,
     stopped_at: Option<Instant>,
     exit: Option<Exit>,
@@ -223,6 +227,7 @@ impl World {
             said_goodbye: false,
             last_ping: 0,
             outcomes_sent: 0,
+            quota: (None, 0),
             ending: endings[rng.usize(..endings.len())],
             stopped_at: None,
             exit: None,
@@ -431,6 +436,10 @@ impl World {
 
     fn finish(&mut self, run: RunId) {
         let outcome = match self.rng.u8(..4) {
+            _ if self.rng.u8(..64) == 0 => {
+                let told = self.clock.now().wall + Duration::from_secs(self.rng.u64(..120));
+                quota_exceeded((self.rng.u8(..4) > 0).then_some(told))
+            }
             0 => failed(FailCode::CliExit),
             1 if self.large => {
                 let changes = Changes { diff: Some("x".repeat(3 << 20)), ..Changes::default() };
@@ -536,6 +545,7 @@ impl World {
             return;
         }
         self.seen.events += 1;
+        self.quota.0 = self.quota.0.filter(|until| *until > self.clock.now().wall);
         let expected = self.expect(&event);
         self.give_up_if_due();
         let actions = on(&mut self.session, self.clock.now(), event);
@@ -575,6 +585,7 @@ impl World {
                 if let Some((name, _)) = slot.and_then(Option::take) {
                     let code = outcome.failure.as_ref().map(|failure| failure.code);
                     self.end_stay(&name, code, Some(outcome.clone()));
+                    self.expect_of_quota(outcome);
                 }
                 Expected::Nothing
             }
@@ -582,6 +593,31 @@ impl World {
                 Expected::StopAll
             }
             _ => Expected::Nothing,
+        }
+    }
+
+    /// Without a quota nothing starts, and what waits ends.
+    fn expect_of_quota(&mut self, outcome: &Outcome) {
+        let now = self.clock.now().wall;
+        match &outcome.failure {
+            None => self.quota.1 = 0,
+            Some(Failure { code: FailCode::QuotaExceeded, available_at, .. }) => {
+                match available_at.filter(|at| *at > now) {
+                    Some(told) => self.quota.0 = Some(told),
+                    None if self.quota.0.is_none() => {
+                        let minutes = (15 << self.quota.1).min(240);
+                        self.quota = (Some(now + Duration::from_secs(60 * minutes)), self.quota.1 + 1);
+                    }
+                    None => {}
+                }
+                for name in self.open.clone() {
+                    if self.open_stay(&name).is_some_and(|stay| stay.run.is_none()) {
+                        self.end_stay(&name, Some(FailCode::QuotaExceeded), None);
+                        self.seen.withdrawn += 1;
+                    }
+                }
+            }
+            Some(_) => {}
         }
     }
 
@@ -609,6 +645,7 @@ impl World {
         let line_is_full = self.open.len() - running >= 16;
         match (known_role, known_repo) {
             _ if self.stopped_at.is_some() => Expected::Refusal(name, attempt, &[FailCode::AgentShutdown]),
+            _ if self.quota.0.is_some() => Expected::Refusal(name, attempt, &[FailCode::QuotaExceeded]),
             (false, true) => Expected::Refusal(name, attempt, &[FailCode::RoleNotAllowed]),
             (true, false) => Expected::Refusal(name, attempt, &[FailCode::RepoNotAllowed]),
             (false, false) => Expected::Refusal(name, attempt, &[FailCode::RoleNotAllowed, FailCode::RepoNotAllowed]),
@@ -674,7 +711,9 @@ impl World {
                 self.send(Frame::Ping(number), false);
             }
             Action::Send(message) => self.message(message, expected, answer),
-            Action::Start { slot, job } => {
+            Action::Start { slot, job, offline } => {
+                assert_eq!(offline, self.link.is_none(), "{} starts offline", job.ticket.id);
+                assert!(self.quota.0.is_none(), "{} starts without a quota", job.ticket.id);
                 let Job { run, ticket, repo, time_limit } = *job;
                 assert!(self.stopped_at.is_none(), "{} starts though the daemon stops", ticket.id);
                 assert!(self.slots[slot].is_none(), "{} starts in a slot that is taken", ticket.id);
@@ -727,7 +766,8 @@ impl World {
                 active.sort();
                 open.sort();
                 assert_eq!(active, open, "register: active tickets");
-                let takes_none = self.cli.unavailable.is_some() || self.stopped_at.is_some();
+                let no_cli = self.cli.unavailable.is_some() || self.quota.0.is_some();
+                let takes_none = no_cli || self.stopped_at.is_some();
                 assert_eq!(register.roles.is_empty(), takes_none, "register: roles");
                 assert!(register.capacity.free <= register.capacity.max, "register: capacity");
                 self.send(Frame::Other, true);

@@ -1,10 +1,11 @@
 //! What has to be on disk before what, and what comes of it after a restart.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Record};
+use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Record, Setback};
 use wf0_agent::domain::message::Message;
 use wf0_agent::domain::outbox::Entry;
+use wf0_agent::domain::quota::Quota;
 use wf0_agent::domain::session::{Past, Session};
 use wf0_agent::domain::ticket::{FailCode, Job, RunId};
 
@@ -86,11 +87,14 @@ fn what_was_left_is_taken_over() {
         delivered: vec![entry(4, "D", done("d"))],
         ended: vec![entry(1, "A", done("a")), entry(2, "B", failed(FailCode::AgentRestarted))],
         waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
+        ..Past::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
+    let starts = |a: &Action| matches!(a, Action::Start { job, offline: false, .. } if job.run == RunId(3));
     let actions = session.take_over(past, clock.now());
-    assert!(position(&actions, |a| matches!(a, Action::Start { job, .. } if job.run == RunId(3))).is_some());
+    assert!(position(&actions, starts).is_none(), "whether the backend can be reached is not known: {actions:?}");
     let sent = session.on(clock.now(), Event::Connected);
+    assert!(position(&sent, starts).is_some(), "{sent:?}");
     let sent: Vec<_> = sent
         .iter()
         .filter_map(|action| match action {
@@ -103,6 +107,43 @@ fn what_was_left_is_taken_over() {
     let again = Order::Assigned(Box::new(ticket("D", 1)));
     let actions = session.on(clock.now(), Event::Backend(again));
     assert!(position(&actions, |a| is_outcome(a, None)).is_some(), "a delivered one is answered: {actions:?}");
+}
+
+/// What had not started before a restart runs too if the backend cannot be reached, and knows it.
+#[test]
+fn what_was_left_runs_without_a_backend() {
+    let clock = Clock::new();
+    let job = Job { run: RunId(3), ticket: ticket("C", 1), repo: repo("app"), time_limit: ROLE_LIMIT };
+    let past = Past { waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)], ..Past::default() };
+    let mut session = Session::new(policy(1, &["app"], 1), clock.now());
+    session.take_over(past, clock.now());
+    let actions = session.on(clock.now(), Event::Disconnected(Setback::Failed("refused".to_owned())));
+    assert!(position(&actions, |a| matches!(a, Action::Start { offline: true, .. })).is_some(), "{actions:?}");
+}
+
+/// A quota that was used up before a restart still is, until its time; what was claimed is answered.
+#[test]
+fn a_used_up_quota_survives() {
+    let mut clock = Clock::new();
+    let job = Job { run: RunId(3), ticket: ticket("C", 1), repo: repo("app"), time_limit: ROLE_LIMIT };
+    let until = clock.now().wall + Duration::from_secs(5);
+    let past = Past {
+        waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
+        quota: Quota { until: Some(until), is_told: true, guesses: 0 },
+        ..Past::default()
+    };
+    let mut session = Session::new(policy(1, &["app"], 1), clock.now());
+    session.take_over(past, clock.now());
+    let actions = session.on(clock.now(), Event::Connected);
+    let register = |roles: usize| move |a: &Action| matches!(a, Action::Send(Message::Register(register)) if register.roles.len() == roles);
+    assert!(position(&actions, register(0)).is_some(), "{actions:?}");
+    assert!(position(&actions, |a| is_outcome(a, Some(FailCode::QuotaExceeded))).is_some(), "{actions:?}");
+    clock.advance(Duration::from_secs(5));
+    assert_eq!(session.deadline(), Some(clock.now().mono));
+    let actions = session.on(clock.now(), Event::Tick);
+    assert!(position(&actions, register(2)).is_some(), "{actions:?}");
+    let kept = |a: &Action| matches!(a, Action::Keep(Record::Quota(quota)) if !quota.is_exceeded());
+    assert!(position(&actions, kept).is_some(), "{actions:?}");
 }
 
 /// A ticket whose repository is no longer allowed after the restart is answered, not run.

@@ -16,7 +16,7 @@ use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
 
-use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, role, ticket};
+use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket};
 
 const REPOS: [&str; 4] = ["app", "web", "api", "docs"];
 
@@ -114,6 +114,9 @@ impl Fixture {
             ["progress", name] => self.progress(self.runs[name]),
             ["finish", name] => self.on(Event::Job(self.runs[name], JobEvent::Finished(done(name)))),
             ["fail", name] => self.on(Event::Job(self.runs[name], JobEvent::Finished(failed(FailCode::CliExit)))),
+            ["quota", name] => self.quota_gone(name, None),
+            // The CLI says that it is back in so many seconds.
+            ["quota", name, seconds] => self.quota_gone(name, Some(seconds_of(seconds))),
             ["cli", "gone"] => self.on(Event::Cli(CliState { unavailable: Some(Unavailable::NotFound), ..cli() })),
             ["cli", "back"] => self.on(Event::Cli(cli())),
             ["stop"] => self.on(Event::Stop),
@@ -122,10 +125,29 @@ impl Fixture {
         actions.iter().filter_map(|action| self.describe(action)).collect::<Vec<_>>().join("; ")
     }
 
+    /// How long there are no roles after a run that does not say when the quota is back.
+    fn minutes_without_quota(&mut self, name: &str) -> u64 {
+        self.step(&format!("assign {name}"));
+        self.step(&format!("quota {name}"));
+        let since = self.now().mono;
+        loop {
+            self.step("heard");
+            let pause = self.pause();
+            if self.step(&format!("wait {}", pause.as_secs_f64())).contains("register") {
+                return (self.now().mono - since).as_secs() / 60;
+            }
+        }
+    }
+
     fn progress(&mut self, run: RunId) -> Vec<Action> {
         let elapsed = Duration::from_secs(10);
         let progress = Progress { phase: Phase::Running, elapsed, stdout_bytes: 3, lines: vec!["ok".to_owned()] };
         self.on(Event::Job(run, JobEvent::Progress(progress)))
+    }
+
+    fn quota_gone(&mut self, name: &str, back_after: Option<Duration>) -> Vec<Action> {
+        let outcome = quota_exceeded(back_after.map(|after| self.now().wall + after));
+        self.on(Event::Job(self.runs[name], JobEvent::Finished(outcome)))
     }
 
     fn describe(&self, action: &Action) -> Option<String> {
@@ -136,7 +158,10 @@ impl Fixture {
             Action::Disconnect(Goodbye::Normal) => "close normal".to_owned(),
             Action::Disconnect(Goodbye::GoingAway) => "close away".to_owned(),
             Action::Disconnect(Goodbye::Dead) => "close dead".to_owned(),
-            Action::Start { slot, job } => format!("start {slot} {}#{}", job.ticket.id, job.ticket.attempt),
+            Action::Start { slot, job, offline } => {
+                let offline = if *offline { " offline" } else { "" };
+                format!("start {slot} {}#{}{offline}", job.ticket.id, job.ticket.attempt)
+            }
             Action::Stop { slot, run, reason } => {
                 let name = self.runs.iter().find(|(_, own)| *own == run).map_or("?", |(name, _)| name);
                 let reason = match reason {
@@ -967,7 +992,7 @@ fn outcomes_follow_register_oldest_first() {
                 two[1],
                 two[2],
                 ("lost", ""),
-                ("finish B", "start 1 C#1"),
+                ("finish B", "start 1 C#1 offline"),
                 ("fail A", ""),
                 ("finish C", ""),
                 ("wait 1", "dial"),
@@ -1388,6 +1413,108 @@ fn an_unavailable_cli_takes_the_roles_back() {
     let newer = CliState { version: Some("2.0".to_owned()), ..cli() };
     let registers = registers(fixture.on(Event::Cli(newer.clone())));
     assert_eq!(registers.iter().map(|r| &r.cli).collect::<Vec<_>>(), [&newer], "a new version is news too");
+}
+
+/// A run that used up the quota takes the roles away until the quota is back: when the CLI said, else after a wait
+/// that begins with 15 min and doubles to 4 h. What waits is answered, and a run that went well means a new beginning.
+#[test]
+fn a_used_up_quota_takes_the_roles_away_for_a_while() {
+    let running = ("assign A", "claim A#1; start 0 A#1");
+    let gone = ("quota A", "register (no roles); fail A#1 quota_exceeded; ping 1");
+    play(&[
+        (
+            "until the CLI says",
+            1,
+            &[
+                running,
+                ("quota A 25", "register (no roles); fail A#1 quota_exceeded; ping 1"),
+                ("heard", ""),
+                ("wait 10", "beat degraded; ping 2"),
+                ("assign B", "fail B#1 quota_exceeded"),
+                ("wait 10", "beat degraded; ping 3"),
+                ("heard", ""),
+                ("wait 4.9", ""),
+                ("wait 0.1", "register"),
+                ("assign B", "claim B#1; start 0 B#1"),
+            ],
+        ),
+        (
+            "what waits is answered, what runs goes on",
+            2,
+            &[
+                running,
+                ("assign B in web", "claim B#1; start 1 B#1"),
+                ("assign C in docs", "claim C#1"),
+                (
+                    "quota A 25",
+                    "register (no roles) B#1; fail A#1 quota_exceeded; ping 1; fail C#1 quota_exceeded; ping 2",
+                ),
+                ("finish B", "result B#1; ping 3"),
+                ("assign D", "fail D#1 quota_exceeded"),
+            ],
+        ),
+        (
+            "two runs find out at the same time",
+            2,
+            &[
+                running,
+                ("assign B in web", "claim B#1; start 1 B#1"),
+                ("quota A", "register (no roles) B#1; fail A#1 quota_exceeded; ping 1"),
+                ("quota B", "fail B#1 quota_exceeded; ping 2"),
+            ],
+        ),
+        (
+            "while not connected",
+            1,
+            &[
+                running,
+                ("lost", ""),
+                ("quota A", ""),
+                ("wait 1", "dial"),
+                ("connect", "register (no roles); fail A#1 quota_exceeded; ping 1"),
+            ],
+        ),
+        ("the time has passed already", 1, &[running, ("quota A 0", gone.1)]),
+    ]);
+    let mut fixture = Fixture::online(1);
+    for (name, minutes) in [("A", 15), ("B", 30), ("C", 60), ("D", 120), ("E", 240), ("F", 240)] {
+        assert_eq!(fixture.minutes_without_quota(name), minutes, "{name}");
+    }
+    fixture.step("assign G");
+    fixture.step("finish G");
+    assert_eq!(fixture.minutes_without_quota("H"), 15, "after a run that went well");
+}
+
+/// What the register says of a used-up quota: the reason, and the time where the CLI named one.
+#[test]
+fn the_register_tells_when_the_quota_is_back() {
+    for told in [None, Some(Duration::from_secs(3600))] {
+        let mut fixture = Fixture::online(1);
+        fixture.step("assign A");
+        let available_at = told.map(|after| fixture.now().wall + after);
+        let registers = registers(fixture.quota_gone("A", told));
+        let wanted = CliState { unavailable: Some(Unavailable::QuotaExceeded { available_at }), ..cli() };
+        assert_eq!(registers.iter().map(|r| &r.cli).collect::<Vec<_>>(), [&wanted]);
+    }
+}
+
+/// A run that starts while the backend cannot be reached is told so; before the first attempt to reach it, none starts.
+#[test]
+fn a_run_knows_whether_the_backend_can_be_reached() {
+    play(&[(
+        "the second in line starts while the connection is gone",
+        1,
+        &[
+            ("assign A", "claim A#1; start 0 A#1"),
+            ("assign B", "claim B#1"),
+            ("assign C", "claim C#1"),
+            ("lost", ""),
+            ("finish A", "start 0 B#1 offline"),
+            ("wait 1", "dial"),
+            ("connect", "register B#1 C#1; result A#1; ping 1"),
+            ("finish B", "start 0 C#1; result B#1; ping 2"),
+        ],
+    )]);
 }
 
 /// The session never asks to be woken in the past, and always asks to be woken while it waits for something.

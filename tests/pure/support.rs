@@ -111,13 +111,19 @@ pub fn failed(code: FailCode) -> Arc<Outcome> {
     Arc::new(Outcome::unstarted(Failure::new(code, "it failed")))
 }
 
+/// A run that found the quota used up, and when the CLI said that it is back.
+pub fn quota_exceeded(available_at: Option<SystemTime>) -> Arc<Outcome> {
+    let failure = Failure { available_at, ..Failure::new(FailCode::QuotaExceeded, "usage limit reached") };
+    Arc::new(Outcome::unstarted(failure))
+}
+
 /// Gives the session an event with a state folder that keeps everything: what is only about that is left out.
 pub fn on(session: &mut Session, now: Now, event: Event) -> Vec<Action> {
     let mut seen = Vec::new();
     for action in session.on(now, event) {
         match action {
             Action::Keep(Record::Ticket { job, .. }) => seen.extend(on(session, now, Event::Kept(job.run, Ok(())))),
-            Action::Keep(Record::Outcome(_) | Record::Delivered(_)) => {}
+            Action::Keep(Record::Outcome(_) | Record::Delivered(_) | Record::Quota(_)) => {}
             other => seen.push(other),
         }
     }

@@ -5,6 +5,7 @@ pub mod find;
 use std::path::Path;
 
 use crate::config::{Autonomy, CliConfig};
+use crate::domain::quota_message::QuotaMessage;
 use crate::domain::template::Template;
 
 /// One CLI's row. The prompt goes to standard input wherever that works: as an argument it would be limited.
@@ -55,7 +56,9 @@ pub struct Cli {
     pub command: String,
     /// The subscription's name on the wire.
     pub name: String,
-    pub args: Template,
+    args: Template,
+    offline_args: Option<Template>,
+    pub quota: QuotaMessage,
 }
 
 impl Cli {
@@ -74,6 +77,12 @@ impl Cli {
             Err(e) => panic!("the table of CLIs holds {usual:?}: {e}"),
         });
         let name = known.map_or(stem, |known| known.name).to_owned();
-        Self { command: config.command.clone(), name, args }
+        let offline_args = config.offline_args.clone();
+        Self { command: config.command.clone(), name, args, offline_args, quota: config.quota.clone() }
+    }
+
+    /// For a run that starts now; `offline`: while the backend cannot be reached.
+    pub fn args(&self, offline: bool) -> &Template {
+        self.offline_args.as_ref().filter(|_| offline).unwrap_or(&self.args)
     }
 }

@@ -249,8 +249,12 @@ fn register_body<'a>(register: &'a Register, identity: &'a Identity) -> Register
             available: cli.unavailable.is_none(),
             unavailable_reason: cli.unavailable.map(|reason| match reason {
                 Unavailable::NotFound => "not_found",
+                Unavailable::QuotaExceeded { .. } => "quota_exceeded",
             }),
-            available_at: None,
+            available_at: match cli.unavailable {
+                Some(Unavailable::QuotaExceeded { available_at }) => available_at.map(rfc3339),
+                _ => None,
+            },
         },
         capacity: capacity_body(register.capacity),
         active_tickets: register
