@@ -22,6 +22,8 @@ mod delivery;
 mod diff;
 #[path = "daemon/frames.rs"]
 mod frames;
+#[path = "daemon/limits.rs"]
+mod limits;
 #[path = "daemon/parallel.rs"]
 mod parallel;
 #[path = "daemon/payload.rs"]

@@ -39,6 +39,8 @@ pub struct Launch {
     pub env: Vec<(String, OsString)>,
     program: PathBuf,
     user: Option<u32>,
+    /// What a shell does before it becomes the daemon.
+    first: Option<String>,
 }
 
 impl Launch {
@@ -47,7 +49,7 @@ impl Launch {
         let inherited = ["PATH", "HOME", "SYSTEMROOT", "TMPDIR", "TEMP"];
         let env = inherited.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?))).collect();
         let program = PathBuf::from(BINARY.expect("cargo names the binary for tests"));
-        Self { cwd: cwd.to_owned(), args: Vec::new(), env, program, user: None }
+        Self { cwd: cwd.to_owned(), args: Vec::new(), env, program, user: None, first: None }
     }
 
     /// Started by root as another user, from a copy of the program that this user can reach.
@@ -56,6 +58,14 @@ impl Launch {
         std::fs::copy(&self.program, copy).expect("a copy of the daemon");
         self.program = copy.to_owned();
         self.user = Some(user);
+        self
+    }
+
+    /// Started by a shell that does `first` and then becomes the daemon, which so has what is inherited: limits,
+    /// ignored signals, open files.
+    #[cfg(unix)]
+    pub fn after(mut self, first: &str) -> Self {
+        self.first = Some(first.to_owned());
         self
     }
 
@@ -96,7 +106,14 @@ impl Launch {
     }
 
     fn command(self) -> Command {
-        let mut command = Command::new(self.program);
+        let mut command = match self.first {
+            None => Command::new(self.program),
+            Some(first) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(format!("{first}; exec \"$0\" \"$@\"")).arg(self.program);
+                shell
+            }
+        };
         command.args(&self.args).current_dir(&self.cwd).env_clear().envs(self.env);
         #[cfg(unix)]
         if let Some(user) = self.user {
