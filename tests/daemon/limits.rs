@@ -365,7 +365,7 @@ fn what_one_run_uses_another_lacks() {
     let repos = names.iter().map(folder).collect::<Vec<_>>().join(",");
     let launch = world.launch("tell \"up $WF0_TICKET_ID\"; hold \"$WF0_TICKET_ID\"").env("REPO_PATHS", repos);
     // A quiet daemon has about a dozen open, and a run needs nearly as many.
-    let agent = world.registered(launch.env("MAX_CONCURRENT", RUNS.to_string()).after("ulimit -n 24"));
+    let agent = world.registered(launch.env("MAX_CONCURRENT_TICKETS", RUNS.to_string()).after("ulimit -n 24"));
     let mut up = Vec::new();
     for name in &names {
         world.backend.send(&ticket_with(name, json!({"repo": format!("acme/{name}")})));
