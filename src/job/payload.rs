@@ -1,6 +1,7 @@
 //! The parts of a ticket that have to be downloaded: payload and skills, from the backend's own origin only.
 
 use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use http::Uri;
@@ -8,7 +9,10 @@ use log::debug;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout, time};
 
 use super::halt::Halt;
 use crate::config::{ApiUrl, Token};
@@ -168,7 +172,7 @@ impl Downloads {
         self.agent.get_or_init(|| {
             let tls =
                 TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
-            Agent::config_builder()
+            let config = Agent::config_builder()
                 .tls_config(tls)
                 .proxy(None)
                 .max_redirects(0)
@@ -177,9 +181,26 @@ impl Downloads {
                 .timeout_connect(Some(CONNECT_LIMIT))
                 .timeout_global(Some(REQUEST_LIMIT))
                 .user_agent(concat!("wf0-agent/", env!("CARGO_PKG_VERSION")))
-                .build()
-                .into()
+                .build();
+            Agent::with_parts(config, DefaultConnector::default(), Lookup)
         })
+    }
+}
+
+/// Looks names up on a thread, for a name server may keep it long. The library's own panics where there is no thread.
+#[derive(Debug)]
+struct Lookup;
+
+impl Resolver for Lookup {
+    fn resolve(&self, uri: &Uri, config: &Config, limit: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let (tell, told) = crossbeam_channel::bounded(1);
+        let (uri, config) = (uri.clone(), config.clone());
+        let no_limit = NextTimeout { after: time::Duration::NotHappening, ..limit };
+        // It is not joined: it owns nothing, and ends with the lookup.
+        thread::Builder::new().name("lookup".to_owned()).spawn(move || {
+            let _ = tell.send(DefaultResolver::default().resolve(&uri, &config, no_limit));
+        })?;
+        told.recv_timeout(*limit.after).unwrap_or(Err(ureq::Error::Timeout(limit.reason)))
     }
 }
 
