@@ -64,13 +64,20 @@ impl Tree {
 
     /// TERM, `grace`, KILL, until none is left. Says how many are, after `limit`.
     pub fn end(&self, grace: Duration, limit: Duration) -> usize {
-        if self.members().is_empty() {
+        if self.living().is_empty() {
             return 0;
         }
         if !grace.is_zero() && self.signal_until_gone(Signal::SIGTERM, grace) {
             return 0;
         }
-        if self.signal_until_gone(Signal::SIGKILL, limit) { 0 } else { self.members().len() }
+        if self.signal_until_gone(Signal::SIGKILL, limit) { 0 } else { self.living().len() }
+    }
+
+    /// Where the system has no file or memory left to look with, the group stands for whoever is in it: its number
+    /// with a minus, see kill(2).
+    fn living(&self) -> Vec<Pid> {
+        let group = || self.group.get().filter(|group| killpg(*group, None).is_ok());
+        self.members().unwrap_or_else(|_| group().map(|group| Pid::from_raw(-group.as_raw())).into_iter().collect())
     }
 
     #[expect(clippy::disallowed_methods, reason = "how long the system takes is no policy")]
@@ -79,7 +86,7 @@ impl Tree {
         let mut told: Vec<Pid> = Vec::new();
         let mut pause = LOOK_FIRST;
         loop {
-            let members = self.members();
+            let members = self.living();
             if members.is_empty() {
                 return true;
             }
@@ -118,18 +125,18 @@ impl Tree {
     /// Who is alive: in the group, or with the mark in its environment. Zombies do not count: their parent may
     /// never reap them, as in a container without an init.
     #[cfg(target_os = "linux")]
-    fn members(&self) -> Vec<Pid> {
+    fn members(&self) -> io::Result<Vec<Pid>> {
         if self.mark.is_none() && self.group.get().is_none_or(|group| killpg(group, None).is_err()) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+        let entries = std::fs::read_dir("/proc")?;
         let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
         let mut members = Vec::new();
         let mut group_is_there = false;
         // A daemon that is started within a run carries that run's mark, and is not to end itself.
         let own = i32::try_from(std::process::id()).ok();
         for pid in entries.flatten().filter_map(pid).filter(|pid| Some(*pid) != own) {
-            match self.membership(pid) {
+            match self.membership(pid)? {
                 Some(Member::OfGroup) => {
                     group_is_there = true;
                     members.push(Pid::from_raw(pid));
@@ -142,42 +149,42 @@ impl Tree {
             // From now on the number may be given to others.
             self.group.set(None);
         }
-        members
+        Ok(members)
     }
 
     /// See proc_pid_stat(5): the name in brackets may hold anything, so the fields are counted from the last bracket.
     #[cfg(target_os = "linux")]
-    fn membership(&self, pid: i32) -> Option<Member> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-        let end = stat.iter().rposition(|b| *b == b')')?;
+    fn membership(&self, pid: i32) -> io::Result<Option<Member>> {
+        let stat = if_seen(std::fs::read(format!("/proc/{pid}/stat")))?;
+        let Some(end) = stat.iter().rposition(|b| *b == b')') else { return Ok(None) };
         let fields = String::from_utf8_lossy(&stat[end + 1..]);
         let mut fields = fields.split_ascii_whitespace();
         let (state, group, threads) = (fields.next(), fields.nth(1), fields.nth(14));
         let group = group.and_then(|group| group.parse().ok()).map(Pid::from_raw);
-        match state {
+        Ok(match state {
             // A program whose main thread has ended shows as a zombie while its other threads live on.
             Some("Z") if threads.is_none_or(|threads| threads == "1" || threads == "0") => None,
             Some("X") | None => None,
             _ if group.is_some() && group == self.group.get() => Some(Member::OfGroup),
-            _ => self.is_marked(pid).then_some(Member::Marked),
-        }
+            _ => self.is_marked(pid)?.then_some(Member::Marked),
+        })
     }
 
     #[cfg(target_os = "linux")]
-    fn is_marked(&self, pid: i32) -> bool {
+    fn is_marked(&self, pid: i32) -> io::Result<bool> {
         use std::os::unix::fs::MetadataExt;
         let of_this_user = std::fs::metadata(format!("/proc/{pid}"))
             .is_ok_and(|process| process.uid() == nix::unistd::geteuid().as_raw());
         if !of_this_user || self.mark.is_none() {
-            return false;
+            return Ok(false);
         }
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let environment = if_seen(std::fs::read(format!("/proc/{pid}/environ")))?;
         if !environment.is_empty() {
-            return self.is_mark_in(&environment);
+            return Ok(self.is_mark_in(&environment));
         }
         // The main thread has ended: the others still tell.
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        tasks.filter_map(|task| std::fs::read(task.path().join("environ")).ok()).any(|env| self.is_mark_in(&env))
+        Ok(tasks.filter_map(|task| std::fs::read(task.path().join("environ")).ok()).any(|env| self.is_mark_in(&env)))
     }
 
     /// A nested run's processes carry the outer run's mark too.
@@ -196,8 +203,20 @@ impl Tree {
     /// Elsewhere the environment of a process cannot be read: who left the group is out of sight. macOS answers
     /// EPERM for a group of zombies.
     #[cfg(not(target_os = "linux"))]
-    fn members(&self) -> Vec<Pid> {
+    fn members(&self) -> io::Result<Vec<Pid>> {
         let _ = &self.mark;
-        self.group.get().into_iter().filter(|group| killpg(*group, None).is_ok()).collect()
+        Ok(self.group.get().into_iter().filter(|group| killpg(*group, None).is_ok()).collect())
+    }
+}
+
+/// What a process shows, or nothing where it has gone or hides. That this process could not look is another matter:
+/// who is not seen then may live all the same.
+#[cfg(target_os = "linux")]
+fn if_seen(read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+    use nix::errno::Errno;
+    let blind = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
+    match read {
+        Err(e) if blind.iter().any(|errno| e.raw_os_error() == Some(*errno as i32)) => Err(e),
+        other => Ok(other.unwrap_or_default()),
     }
 }
