@@ -199,7 +199,7 @@ fn timed_out(e: io::Error) -> io::Error {
     if e.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { e }
 }
 
-/// A call with a timeout is not taken up again after a signal (signal(7)), and every child that ends sends one.
+/// A call with a timeout is not taken up again after a signal (signal(7)).
 fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {

@@ -17,10 +17,9 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
-use wait_timeout::ChildExt;
 
 use super::capture::Capture;
 use super::halt::Halt;
@@ -89,19 +88,19 @@ pub struct Ended {
     pub survivors: usize,
 }
 
-enum Waited {
-    LimitReached,
-    Exited {
-        status: io::Result<ExitStatus>,
-        /// Nobody else was left in its group when it was reaped: from then on the number may be anybody's.
-        group_is_gone: bool,
-    },
+/// The program's own end.
+struct Exited {
+    status: io::Result<ExitStatus>,
+    /// Nobody else was left in its group when it was reaped: from then on the number may be anybody's.
+    group_is_gone: bool,
 }
 
 /// A running program. Dropped before its end, it takes its tree with it.
 pub struct Process {
     tree: Tree,
-    waited: Receiver<Waited>,
+    exited: Receiver<Exited>,
+    /// Tells when its time is up.
+    limit: Receiver<Instant>,
     waiter: Option<JoinHandle<()>>,
     drain: Option<Drain>,
     grace: Duration,
@@ -123,11 +122,10 @@ pub fn start(spec: Spec<'_>) -> io::Result<Process> {
     tree::prepare(&mut command);
     // The thread that will reap the child comes first: without it a child would be left to itself.
     let (hand_over, handed) = crossbeam_channel::bounded::<Child>(1);
-    let (tell, waited) = crossbeam_channel::unbounded();
-    let limit = spec.limit;
+    let (tell, exited) = crossbeam_channel::bounded(1);
     let waiter = thread::Builder::new().name("wait".to_owned()).spawn(move || {
         if let Ok(child) = handed.recv() {
-            wait(child, limit, &tell);
+            wait(child, &tell);
         }
     })?;
     let mut child = command.spawn()?;
@@ -150,7 +148,8 @@ pub fn start(spec: Spec<'_>) -> io::Result<Process> {
     // From here on an error drops the process, which ends what was started.
     let mut process = Process {
         tree,
-        waited,
+        exited,
+        limit: after(spec.limit),
         waiter: Some(waiter),
         drain: None,
         grace: spec.grace,
@@ -177,31 +176,9 @@ fn connect<'a>(sink: Sink, set: impl FnOnce(Stdio) -> &'a mut Command) -> Option
     }
 }
 
-fn wait(mut child: Child, limit: Duration, tell: &Sender<Waited>) {
-    // Where the system has no more files for the wait itself, the child is only looked at now and then.
-    let status = match child.wait_timeout(limit).or_else(|_| look_until(&mut child, limit)) {
-        Ok(Some(status)) => Ok(status),
-        Ok(None) => {
-            // Whoever listens ends the tree now, and with it this wait.
-            let _ = tell.send(Waited::LimitReached);
-            child.wait()
-        }
-        Err(e) => Err(e),
-    };
-    let _ = tell.send(Waited::Exited { status, group_is_gone: tree::group_is_gone(&child) });
-}
-
-fn look_until(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let mut left = limit;
-    loop {
-        match child.try_wait() {
-            Ok(None) if !left.is_zero() => {}
-            other => return other,
-        }
-        let pause = left.min(Duration::from_millis(50));
-        thread::sleep(pause);
-        left -= pause;
-    }
+fn wait(mut child: Child, tell: &Sender<Exited>) {
+    let status = child.wait();
+    let _ = tell.send(Exited { status, group_is_gone: tree::group_is_gone(&child) });
 }
 
 /// Ends whatever carries that mark, long after the daemon that started it has died. Says how many would not go.
@@ -217,17 +194,22 @@ impl Process {
             if let Some(reason) = halt.reason() {
                 break Cause::Stopped(reason);
             }
+            // It may have ended long before anybody looks, and the limit passed since.
+            if let Ok(exited) = self.exited.try_recv() {
+                self.reaped(exited);
+                break Cause::Exited;
+            }
             let ticker = every.map_or_else(never, after);
             select! {
-                recv(self.waited) -> event => match event {
-                    Ok(Waited::LimitReached) => break Cause::TimedOut,
-                    Ok(Waited::Exited { status, group_is_gone }) => {
-                        self.reaped(status, group_is_gone);
+                recv(self.exited) -> exited => match exited {
+                    Ok(exited) => {
+                        self.reaped(exited);
                         break Cause::Exited;
                     }
                     // The thread says how the child ended before it ends itself.
                     Err(_) => panic!("the wait thread is gone"),
                 },
+                recv(self.limit) -> _ => break Cause::TimedOut,
                 recv(halt.orders()) -> order => halt.note(order),
                 recv(ticker) -> _ => tick(),
             }
@@ -239,7 +221,7 @@ impl Process {
         Ended { cause, exit: self.exit, survivors }
     }
 
-    fn reaped(&mut self, status: io::Result<ExitStatus>, group_is_gone: bool) {
+    fn reaped(&mut self, Exited { status, group_is_gone }: Exited) {
         self.reaped = true;
         if group_is_gone {
             self.tree.forget_group();
@@ -247,25 +229,17 @@ impl Process {
         self.exit = status.ok().and_then(tree::exit_of);
     }
 
-    fn take(&mut self, event: Waited) {
-        match event {
-            Waited::Exited { status, group_is_gone } => self.reaped(status, group_is_gone),
-            Waited::LimitReached => {}
-        }
-    }
-
     /// Ends the tree, reads what is left and joins the threads. Says how many processes would not go.
     fn finish(&mut self) -> usize {
         self.finished = true;
         // It may have ended, long ago even, without anybody having asked.
-        while let Ok(event) = self.waited.try_recv() {
-            self.take(event);
+        if let Ok(exited) = self.exited.try_recv() {
+            self.reaped(exited);
         }
         let survivors = self.tree.end(self.grace, KILL_LIMIT);
-        while !self.reaped {
-            match self.waited.recv_timeout(KILL_LIMIT) {
-                Ok(event) => self.take(event),
-                Err(_) => break,
+        if !self.reaped {
+            if let Ok(exited) = self.exited.recv_timeout(KILL_LIMIT) {
+                self.reaped(exited);
             }
         }
         if let Some(drain) = self.drain.take() {
