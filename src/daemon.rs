@@ -1,5 +1,7 @@
 //! Wires the wings together: settings and state in, channels between, threads up, threads down.
 
+mod keeper;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -7,10 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
 
+use keeper::Keeper;
+
 use crate::config::Config;
 use crate::domain::Now;
-use crate::domain::event::{CliState, Event, Exit, Record, Unavailable};
-use crate::domain::outbox::Entry;
+use crate::domain::event::{CliState, Event, Exit, Unavailable};
 use crate::domain::repos::{Repo, Repos};
 use crate::domain::session::{Past, Policy, Session};
 use crate::environment::Environment;
@@ -81,6 +84,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         Worker::start(slot, context.clone(), Box::new(move |run, event| mailbox.post(Event::Job(run, event))))
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
+    let mut keeper = Keeper::new(context.store.clone(), context.cli.name.clone(), keep_delivered);
     let mut past = Past { quota: context.store.quota(&context.cli.name), ..Past::default() };
     let mut cut_off = Vec::new();
     for found in context.store.past() {
@@ -96,11 +100,9 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         let is_allowed = policy.repos.at(&job.repo.path).is_some();
         let entry = job::recover(&job, &started, is_allowed, &context);
         // At once: should this process be ended too, the next one need not begin anew.
-        keep_outcome(&context.store, &entry, &workers[0]);
+        keeper.keep_outcome(&entry, &workers[0]);
         past.ended.push(entry);
     }
-    let store = context.store.clone();
-    let mut pruned = None;
     let session = Session::new(policy, now());
     let exit = event_loop.run(session, past, &mut |errand| match errand {
         Errand::Start { slot, job, offline } => {
@@ -111,64 +113,12 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
             workers[slot].stop(run, reason);
             None
         }
-        Errand::Keep(record) => {
-            prune_now_and_then(&store, keep_delivered, &mut pruned);
-            keep(&store, record, &context.cli.name, &workers[0])
-        }
+        Errand::Keep(record) => keeper.keep(record, &workers[0]),
         Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;
+    keeper.catch_up(&workers[0]);
     workers.into_iter().for_each(Worker::join);
     Ok(exit)
-}
-
-/// At the first record, and then at most once an hour: a daemon runs for a year.
-#[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
-fn prune_now_and_then(store: &Store, keep: Duration, last: &mut Option<SystemTime>) {
-    let now = SystemTime::now();
-    let is_due = last.is_none_or(|last| now.duration_since(last).map_or(true, |age| age > Duration::from_secs(3600)));
-    if is_due {
-        *last = Some(now);
-        store.prune(keep, now);
-    }
-}
-
-/// `tidier` is any worker; one that is busy tidies later.
-fn keep(store: &Store, record: Record, cli: &str, tidier: &Worker) -> Option<Event> {
-    match record {
-        Record::Ticket { job, claimed_at } => {
-            Some(Event::Kept(job.run, store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string())))
-        }
-        Record::Attempt { run, attempt } => {
-            if let Err(e) = store.keep_attempt(run, attempt) {
-                warn!("run {run}: its attempt {attempt} cannot be noted: {e}");
-            }
-            None
-        }
-        Record::Outcome(entry) => {
-            keep_outcome(store, &entry, tidier);
-            None
-        }
-        Record::Quota(quota) => {
-            if let Err(e) = store.keep_quota(cli, quota) {
-                warn!("the state of the CLI's quota cannot be noted, and is forgotten with this process: {e}");
-            }
-            None
-        }
-        Record::Delivered(run) => {
-            if let Err(e) = store.keep_delivery(run) {
-                warn!("run {run}: its delivery cannot be noted, and it may be sent again: {e}");
-            }
-            None
-        }
-    }
-}
-
-/// Only what is on disk is tidied: else a crash would make a run of it that was cut off, with its diff still to take.
-fn keep_outcome(store: &Store, entry: &Entry, tidier: &Worker) {
-    match store.keep_outcome(entry) {
-        Ok(()) => tidier.tidy(entry.run),
-        Err(e) => warn!("ticket {}: its outcome cannot be written to disk, and is sent all the same: {e}", entry.id),
-    }
 }
 
 /// Tells a running daemon to stop.

@@ -1,0 +1,99 @@
+//! Puts on disk what the session wants kept, and remembers what could not be written yet.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use log::warn;
+
+use crate::domain::event::{Event, Record};
+use crate::domain::outbox::Entry;
+use crate::domain::ticket::RunId;
+use crate::job::Worker;
+use crate::store::Store;
+
+/// How often old folders are looked for: a daemon runs for a year.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+pub struct Keeper {
+    store: Arc<Store>,
+    /// Whose quota is kept.
+    cli: String,
+    keep_delivered: Duration,
+    pruned: Option<SystemTime>,
+    /// What is owed to the disk. A ticket that was answered, and looks unanswered there, would be run or answered again
+    /// by the next daemon.
+    outcomes: Vec<Entry>,
+    deliveries: Vec<RunId>,
+}
+
+impl Keeper {
+    pub fn new(store: Arc<Store>, cli: String, keep_delivered: Duration) -> Self {
+        Self { store, cli, keep_delivered, pruned: None, outcomes: Vec::new(), deliveries: Vec::new() }
+    }
+
+    /// `tidier` is any worker; one that is busy tidies later.
+    pub fn keep(&mut self, record: Record, tidier: &Worker) -> Option<Event> {
+        self.prune_now_and_then();
+        self.catch_up(tidier);
+        match record {
+            Record::Ticket { job, claimed_at } => {
+                let kept = self.store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string());
+                return Some(Event::Kept(job.run, kept));
+            }
+            Record::Attempt { run, attempt } => {
+                if let Err(e) = self.store.keep_attempt(run, attempt) {
+                    warn!("run {run}: its attempt {attempt} cannot be noted: {e}");
+                }
+            }
+            Record::Outcome(entry) => self.keep_outcome(&entry, tidier),
+            Record::Delivered(run) => {
+                // Of what was delivered the outcome itself need no longer be kept.
+                self.outcomes.retain(|entry| entry.run != run);
+                if let Err(e) = self.store.keep_delivery(run) {
+                    warn!("run {run}: its delivery cannot be noted yet, and it may be sent again: {e}");
+                    self.deliveries.push(run);
+                }
+            }
+            Record::Quota(quota) => {
+                if let Err(e) = self.store.keep_quota(&self.cli, quota) {
+                    warn!("the state of the CLI's quota cannot be noted, and is forgotten with this process: {e}");
+                }
+            }
+        }
+        None
+    }
+
+    /// Only what is on disk is tidied: else a crash would make a run of it that was cut off, with its diff still to
+    /// take.
+    pub fn keep_outcome(&mut self, entry: &Entry, tidier: &Worker) {
+        match self.store.keep_outcome(entry) {
+            Ok(()) => tidier.tidy(entry.run),
+            Err(e) => {
+                let id = &entry.id;
+                warn!("ticket {id}: its outcome cannot be written to disk yet, and is sent all the same: {e}");
+                self.outcomes.push(entry.clone());
+            }
+        }
+    }
+
+    /// Tries again what could not be written: there is something new to write, and so perhaps room for it.
+    pub fn catch_up(&mut self, tidier: &Worker) {
+        let store = &self.store;
+        self.outcomes.retain(|entry| {
+            let kept = store.keep_outcome(entry);
+            kept.iter().for_each(|()| tidier.tidy(entry.run));
+            kept.is_err()
+        });
+        self.deliveries.retain(|run| store.keep_delivery(*run).is_err());
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
+    fn prune_now_and_then(&mut self) {
+        let now = SystemTime::now();
+        let since = self.pruned.map(|last| now.duration_since(last).unwrap_or(PRUNE_EVERY));
+        if since.is_none_or(|since| since >= PRUNE_EVERY) {
+            self.pruned = Some(now);
+            self.store.prune(self.keep_delivered, now);
+        }
+    }
+}
