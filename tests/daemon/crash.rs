@@ -1,20 +1,91 @@
 //! The daemon is killed and started again: nothing is lost, nothing runs twice, nothing is left running.
+//!
+//! First the steps of a ticket in their order: `killed_before_the_claim`, `killed_after_the_claim`,
+//! `killed_while_the_cli_runs`, `killed_once_the_cli_has_ended`, `killed_before_the_outcome_is_sent`,
+//! `killed_before_the_outcome_is_proven`. Then what is peculiar.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::backend::{Upgrade, is_outcome};
+use crate::support::agent::Agent;
+use crate::support::backend::{Answer, Upgrade, is_outcome};
+use crate::support::eventually;
 use crate::support::world::{World, ticket_with};
+
+/// Whatever has become of the daemon: the ticket has one outcome, however often it was sent, it ran so many times,
+/// and nothing of it is left running.
+fn assert_answered_once(world: &World, agent: &Agent, ticket: &str, runs: usize) {
+    world.fence();
+    let outcomes: Vec<Value> = world.backend.frames_of(ticket).into_iter().filter(is_outcome).collect();
+    assert!(!outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:#?}");
+    let ran = fs::read_to_string(world.path("ran")).unwrap_or_default();
+    assert_eq!(ran.lines().filter(|line| *line == ticket).count(), runs, "{ran}");
+    let left = world.processes(agent);
+    assert!(left.is_empty(), "still running: {left:?}");
+}
+
+/// Notes that it ran, for [`assert_answered_once`].
+const NOTE: &str = "echo \"$WF0_TICKET_ID\" >> \"$WORLD/ran\"";
+
+/// A ticket whose payload is downloaded, first in vain, and then well.
+fn downloaded(world: &World) -> Value {
+    world.backend.answer("/api/tickets/T-1", Answer::never());
+    world.backend.answer("/api/tickets/T-1", Answer::data(json!({"title": "Do it", "description": "This."})));
+    ticket_with("T-1", json!({"title": null, "description": null}))
+}
+
+/// On disk, and the claim never arrived: it runs after the restart, and assigned once more it does not run again.
+#[test]
+fn killed_before_the_claim() {
+    let world = World::new();
+    let script = format!("{NOTE}; echo done");
+    let mut agent = world.agent(&script);
+    let ticket = downloaded(&world);
+    world.backend.freeze();
+    world.backend.send(&ticket);
+    eventually("the ticket on disk", || {
+        let folder = fs::read_dir(world.state().join("tickets")).ok()?.flatten().next()?;
+        folder.path().join("ticket.json").exists().then_some(())
+    });
+    eventually("the download", || world.backend.requests_for("/api/tickets/T-1").pop());
+    agent.crash();
+    assert!(world.backend.frames_of("T-1").is_empty(), "{:#?}", world.backend.frames_of("T-1"));
+
+    let agent = world.agent(&script);
+    world.backend.send(&ticket);
+    let result = world.backend.outcome("T-1");
+    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
+    assert_answered_once(&world, &agent, "T-1", 1);
+}
+
+/// Claimed, and its program not started: it runs after the restart.
+#[test]
+fn killed_after_the_claim() {
+    let world = World::new();
+    let script = format!("{NOTE}; echo done");
+    let mut agent = world.agent(&script);
+    world.backend.send(&downloaded(&world));
+    world.backend.frame("ticket.claim");
+    eventually("the download", || world.backend.requests_for("/api/tickets/T-1").pop());
+    agent.crash();
+
+    let agent = world.agent(&script);
+    let result = world.backend.outcome("T-1");
+    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
+    assert_answered_once(&world, &agent, "T-1", 1);
+}
 
 /// A run that was cut off is `agent_restarted`, with its output and its diff so far, and its processes are gone;
 /// a ticket that had only been claimed runs.
 #[test]
-fn a_cut_off_run_is_reported_and_a_waiting_ticket_runs() {
+fn killed_while_the_cli_runs() {
     let world = World::new();
-    let script = "echo partial; echo changed >> README.md; setsid sleep 1000 &
-        tell \"up $WF0_TICKET_ID\"; hold \"$WF0_TICKET_ID\"";
-    let mut agent = world.agent(script);
+    let script = format!(
+        "{NOTE}; echo partial; echo changed >> README.md; setsid sleep 1000 &
+        tell \"up $WF0_TICKET_ID\"; hold \"$WF0_TICKET_ID\""
+    );
+    let mut agent = world.agent(&script);
     world.assign("T-1");
     world.told("up T-1");
     world.assign("T-2");
@@ -22,7 +93,7 @@ fn a_cut_off_run_is_reported_and_a_waiting_ticket_runs() {
     agent.crash();
     assert!(!world.processes(&agent).is_empty(), "the crash itself ends no run");
 
-    let agent = world.agent(script);
+    let agent = world.agent(&script);
     let fail = world.backend.outcome("T-1");
     assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("agent_restarted"), Some(true)), "{fail}");
     assert_eq!(fail["stdout"], "partial\n");
@@ -32,19 +103,45 @@ fn a_cut_off_run_is_reported_and_a_waiting_ticket_runs() {
     world.release("T-2");
     let result = world.backend.outcome("T-2");
     assert_eq!(result["type"], "ticket.result", "{result}");
-    let left = world.processes(&agent);
-    assert!(left.is_empty(), "still running: {left:?}");
     for ticket in ["T-1", "T-2"] {
-        assert_eq!(world.backend.frames_of(ticket).iter().filter(|frame| is_outcome(frame)).count(), 1, "{ticket}");
+        assert_answered_once(&world, &agent, ticket, 1);
     }
+}
+
+/// The CLI has ended, and its outcome is not yet on disk: it counts as cut off, with all its output and its diff, and
+/// the git that took the diff for the daemon of before is gone.
+#[cfg(target_os = "linux")]
+#[test]
+fn killed_once_the_cli_has_ended() {
+    let world = World::new();
+    let script = format!("{NOTE}; echo done; echo changed >> README.md");
+    let search_path = std::env::var("PATH").unwrap();
+    let bin = world.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let git =
+        format!("case \"$*\" in *diff-tree*) tell diff; hold diff;; esac; PATH='{search_path}' exec git \"$@\"");
+    world.program(&bin.join("git"), &git);
+    let path = format!("{}:{search_path}", bin.display());
+    let mut agent = world.registered(world.launch(&script).env("PATH", path));
+    world.assign("T-1");
+    world.told("diff");
+    agent.crash();
+    assert!(!world.processes(&agent).is_empty(), "git holds");
+
+    let agent = world.agent(&script);
+    let fail = world.backend.outcome("T-1");
+    assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("agent_restarted"), Some(true)), "{fail}");
+    assert_eq!(fail["stdout"], "done\n");
+    assert!(fail["diff"].as_str().is_some_and(|diff| diff.contains("+changed")), "{fail}");
+    assert_answered_once(&world, &agent, "T-1", 1);
 }
 
 /// An outcome that came while nobody listened arrives after the restart, as it was, and is not run again.
 #[test]
-fn an_outcome_survives_the_daemon() {
+fn killed_before_the_outcome_is_sent() {
     let world = World::new();
-    let script = "tell up; hold go; echo done; echo ran >> runs.log";
-    let mut agent = world.agent(script);
+    let script = format!("{NOTE}; tell up; hold go; echo done; echo changed >> README.md");
+    let mut agent = world.agent(&script);
     world.assign("T-1");
     world.told("up");
     for _ in 0..20 {
@@ -57,19 +154,19 @@ fn an_outcome_survives_the_daemon() {
     agent.crash();
 
     world.backend.forget_upgrades();
-    let _agent = world.registered(world.launch(script));
+    let agent = world.agent(&script);
     let result = world.backend.outcome("T-1");
     assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
-    assert!(result["diff"].as_str().is_some_and(|diff| diff.contains("+ran")), "{result}");
-    assert_eq!(fs::read_to_string(world.repo().join("runs.log")).unwrap(), "ran\n");
+    assert!(result["diff"].as_str().is_some_and(|diff| diff.contains("+changed")), "{result}");
+    assert_answered_once(&world, &agent, "T-1", 1);
 }
 
 /// An outcome whose arrival was never proven is sent again after a restart; one whose Pong came is not.
 #[test]
-fn only_what_is_unproven_is_sent_again() {
+fn killed_before_the_outcome_is_proven() {
     for proven in [false, true] {
         let world = World::new();
-        let mut agent = world.agent("echo done");
+        let mut agent = world.agent(&format!("{NOTE}; echo done"));
         if !proven {
             world.backend.ignore_pings();
         }
@@ -79,11 +176,12 @@ fn only_what_is_unproven_is_sent_again() {
             world.fence();
         }
         agent.crash();
-        let _agent = world.registered(world.launch("echo again"));
+        let agent = world.agent(&format!("{NOTE}; echo again"));
         world.fence();
         let sent: Vec<Value> = world.backend.frames_of("T-1").into_iter().filter(is_outcome).collect();
         assert_eq!(sent.len(), if proven { 1 } else { 2 }, "{sent:#?}");
-        assert!(sent.iter().all(|outcome| *outcome == first), "{sent:#?}");
+        assert_eq!(sent[0], first);
+        assert_answered_once(&world, &agent, "T-1", 1);
     }
 }
 

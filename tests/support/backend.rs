@@ -118,6 +118,7 @@ struct State {
 struct Connection {
     write: Arc<Mutex<TcpStream>>,
     answers_pings: Arc<AtomicBool>,
+    is_frozen: Arc<AtomicBool>,
 }
 
 pub struct Backend {
@@ -225,6 +226,11 @@ impl Backend {
     /// From now on the newest connection answers no Ping.
     pub fn ignore_pings(&self) {
         self.newest().answers_pings.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on nothing that the agent sends on the newest connection arrives, and nothing is answered.
+    pub fn freeze(&self) {
+        self.newest().is_frozen.store(true, Ordering::SeqCst);
     }
 
     fn newest(&self) -> Connection {
@@ -419,10 +425,16 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
     )?;
     let write = Arc::new(Mutex::new(stream.try_clone()?));
     let answers_pings = Arc::new(AtomicBool::new(true));
-    connections.push(Connection { write: write.clone(), answers_pings: answers_pings.clone() });
+    let is_frozen = Arc::new(AtomicBool::new(false));
+    let (read, pings, frozen) = (stream, answers_pings.clone(), is_frozen.clone());
+    connections.push(Connection { write: write.clone(), answers_pings, is_frozen });
     drop(connections);
     see(What::Connected);
-    let mut socket = WebSocket::from_raw_socket(Halves { read: stream, write, answers_pings }, Role::Server, None);
+    let mut socket = WebSocket::from_raw_socket(
+        Halves { read, write, answers_pings: pings, is_frozen: frozen },
+        Role::Server,
+        None,
+    );
     let mut code = None;
     loop {
         match socket.read() {
@@ -453,11 +465,18 @@ struct Halves {
     read: TcpStream,
     write: Arc<Mutex<TcpStream>>,
     answers_pings: Arc<AtomicBool>,
+    is_frozen: Arc<AtomicBool>,
 }
 
 impl Read for Halves {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.read.read(buf)
+        loop {
+            // Looked at after the read: one that was under way brings what a frozen backend never sees.
+            match self.read.read(buf) {
+                Ok(n) if n > 0 && self.is_frozen.load(Ordering::SeqCst) => {}
+                other => return other,
+            }
+        }
     }
 }
 
