@@ -41,6 +41,14 @@ impl Environment {
         mark
     }
 
+    /// What git is marked with while it works for a run. It is not of the run's tree: it goes on when that is ended,
+    /// and only the next daemon ends it, should this one die.
+    pub fn mark_of_git(&self, run: RunId) -> OsString {
+        let mut mark = self.mark_of(run);
+        mark.push("-git");
+        mark
+    }
+
     /// For git: without the variables that would lead it to another repository or have it start programs.
     pub fn for_git(&self) -> Vec<(OsString, OsString)> {
         let mut variables = self.for_cli();

@@ -17,8 +17,8 @@ use std::time::Duration;
 use super::git::{Call, Git, GitDirs, GitError};
 use super::halt::Halt;
 use super::patch::{Patch, attribute_pattern, names_of_non_utf8, split};
-use crate::domain::ticket::{Changes, DiffStat};
-use crate::environment::Environment;
+use crate::domain::ticket::{Changes, DiffStat, RunId};
+use crate::environment::{Environment, MARK};
 use crate::store::RunFolder;
 
 /// The repository's settings that decide what counts as a change. No other reaches git.
@@ -62,14 +62,17 @@ impl<'a> Snapshot<'a> {
     /// `None`: the folder belongs to no git repository.
     pub fn take(
         environment: &Environment,
+        run: RunId,
         repo: &Path,
         folder: &'a RunFolder,
         halt: &Halt,
     ) -> Result<Option<Self>, GitError> {
         let Some(dirs) = GitDirs::find(repo) else { return Ok(None) };
         let scratch_dir = folder.folder(GIT_DIR).map_err(scratch_failed)?;
-        let real = Git::new(environment, repo, &dirs.git_dir)?;
-        let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
+        let real = Git::new(environment, repo, &dirs.git_dir)?.with(MARK, environment.mark_of_git(run));
+        let scratch = Git::new(environment, repo, &scratch_dir)?
+            .with("GIT_WORK_TREE", &dirs.top)
+            .with(MARK, environment.mark_of_git(run));
         // The CLI waits for all of this: so both answers are under way while the index is copied.
         let settings = real.start(&args(LIST_SETTINGS), None)?;
         let head = real.start(&args(HEAD), None)?;
@@ -114,6 +117,7 @@ impl<'a> Snapshot<'a> {
     /// The snapshot that a daemon took which has died since.
     pub fn reopen(
         environment: &Environment,
+        run: RunId,
         repo: &Path,
         folder: &'a RunFolder,
         base_commit: Option<String>,
@@ -122,8 +126,10 @@ impl<'a> Snapshot<'a> {
         let scratch_dir = folder.path(GIT_DIR);
         remove_locks(&scratch_dir);
         let Some(dirs) = GitDirs::find(repo).filter(|_| scratch_dir.join("index").exists()) else { return Ok(None) };
-        let real = Git::new(environment, repo, &dirs.git_dir)?;
-        let scratch = Git::new(environment, repo, &scratch_dir)?.with("GIT_WORK_TREE", &dirs.top);
+        let real = Git::new(environment, repo, &dirs.git_dir)?.with(MARK, environment.mark_of_git(run));
+        let scratch = Git::new(environment, repo, &scratch_dir)?
+            .with("GIT_WORK_TREE", &dirs.top)
+            .with(MARK, environment.mark_of_git(run));
         let settings = real.run(&args(LIST_SETTINGS), None, halt)?;
         let settings: Vec<_> = parse_settings(&settings).collect();
         let snapshot = Self::new([scratch, real], scratch_dir, dirs, folder, &settings);

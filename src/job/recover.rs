@@ -25,7 +25,8 @@ pub fn recover(job: &Job, started: &Started, is_allowed: bool, context: &Context
         failure: Some(Failure::new(FailCode::AgentRestarted, "the agent died while the ticket ran")),
         ..Outcome::default()
     };
-    let survivors = process::end_marked(job.run.to_string().into(), context.grace);
+    let marks = [context.environment.mark_of(job.run), context.environment.mark_of_git(job.run)];
+    let survivors: usize = marks.into_iter().map(|mark| process::end_marked(mark, context.grace)).sum();
     if survivors > 0 {
         outcome.warnings.push(format!("{survivors} processes of the run could not be ended"));
     }
@@ -66,7 +67,7 @@ fn collect(
     }
     let halt = Halt::never();
     let base = started.base_commit.clone();
-    let snapshot = Snapshot::reopen(&context.environment, &job.repo.path, folder, base, &halt);
+    let snapshot = Snapshot::reopen(&context.environment, job.run, &job.repo.path, folder, base, &halt);
     let changes = snapshot.and_then(|snapshot| {
         // The daemon connects only afterwards.
         let snapshot = snapshot.map(|snapshot| snapshot.within(GIT_LIMIT));

@@ -235,7 +235,8 @@ impl Run<'_> {
 
     /// Without git, or where git fails, the run goes on without a diff, and says so.
     fn snapshot<'f>(&mut self, folder: &'f RunFolder) -> Result<Option<Snapshot<'f>>, Failure> {
-        let taken = Snapshot::take(&self.context.environment, &self.job.repo.path, folder, self.halt);
+        let Job { run, repo, .. } = self.job;
+        let taken = Snapshot::take(&self.context.environment, *run, &repo.path, folder, self.halt);
         match taken {
             Ok(Some(snapshot)) => return Ok(Some(snapshot)),
             Ok(None) => self.outcome.warnings.push("no diff: the folder is not in a git repository".to_owned()),
