@@ -1,13 +1,13 @@
 //! An in-process backend on a free port: accepts the agent's WebSocket and its HTTP requests, and lets a test say
 //! what is answered, send any frame, drop or freeze a connection, and wait for what the agent does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use serde_json::Value;
@@ -107,10 +107,18 @@ struct Script {
 struct State {
     script: Mutex<Script>,
     requests: Mutex<Vec<Request>>,
-    connections: Mutex<Vec<Connection>>,
+    connections: Mutex<Connections>,
     seen: Sender<Seen>,
     /// The bytes of the largest frame of text that came.
     largest: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Connections {
+    /// How many there were so far.
+    count: usize,
+    /// Those that have not ended, by their numbers.
+    open: BTreeMap<usize, Connection>,
 }
 
 /// The backend's side of one WebSocket.
@@ -210,7 +218,9 @@ impl Backend {
     /// Bytes as they are, which need not be a frame.
     pub fn send_raw(&self, bytes: &[u8]) {
         // The agent may have hung up; whoever waits for its reaction sees that.
-        let _ = self.newest().write.lock().unwrap().write_all(bytes);
+        if let Some(connection) = self.newest() {
+            let _ = connection.write.lock().unwrap().write_all(bytes);
+        }
     }
 
     pub fn close(&self, code: u16, reason: &str) {
@@ -220,21 +230,32 @@ impl Backend {
 
     /// Cuts the newest connection, as a network would.
     pub fn cut(&self) {
-        let _ = self.newest().write.lock().unwrap().shutdown(Shutdown::Both);
+        if let Some(connection) = self.newest() {
+            let _ = connection.write.lock().unwrap().shutdown(Shutdown::Both);
+        }
     }
 
     /// From now on the newest connection answers no Ping.
     pub fn ignore_pings(&self) {
-        self.newest().answers_pings.store(false, Ordering::SeqCst);
+        let connection = self.newest().expect("an open connection");
+        connection.answers_pings.store(false, Ordering::SeqCst);
     }
 
     /// From now on nothing that the agent sends on the newest connection arrives, and nothing is answered.
     pub fn freeze(&self) {
-        self.newest().is_frozen.store(true, Ordering::SeqCst);
+        self.newest().expect("an open connection").is_frozen.store(true, Ordering::SeqCst);
     }
 
-    fn newest(&self) -> Connection {
-        self.state.connections.lock().unwrap().last().expect("a connection").clone()
+    /// The newest connection that has not ended.
+    fn newest(&self) -> Option<Connection> {
+        let connections = self.state.connections.lock().unwrap();
+        assert!(connections.count > 0, "there was no connection yet");
+        connections.open.last_key_value().map(|(_, connection)| connection.clone())
+    }
+
+    /// The next thing that the agent does, if it comes so soon. It is not remembered: for long runs.
+    pub fn news(&self, patience: Duration) -> Option<Seen> {
+        self.news.recv_timeout(patience).ok()
     }
 
     /// Waits for the next thing that `wanted` makes something of, and skips what it does not.
@@ -335,7 +356,7 @@ impl Backend {
 
     /// How many upgrades were accepted so far.
     pub fn connections(&self) -> usize {
-        self.state.connections.lock().unwrap().len()
+        self.state.connections.lock().unwrap().count
     }
 
     /// The bytes of the largest frame of text that came.
@@ -399,7 +420,7 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
         if script.upgrades.is_empty() { Upgrade::Accept } else { script.upgrades.remove(0) }
     };
     let mut connections = state.connections.lock().unwrap();
-    let connection = connections.len() + 1;
+    let connection = connections.count + 1;
     let see = |what| {
         let _ = state.seen.send(Seen { at: Instant::now(), connection, what });
     };
@@ -427,7 +448,8 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
     let answers_pings = Arc::new(AtomicBool::new(true));
     let is_frozen = Arc::new(AtomicBool::new(false));
     let (read, pings, frozen) = (stream, answers_pings.clone(), is_frozen.clone());
-    connections.push(Connection { write: write.clone(), answers_pings, is_frozen });
+    connections.count = connection;
+    connections.open.insert(connection, Connection { write: write.clone(), answers_pings, is_frozen });
     drop(connections);
     see(What::Connected);
     let mut socket = WebSocket::from_raw_socket(
@@ -453,6 +475,7 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
             Err(_) => {
                 // Tests hold copies of the stream; the agent waits for its end.
                 let _ = socket.get_mut().read.shutdown(Shutdown::Both);
+                state.connections.lock().unwrap().open.remove(&connection);
                 see(What::Closed(code));
                 return Ok(());
             }
