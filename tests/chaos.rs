@@ -21,6 +21,7 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -52,7 +53,7 @@ case "$WF0_TICKET_ID" in
 *-slow-*) sleep "${WF0_TICKET_ID##*-}" ;;
 *-fail) echo broken >&2; exit 3 ;;
 *-child) setsid sleep 1000 & ;;
-*-stubborn) trap '' TERM; sleep 1.5 ;;
+*-stubborn) trap '' TERM; sleep 0.7 ;;
 *-large) yes 'A line of output that is long enough.' | head -c 307200; echo ;;
 *-edit) echo "$WF0_TICKET_ID" >> README.md ;;
 esac
@@ -118,7 +119,7 @@ impl Chaos {
             daemon: Daemon::Down { until: Instant::now() },
             past_log: String::new(),
             faults: Pace::new(Duration::from_millis(1300), rng.fork()),
-            kills: Pace::new(Duration::from_millis(4000), rng.fork()),
+            kills: Pace::new(Duration::from_millis(3000), rng.fork()),
             kill_rng: rng.fork(),
             rng,
             gate_opens: None,
@@ -132,7 +133,7 @@ impl Chaos {
         let begin = Instant::now();
         let end = begin + Duration::from_secs(self.seconds);
         // The last daemon has to live through faults, too, before it is measured.
-        let last_kill = end - Duration::from_secs((self.seconds / 4).min(40));
+        let last_kill = end - Duration::from_secs((self.seconds / 5).min(40));
         while Instant::now() < end {
             self.turn()?;
             let now = Instant::now();
@@ -154,15 +155,21 @@ impl Chaos {
         self.table.warm_up(&self.world.backend);
         self.until("the first tickets to end", Table::is_done)?;
         self.settle()?;
+        // Tidying opens folders.
+        eventually("the first runs to be tidied", || self.untidied().is_empty().then_some(()));
         Ok(self.footprint())
     }
 
-    /// Everything is seen and tidied.
+    /// The folders of ended runs that still have what only the run itself needed.
+    fn untidied(&self) -> Vec<PathBuf> {
+        let runs = fs::read_dir(self.world.state().join("tickets")).expect("a folder").flatten();
+        runs.map(|run| run.path()).filter(|run| run.join("scratch").exists()).collect()
+    }
+
+    /// Everything that the daemon has to say is seen.
     fn settle(&mut self) -> Result<(), Violation> {
         self.table.fence(&self.world.backend);
         self.until("the last refusal", Table::is_done)?;
-        let runs = || fs::read_dir(self.world.state().join("tickets")).expect("a folder").flatten();
-        eventually("the runs to be tidied", || runs().all(|run| !run.path().join("scratch").exists()).then_some(()));
         Ok(())
     }
 
@@ -268,18 +275,23 @@ impl Chaos {
 
     /// The daemon has ended; the next one comes soon.
     fn bury(&mut self, now: Instant) -> Result<(), Violation> {
-        let log = self.log();
-        if log.contains("panicked") {
-            return Err("the daemon panicked".to_owned());
+        if let Daemon::Up(agent) | Daemon::Stopping(agent, _) = &self.daemon {
+            let log = agent.log();
+            if log.contains("panicked") {
+                return Err("the daemon panicked".to_owned());
+            }
+            self.past_log = last_part(&log).to_owned();
         }
-        self.past_log = last_part(&log).to_owned();
         self.daemon = Daemon::Down { until: now + Duration::from_millis(self.kill_rng.u64(..800)) };
         Ok(())
     }
 
     fn fault_if_due(&mut self, now: Instant) {
-        // A fault needs something to go wrong.
-        if !self.table.is_registered() || !self.faults.is_due(now) {
+        // A fault needs something to go wrong, and some work gets done.
+        if !self.table.is_registered() {
+            return self.faults.put_off(now + Duration::from_millis(150));
+        }
+        if !self.faults.is_due(now) {
             return;
         }
         let way = if self.rng.bool() { Way::ToBackend } else { Way::ToAgent };
@@ -350,6 +362,7 @@ impl Chaos {
             return Err(format!("still running when all is quiet: {left:?}"));
         }
         let last = self.footprint();
+        self.count.insert("runs left untidied", self.untidied().len());
         self.count.insert("resident kB at first", usize::try_from(first.resident_kb).unwrap_or_default());
         self.count.insert("resident kB at last", usize::try_from(last.resident_kb).unwrap_or_default());
         if last.open_files != first.open_files {

@@ -28,7 +28,7 @@ const KINDS: [Kind; 9] = [
     Kind::Nowhere,
 ];
 /// Tickets without an outcome, most of the time and in a burst. The daemon takes about twenty.
-const OPEN: usize = 6;
+const OPEN: usize = 10;
 const OPEN_IN_BURST: usize = 26;
 /// Answered tickets that may be assigned again: well within what the daemon remembers.
 const LATELY: usize = 8;
@@ -154,7 +154,7 @@ impl Table {
     pub fn new(repos: Vec<String>, mut rng: Rng) -> Self {
         let mut pace = |millis| Pace::new(Duration::from_millis(millis), rng.fork());
         let paces = Paces {
-            tickets: pace(120),
+            tickets: pace(70),
             repeats: pace(400),
             raises: pace(2500),
             cancels: pace(1500),
@@ -298,7 +298,7 @@ impl Table {
         let at = self.tickets.len();
         let mut id = format!("T-{}-{}", at + 1, kind.name());
         if kind == Kind::Slow {
-            let _ = write!(id, "-{:.2}", 0.05 + 1.95 * self.rng.f64());
+            let _ = write!(id, "-{:.2}", 0.05 + 1.95 * self.rng.f64().powi(2));
         }
         let repo = self.rng.choice(&self.repos).expect("a repository").clone();
         self.by_id.insert(id.clone(), at);
