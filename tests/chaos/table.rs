@@ -457,8 +457,11 @@ impl Table {
                 });
             }
         }
-        if attempt.assigned == 1 && attempt.refusal.is_some() && attempt.outcome.is_some() {
-            return Err(self.violation(at, &format!("attempt {number} was assigned once and refused and run")));
+        // What is kept looks like a refusal when it comes once more, on a connection that had no claim of it.
+        if let (1, Some(refusal), Some(outcome)) = (attempt.assigned, &attempt.refusal, &attempt.outcome) {
+            if refusal.text != outcome.text {
+                return Err(self.violation(at, &format!("attempt {number} was assigned once, refused and run")));
+            }
         }
         let is_final = matches!(code, "role_not_allowed" | "repo_not_allowed") || frame["retryable"] != true;
         if number == ticket.attempt && !ticket.is_done {
