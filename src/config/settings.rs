@@ -190,6 +190,10 @@ fn read_env_file(path: &Path) -> Result<HashMap<String, String>, EnvFileError> {
                 failed(format!("the entry after {last} is not NAME=value; quote values that hold spaces or #"))
             }
         })?;
+        // A quote left open takes in the lines that follow: an error that quotes the value would show the token.
+        if value.lines().skip(1).any(|line| line.contains("WORKFORCE0_AGENT_TOKEN")) {
+            return Err(failed(format!("the value of {name} takes in the line of the token; close its quote")));
+        }
         last = Some(name.clone());
         // As in a shell, the last assignment of a name counts.
         values.insert(name, value);

@@ -195,6 +195,10 @@ fn a_broken_file_keeps_its_secrets() {
         ("no equals sign", format!("WORKFORCE0_AGENT_TOKEN {TOKEN}\n")),
         ("a space in the value", format!("WORKFORCE0_AGENT_TOKEN={TOKEN} {TOKEN}\n")),
         ("a quote left open", format!("WORKFORCE0_AGENT_TOKEN=\"{TOKEN}\n")),
+        (
+            "a quote closed after the token",
+            format!("REPO_PATHS=\"/none\nWORKFORCE0_AGENT_TOKEN={TOKEN}\nAGENT_NAME=\"\n"),
+        ),
         ("a name that is none", format!("{TOKEN}-x=1\n")),
         ("later in the file", format!("AGENT_NAME=x\nWORKFORCE0_AGENT_TOKEN='{TOKEN}\n")),
         ("after the token", format!("WORKFORCE0_AGENT_TOKEN={TOKEN}\nAGENT_NAME=two words {TOKEN}\n")),
