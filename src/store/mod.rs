@@ -155,17 +155,19 @@ fn sync_folder(_path: &Path) -> io::Result<()> {
 }
 
 fn agent_id(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     match File::open(path) {
-        Ok(file) => file.take(256).read_to_string(&mut text).map(|_| ())?,
+        Ok(file) => file.take(256).read_to_end(&mut bytes).map(|_| ())?,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
         Err(e) => return Err(e),
     };
+    // A crash of the machine can leave bytes that are no text.
+    let text = String::from_utf8_lossy(&bytes);
     let text = text.trim();
     if is_uuid(text) {
         return Ok(text.to_owned());
     }
-    if !text.is_empty() {
+    if !bytes.is_empty() {
         log::warn!("{} holds no UUID: set aside, and a new one made", path.display());
         fs::rename(path, path.with_extension("unusable"))?;
     }

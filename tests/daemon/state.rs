@@ -68,7 +68,7 @@ fn a_damaged_agent_id_is_replaced() {
     let (mut agent, first) = started(&world, world.launch("true"));
     agent.terminate();
     let path = files::holding(&world.state(), first.as_bytes()).expect("the id is on disk");
-    for damage in ["", "not an id", "\u{0}\u{0}\u{0}"] {
+    for damage in [&b""[..], b"not an id", b"\0\0\0", b"no text \xFF\xFE"] {
         fs::write(world.state().join(&path), damage).unwrap();
         let (mut agent, id) = started(&world, world.launch("true"));
         assert_eq!(id.len(), 36, "{damage:?}");
