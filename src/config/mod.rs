@@ -243,8 +243,8 @@ impl Reader<'_> {
             return None;
         }
         self.optional(FILE, example, |path| {
-            let text = std::fs::read_to_string(path).map_err(|e| format!("{path} cannot be read: {e}"))?;
-            Token::new(&text).map_err(|why| format!("what {path} holds {why}"))
+            let text = std::fs::read_to_string(path).map_err(|e| format!("{path:?} cannot be read: {e}"))?;
+            Token::new(&text).map_err(|why| format!("what {path:?} holds {why}"))
         })
     }
 
@@ -266,7 +266,7 @@ impl Reader<'_> {
         }
         let path = canonical_as_far_as_it_exists(&path);
         if let Some(repo) = repos.iter().find(|repo| path.starts_with(&repo.path)) {
-            let why = format!("{} lies inside the repository {}", path.display(), repo.path.display());
+            let why = format!("{path:?} lies inside the repository {:?}", repo.path);
             self.wrong(NAME, &why, example);
             return None;
         }

@@ -318,6 +318,7 @@ fn a_token_from_a_file() {
         ("file alone", "", file.to_str().unwrap(), Ok(TOKEN)),
         ("both", "wfa_own", file.to_str().unwrap(), Ok("wfa_own")),
         ("no such file", "", "/nowhere/token", Err("WORKFORCE0_AGENT_TOKEN_FILE: ")),
+        ("a line break", "", "/nowhere/\ntoken", Err("WORKFORCE0_AGENT_TOKEN_FILE: \"/nowhere/\\ntoken\"")),
         ("neither", "", "", Err("WORKFORCE0_AGENT_TOKEN: ")),
     ];
     for (label, token, file, wanted) in rows {
