@@ -14,6 +14,8 @@ mod config;
 mod environment;
 #[path = "pure/excerpt.rs"]
 mod excerpt;
+#[path = "pure/fuzzed.rs"]
+mod fuzzed;
 #[path = "pure/invariants.rs"]
 mod invariants;
 #[path = "pure/keeping.rs"]
@@ -38,3 +40,5 @@ mod template;
 mod text;
 #[path = "pure/ticket.rs"]
 mod ticket;
+#[path = "pure/untrusted.rs"]
+mod untrusted;
