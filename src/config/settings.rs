@@ -176,10 +176,9 @@ impl fmt::Display for EnvFileError {
 
 fn read_env_file(path: &Path) -> Result<HashMap<String, String>, EnvFileError> {
     let failed = |why: String| EnvFileError { path: path.to_owned(), why };
-    let entries = dotenvy::from_path_iter(path).map_err(|e| match e {
-        dotenvy::Error::Io(e) => failed(format!("cannot be read: {e}")),
-        _ => failed("cannot be read".to_owned()),
-    })?;
+    let bytes = std::fs::read(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
+    // Some editors of Windows begin a file with a byte order mark.
+    let entries = dotenvy::from_read_iter(bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes));
     let mut values = HashMap::new();
     let mut last = None;
     for entry in entries {

@@ -58,7 +58,7 @@ impl Excerpt {
         Self {
             head: text[..head_end].to_owned(),
             tail: text[tail_start..].to_owned(),
-            omitted: self.omitted + (tail_start - head_end) as u64,
+            omitted: self.omitted.saturating_add((tail_start - head_end) as u64),
         }
     }
 

@@ -172,19 +172,22 @@ fn where_a_value_comes_from() {
 fn a_file_of_settings() {
     let home = Home::new();
     let text = format!(
-        "# the backend\nWORKFORCE0_API_URL=https://good.example\n\nexport WORKFORCE0_AGENT_TOKEN='{TOKEN}'\n\
+        "WORKFORCE0_API_URL=https://good.example\n\n# the token\nexport WORKFORCE0_AGENT_TOKEN='{TOKEN}'\n\
          REPO_PATHS={}\nSTATE_DIR=\"{}\"\nCLI_COMMAND=first\nCLI_COMMAND=last # the last one counts\n\
          AGENT_NAME=\"two words\"\nMY_OWN=1\n",
         home.path("app").replace('\\', "\\\\"),
         home.path("state").replace('\\', "\\\\"),
     );
-    let file = home.file("env", &text);
-    let config = load(&[], Vec::new(), Some(&file)).unwrap();
-    assert_eq!(config.token.bearer(), format!("Bearer {TOKEN}"));
-    assert_eq!(config.cli.command, "last");
-    assert_eq!(config.agent_name, "two words");
-    let sources = sources(&[], Vec::new(), Some(&file)).unwrap();
-    assert!(sources.environment().for_cli().is_empty(), "the file has reached the environment of children");
+    // As an editor of Windows may write it, too: with a byte order mark.
+    for start in ["", "\u{feff}"] {
+        let file = home.file("env", &format!("{start}{text}"));
+        let config = load(&[], Vec::new(), Some(&file)).unwrap();
+        assert_eq!(config.token.bearer(), format!("Bearer {TOKEN}"));
+        assert_eq!(config.cli.command, "last");
+        assert_eq!(config.agent_name, "two words");
+        let sources = sources(&[], Vec::new(), Some(&file)).unwrap();
+        assert!(sources.environment().for_cli().is_empty(), "the file has reached the environment of children");
+    }
 }
 
 /// A file that cannot be used is named, and nothing that stands in it is shown.

@@ -30,6 +30,7 @@ use wf0_agent::link::protocol::ticket::Codec;
 use wf0_agent::link::protocol::{Decoded, Identity, MAX_OUTBOUND};
 use wf0_agent::store::Store;
 use wf0_agent::store::journal::{self, Started};
+use wf0_agent::store::record;
 
 use super::support::{Clock, cli, done, on};
 
@@ -543,7 +544,7 @@ impl<'a> Makings<'a> {
 
     /// In milliseconds, from 1970 on: as a record holds it.
     fn time(&mut self) -> SystemTime {
-        journal::time(self.u64())
+        record::time(self.u64())
     }
 
     fn duration(&mut self) -> Duration {
@@ -597,7 +598,8 @@ impl<'a> Makings<'a> {
     }
 
     fn outcome(&mut self) -> Outcome {
-        const CODES: [FailCode; 13] = [
+        const CODES: [FailCode; 14] = [
+            FailCode::QuotaExceeded,
             FailCode::Timeout,
             FailCode::CliExit,
             FailCode::CliNotFound,
