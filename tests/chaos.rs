@@ -332,7 +332,7 @@ impl Chaos {
     fn freeze(&mut self, now: Instant, way: Way) {
         self.tell("freezes");
         let mut time = Duration::from_millis(self.rng.u64(100..2500));
-        if self.seconds > 60 && self.rng.u32(..8) == 0 {
+        if self.seconds > 60 && self.rng.u32(..4) == 0 {
             self.tell("freezes beyond the silence limit");
             time = Duration::from_secs(40);
             self.kills.put_off(now + time);
