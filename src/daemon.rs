@@ -114,6 +114,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
             None
         }
         Errand::Keep(record) => keeper.keep(record, &workers[0]),
+        Errand::Recall(run) => Some(Event::Recalled(run, context.store.outcome(run))),
         Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;
     keeper.catch_up(&workers[0]);

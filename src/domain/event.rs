@@ -22,6 +22,8 @@ pub enum Event {
     Job(RunId, JobEvent),
     /// What became of a [`Record::Ticket`].
     Kept(RunId, Result<(), String>),
+    /// The answer to [`Action::Recall`]: what is on disk.
+    Recalled(RunId, Option<Entry>),
     /// What is known of the CLI has changed.
     Cli(CliState),
     /// The operator wants the daemon to end.
@@ -126,6 +128,8 @@ pub enum Action {
         run: RunId,
         reason: StopReason,
     },
+    /// To be answered by [`Event::Recalled`]: the outcome of that run is wanted once more.
+    Recall(RunId),
     /// To be answered by [`Event::Cli`].
     LookForCli,
     Log(Level, String),

@@ -8,9 +8,8 @@ use super::ticket::{Outcome, RunId, TicketId};
 /// As much may be under way at once: more would only grow the send buffer while the peer reads slowly.
 /// Escaping makes a text up to six times longer, and the send buffer has to hold it all.
 const WINDOW_BYTES: usize = 6 << 20;
-/// Delivered outcomes are kept to answer a repeated assignment, the newest within these bounds.
-const RECENT_BYTES: usize = 8 << 20;
-const RECENT_COUNT: usize = 256;
+/// So many delivered outcomes are known, to answer a repeated assignment. What they say is on disk.
+pub const DELIVERED_MAX: usize = 1024;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -19,6 +18,30 @@ pub struct Entry {
     pub id: TicketId,
     pub attempt: u32,
     pub outcome: Arc<Outcome>,
+}
+
+/// A delivered outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    pub run: RunId,
+    pub id: TicketId,
+    pub attempt: u32,
+}
+
+/// What is known of a ticket that has ended here.
+#[derive(Debug, PartialEq)]
+pub enum Ended<'a> {
+    Pending(&'a Entry),
+    Delivered(&'a Delivered),
+}
+
+impl Ended<'_> {
+    pub fn attempt(&self) -> u32 {
+        match self {
+            Self::Pending(entry) => entry.attempt,
+            Self::Delivered(delivered) => delivered.attempt,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -31,7 +54,7 @@ struct Pending {
 #[derive(Debug, Default)]
 pub struct Outbox {
     pending: VecDeque<Pending>,
-    recent: VecDeque<Entry>,
+    delivered: VecDeque<Delivered>,
 }
 
 impl Outbox {
@@ -73,10 +96,16 @@ impl Outbox {
         self.settle(|pending| pending.fence.is_some() && meant(&pending.entry))
     }
 
-    /// The newest outcome of a ticket that has ended here, delivered or not.
-    pub fn find(&self, id: &TicketId) -> Option<&Entry> {
-        let all = self.pending.iter().map(|p| &p.entry).chain(&self.recent);
-        all.filter(|entry| entry.id == *id).max_by_key(|entry| entry.attempt)
+    /// The newest outcome of a ticket that has ended here; one that is under way rather than the same delivered.
+    pub fn find(&self, id: &TicketId) -> Option<Ended<'_>> {
+        let delivered = self.delivered.iter().filter(|own| own.id == *id).map(Ended::Delivered);
+        let pending = self.pending.iter().map(|p| &p.entry).filter(|own| own.id == *id).map(Ended::Pending);
+        delivered.chain(pending).max_by_key(Ended::attempt)
+    }
+
+    /// The delivered outcome of that run.
+    pub fn delivered(&self, run: RunId) -> Option<&Delivered> {
+        self.delivered.iter().find(|own| own.run == run)
     }
 
     /// Sends it once more: the backend asks for it, whatever became of the last time.
@@ -93,21 +122,19 @@ impl Outbox {
         self.pending = open;
         let settled: VecDeque<Pending> = settled;
         let runs = settled.iter().map(|pending| pending.entry.run).collect();
-        for pending in settled {
-            self.remember(pending.entry);
+        for Pending { entry: Entry { run, id, attempt, .. }, .. } in settled {
+            self.remember(Delivered { run, id, attempt });
         }
         runs
     }
 
-    /// Keeps a delivered outcome, to answer a repeated assignment.
-    pub fn remember(&mut self, entry: Entry) {
-        // One that was sent twice is kept once.
-        self.recent.retain(|own| own.id != entry.id || own.attempt != entry.attempt);
-        self.recent.push_back(entry);
-        let mut bytes: usize = self.recent.iter().map(|own| own.outcome.size()).sum();
-        // The newest stays, however large.
-        while self.recent.len() > 1 && (self.recent.len() > RECENT_COUNT || bytes > RECENT_BYTES) {
-            bytes -= self.recent.pop_front().map_or(0, |oldest| oldest.outcome.size());
+    /// To answer a repeated assignment.
+    pub fn remember(&mut self, delivered: Delivered) {
+        // One that was sent twice is known once.
+        self.delivered.retain(|own| own.run != delivered.run);
+        self.delivered.push_back(delivered);
+        if self.delivered.len() > DELIVERED_MAX {
+            self.delivered.pop_front();
         }
     }
 }

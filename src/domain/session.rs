@@ -13,7 +13,7 @@ use super::event::{
 };
 use super::liveness::{Due, Liveness};
 use super::message::{Capacity, Heartbeat, Message, Register, Status};
-use super::outbox::{Entry, Outbox};
+use super::outbox::{Delivered, Ended, Entry, Outbox};
 use super::queue::{Claimed, Queue};
 use super::quota::Quota;
 use super::repos::{Repo, Repos};
@@ -42,7 +42,7 @@ pub struct Policy {
 /// What an earlier process left.
 #[derive(Debug, Default)]
 pub struct Past {
-    pub delivered: Vec<Entry>,
+    pub delivered: Vec<Delivered>,
     pub ended: Vec<Entry>,
     pub waiting: Vec<(Box<Job>, SystemTime)>,
     pub quota: Quota,
@@ -95,7 +95,7 @@ impl Session {
         if self.quota.is_over(now.wall) {
             self.quota_back(&mut out);
         }
-        past.delivered.into_iter().for_each(|entry| self.outbox.remember(entry));
+        past.delivered.into_iter().for_each(|delivered| self.outbox.remember(delivered));
         past.ended.into_iter().for_each(|entry| self.outbox.push(entry));
         for (job, claimed_at) in past.waiting {
             out.push(Action::Log(
@@ -143,6 +143,7 @@ impl Session {
             Event::Job(run, JobEvent::Progress(progress)) => self.progress(run, progress, &mut out),
             Event::Job(run, JobEvent::Finished(outcome)) => self.finished(now, run, outcome, &mut out),
             Event::Kept(run, kept) => self.kept(now, run, kept, &mut out),
+            Event::Recalled(run, entry) => self.recalled(run, entry, &mut out),
             Event::Cli(state) => self.cli_changed(state, &mut out),
             Event::Stop => self.end(now, Exit::Asked, &mut out),
         }
@@ -252,7 +253,7 @@ impl Session {
             Order::Unusable { id, attempt, why } => {
                 // A ticket that is already here, or ended under this attempt, has its one answer.
                 let known = self.queue.find(&id).is_some();
-                if !known && self.outbox.find(&id).is_none_or(|ended| ended.attempt < attempt) {
+                if !known && self.outbox.find(&id).is_none_or(|ended| ended.attempt() < attempt) {
                     self.refuse(&id, attempt, Failure::new(FailCode::InvalidTicket, why), out);
                 } else {
                     out.push(Action::Log(Level::Warn, format!("ticket {id}: unusable assignment ignored: {why}")));
@@ -308,12 +309,29 @@ impl Session {
             return true;
         }
         match self.outbox.find(&ticket.id) {
-            Some(ended) if ticket.attempt <= ended.attempt => {
-                let again = ended.clone();
-                self.outbox.repeat(again);
+            Some(ended) if ticket.attempt <= ended.attempt() => {
+                match ended {
+                    Ended::Pending(entry) => {
+                        let again = entry.clone();
+                        self.outbox.repeat(again);
+                    }
+                    Ended::Delivered(delivered) => out.push(Action::Recall(delivered.run)),
+                }
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A delivered outcome is wanted once more.
+    fn recalled(&mut self, run: RunId, entry: Option<Entry>, out: &mut Actions) {
+        if let Some(entry) = entry {
+            return self.outbox.repeat(entry);
+        }
+        if let Some(Delivered { id, attempt, .. }) = self.outbox.delivered(run).cloned() {
+            let failure =
+                Failure::new(FailCode::Internal, "it has ended before, and its outcome is no longer on disk");
+            self.refuse(&id, attempt, failure, out);
         }
     }
 

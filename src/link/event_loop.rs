@@ -40,6 +40,7 @@ pub enum Errand {
     Start { slot: usize, job: Box<Job>, offline: bool },
     Stop { slot: usize, run: RunId, reason: StopReason },
     Keep(Record),
+    Recall(RunId),
     LookForCli,
 }
 
@@ -194,6 +195,7 @@ impl EventLoop {
                 }
                 Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
                 Action::Keep(record) => news.extend((turn.errands)(Errand::Keep(record))),
+                Action::Recall(run) => news.extend((turn.errands)(Errand::Recall(run))),
                 Action::LookForCli => news.extend((turn.errands)(Errand::LookForCli)),
                 Action::Start { slot, job, offline } => {
                     news.extend((turn.errands)(Errand::Start { slot, job, offline }));

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{millis, read_json, time, unusable, write_json};
 use super::{RunFolder, Store, set_aside};
 use crate::domain::excerpt::Excerpt;
-use crate::domain::outbox::Entry;
+use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, RepoRef};
 use crate::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
@@ -29,10 +29,6 @@ const STARTED: &str = "started.json";
 const OUTCOME: &str = "outcome.json";
 const DELIVERED: &str = "delivered";
 
-/// See [`Outbox`](crate::domain::outbox::Outbox), which remembers no more.
-const REMEMBERED_BYTES: u64 = 8 << 20;
-const REMEMBERED_COUNT: usize = 256;
-
 /// A run of an earlier process, and how far it had come.
 pub enum Past {
     /// Claimed, and nothing of it started.
@@ -42,7 +38,7 @@ pub enum Past {
     /// Ended, and the backend may not have it.
     Ended(Entry),
     /// Ended, and the backend has it.
-    Delivered(Entry),
+    Delivered(Delivered),
 }
 
 /// When a run's program was started, and where the repository stood before it. Its mark is the name of its folder.
@@ -70,18 +66,20 @@ impl Store {
             }
         }
         delivered.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
-        let mut left = REMEMBERED_BYTES;
-        for (_, folder, run) in delivered.into_iter().take(REMEMBERED_COUNT) {
-            if left == 0 {
-                break;
-            }
-            left = left.saturating_sub(fs::metadata(folder.path(OUTCOME)).map_or(0, |meta| meta.len()));
-            if let Some((at, Past::Ended(entry))) = read_or_set_aside(&folder, run) {
-                past.push((at, Past::Delivered(entry)));
-            }
+        for (_, folder, run) in delivered.into_iter().take(DELIVERED_MAX) {
+            past.extend(read_delivered(&folder, run).unwrap_or_else(|e| {
+                set_aside(&folder.path, &e);
+                None
+            }));
         }
         past.sort_by_key(|(at, _)| *at);
         past.into_iter().map(|(_, past)| past).collect()
+    }
+
+    /// What a run that ended here came to, if that can still be read.
+    pub fn outcome(&self, run: RunId) -> Option<Entry> {
+        let path = self.tickets().join(run.to_string()).join(OUTCOME);
+        read_json::<OutcomeRecord>(&path).ok()??.entry(run)
     }
 
     /// Removes folders of runs whose outcome was delivered that long ago.
@@ -152,6 +150,14 @@ fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>
     }))
 }
 
+/// Of a delivered outcome only the name is read: there may be many, and each of megabytes.
+fn read_delivered(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>> {
+    let Some(ticket) = read_json::<TicketName>(&folder.path(TICKET))? else { return Ok(None) };
+    let id = TicketId::parse(&ticket.ticket_id).map_err(|_| unusable(TICKET))?;
+    let attempt = read_json(&folder.path(ATTEMPT))?.unwrap_or(ticket.attempt);
+    Ok(Some((ticket.claimed_at_ms, Past::Delivered(Delivered { run, id, attempt }))))
+}
+
 enum Progress {
     Claimed,
     Started(Started),
@@ -194,6 +200,14 @@ struct TicketRecord {
     skills: Vec<SkillRecord>,
     subagent: Option<SubagentRecord>,
     payload: PayloadRecord,
+}
+
+/// The part of a [`TicketRecord`] by which a repeated assignment is known.
+#[derive(Deserialize)]
+struct TicketName {
+    claimed_at_ms: u64,
+    ticket_id: String,
+    attempt: u32,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -18,7 +18,9 @@ use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::Session;
 use wf0_agent::domain::ticket::{Changes, FailCode, Failure, Job, Outcome, RunId, StopReason, Ticket, TicketId};
 
-use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket};
+use super::support::{
+    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket,
+};
 
 /// As many as keep a test quick; each world takes about 1500.
 const WORLDS: u64 = if cfg!(debug_assertions) { 250 } else { 1000 };
@@ -30,7 +32,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(330);
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5 + 10);
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// A stored outcome answers a repeated assignment for at least so many outcomes more.
-const REMEMBERED: usize = 100;
+const REMEMBERED: usize = 1000;
 
 /// Whatever happens in whatever order, every rule of the session holds.
 #[test]
@@ -181,6 +183,7 @@ struct World {
     rng: fastrand::Rng,
     clock: Clock,
     session: Session,
+    disk: Disk,
     slots: Vec<Option<(TicketId, RunId)>>,
     stays: HashMap<TicketId, Vec<Stay>>,
     /// Claimed and not ended, oldest first.
@@ -200,7 +203,7 @@ struct World {
     ending: Ending,
     stopped_at: Option<Instant>,
     exit: Option<Exit>,
-    /// Large outcomes fill the send window, and the memory for repeated assignments too.
+    /// Large outcomes fill the send window.
     large: bool,
     seen: Seen,
 }
@@ -214,6 +217,7 @@ impl World {
         let endings = [Ending::AtLast, Ending::AtLast, Ending::Stop, Ending::TokenRejected, Ending::VersionRefused];
         Self {
             session: Session::new(policy(slots, &REPOS[..repos], seed), clock.now()),
+            disk: Disk::default(),
             clock,
             slots: vec![None; slots],
             stays: HashMap::new(),
@@ -548,7 +552,7 @@ impl World {
         self.quota.0 = self.quota.0.filter(|until| *until > self.clock.now().wall);
         let expected = self.expect(&event);
         self.give_up_if_due();
-        let actions = on(&mut self.session, self.clock.now(), event);
+        let actions = on(&mut self.session, &mut self.disk, self.clock.now(), event);
         let mut answer = Answer::default();
         for action in actions {
             assert!(self.exit.is_none(), "after the exit: {action:?}");
@@ -677,7 +681,7 @@ impl World {
         }
         let kept =
             |stay: &Stay| stay.end.as_ref().is_some_and(|end| end.sent_before + REMEMBERED > self.outcomes_sent);
-        (covering.any(kept) && !self.large).then_some(true)
+        covering.any(kept).then_some(true)
     }
 
     /// Runs that did not end in time are answered without them.
@@ -695,7 +699,7 @@ impl World {
 
     fn take(&mut self, action: Action, expected: &Expected, answer: &mut Answer) {
         match action {
-            Action::Log(..) | Action::Keep(_) | Action::LookForCli => {}
+            Action::Log(..) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => {}
             Action::Dial => {
                 assert!(self.link.is_none() && !self.dialing, "dialed twice");
                 self.dialing = true;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Record, Setback};
 use wf0_agent::domain::message::Message;
-use wf0_agent::domain::outbox::Entry;
+use wf0_agent::domain::outbox::{Delivered, Entry};
 use wf0_agent::domain::quota::Quota;
 use wf0_agent::domain::session::{Past, Session};
 use wf0_agent::domain::ticket::{FailCode, Job, RunId};
@@ -84,7 +84,7 @@ fn what_was_left_is_taken_over() {
     let entry = |run, name: &str, outcome| Entry { run: RunId(run), id: id(name), attempt: 1, outcome };
     let job = Job { run: RunId(3), ticket: ticket("C", 1), repo: repo("app"), time_limit: ROLE_LIMIT };
     let past = Past {
-        delivered: vec![entry(4, "D", done("d"))],
+        delivered: vec![Delivered { run: RunId(4), id: id("D"), attempt: 1 }],
         ended: vec![entry(1, "A", done("a")), entry(2, "B", failed(FailCode::AgentRestarted))],
         waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
         ..Past::default()
@@ -105,8 +105,29 @@ fn what_was_left_is_taken_over() {
         .collect();
     assert_eq!(sent, ["register with C", "A", "B"]);
     let again = Order::Assigned(Box::new(ticket("D", 1)));
+    let actions = session.on(clock.now(), Event::Backend(again.clone()));
+    assert_eq!(actions, [Action::Recall(RunId(4))], "a delivered one is answered from disk");
+    let actions = session.on(clock.now(), Event::Recalled(RunId(4), Some(entry(4, "D", done("d")))));
+    assert!(position(&actions, |a| is_outcome(a, None)).is_some(), "{actions:?}");
     let actions = session.on(clock.now(), Event::Backend(again));
-    assert!(position(&actions, |a| is_outcome(a, None)).is_some(), "a delivered one is answered: {actions:?}");
+    assert!(position(&actions, |a| matches!(a, Action::Recall(_))).is_none(), "it is under way already: {actions:?}");
+}
+
+/// A delivered outcome that is no longer on disk is answered as such: the ticket is not run again behind its back.
+#[test]
+fn a_lost_outcome_is_said() {
+    let clock = Clock::new();
+    let past = Past { delivered: vec![Delivered { run: RunId(4), id: id("D"), attempt: 1 }], ..Past::default() };
+    let mut session = Session::new(policy(1, &["app"], 1), clock.now());
+    session.take_over(past, clock.now());
+    session.on(clock.now(), Event::Connected);
+    let again = |attempt| Event::Backend(Order::Assigned(Box::new(ticket("D", attempt))));
+    assert_eq!(session.on(clock.now(), again(1)), [Action::Recall(RunId(4))]);
+    let actions = session.on(clock.now(), Event::Recalled(RunId(4), None));
+    assert!(position(&actions, |a| is_outcome(a, Some(FailCode::Internal))).is_some(), "{actions:?}");
+    let actions = session.on(clock.now(), again(2));
+    let kept = |a: &Action| matches!(a, Action::Keep(Record::Ticket { .. }));
+    assert!(position(&actions, kept).is_some(), "a newer attempt is a run of its own: {actions:?}");
 }
 
 /// What had not started before a restart runs too if the backend cannot be reached, and knows it.

@@ -7,7 +7,7 @@ use wf0_agent::domain::message::{Message, Status};
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{FailCode, RunId, StopReason};
 
-use super::support::{Clock, cli, done, failed, on, policy, ticket};
+use super::support::{Clock, Disk, cli, done, failed, on, policy, ticket};
 
 const DRAIN: Duration = Duration::from_secs(60);
 
@@ -28,7 +28,7 @@ impl Life {
     }
 
     fn on(&mut self, event: Event) -> Vec<Action> {
-        on(&mut self.session, self.clock.now(), event)
+        on(&mut self.session, &mut Disk::default(), self.clock.now(), event)
     }
 
     /// Assigns a ticket; its run, where it starts at once.

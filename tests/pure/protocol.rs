@@ -16,7 +16,7 @@ use wf0_agent::domain::ticket::{
 use wf0_agent::link::protocol::ticket::Codec;
 use wf0_agent::link::protocol::{Decoded, Identity, MAX_INBOUND, MAX_OUTBOUND};
 
-use super::support::{Clock, api, cli, id, on, policy, repo, role, ticket};
+use super::support::{Clock, Disk, api, cli, id, on, policy, repo, role, ticket};
 
 const AGENT: &str = "5f3c1d9e-0000-4000-8000-000000000001";
 
@@ -352,10 +352,10 @@ fn answers_to_the_largest_frames_fit() {
         let Decoded::Event(event) = decoded else { continue };
         let mut clock = Clock::new();
         let mut session = Session::new(policy(1, &["app"], 1), clock.now());
-        on(&mut session, clock.now(), Event::Tick);
-        on(&mut session, clock.now(), Event::Connected);
+        session.on(clock.now(), Event::Tick);
+        session.on(clock.now(), Event::Connected);
         clock.advance(Duration::from_secs(1));
-        for action in on(&mut session, clock.now(), event) {
+        for action in on(&mut session, &mut Disk::default(), clock.now(), event) {
             match action {
                 Action::Send(message) => {
                     let size = codec.encode(&message).len();

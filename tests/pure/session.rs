@@ -16,13 +16,16 @@ use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
 
-use super::support::{Clock, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket};
+use super::support::{
+    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket,
+};
 
 const REPOS: [&str; 4] = ["app", "web", "api", "docs"];
 
 /// A session, its time, and what a test has to remember of it.
 struct Fixture {
     session: Session,
+    disk: Disk,
     clock: Clock,
     /// The newest run of each ticket.
     runs: HashMap<String, RunId>,
@@ -31,7 +34,7 @@ struct Fixture {
 impl Fixture {
     fn new(policy: Policy) -> Self {
         let clock = Clock::new();
-        Self { session: Session::new(policy, clock.now()), clock, runs: HashMap::new() }
+        Self { session: Session::new(policy, clock.now()), disk: Disk::default(), clock, runs: HashMap::new() }
     }
 
     /// Connected and registered.
@@ -48,7 +51,7 @@ impl Fixture {
 
     fn on(&mut self, event: Event) -> Vec<Action> {
         let now = self.now();
-        let actions = on(&mut self.session, now, event);
+        let actions = on(&mut self.session, &mut self.disk, now, event);
         for action in &actions {
             if let Action::Start { job, .. } = action {
                 self.runs.insert(job.ticket.id.to_string(), job.run);
@@ -152,7 +155,7 @@ impl Fixture {
 
     fn describe(&self, action: &Action) -> Option<String> {
         Some(match action {
-            Action::Log(..) | Action::Keep(_) | Action::LookForCli => return None,
+            Action::Log(..) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => return None,
             Action::Dial => "dial".to_owned(),
             Action::Ping(number) => format!("ping {number}"),
             Action::Disconnect(Goodbye::Normal) => "close normal".to_owned(),

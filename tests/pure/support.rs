@@ -1,5 +1,6 @@
 //! Invented times, tickets and policies that several of these tests need.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,9 +9,10 @@ use wf0_agent::config::ApiUrl;
 use wf0_agent::domain::Now;
 use wf0_agent::domain::event::{Action, CliState, Event, Record};
 use wf0_agent::domain::excerpt::Excerpt;
+use wf0_agent::domain::outbox::Entry;
 use wf0_agent::domain::repos::{Repo, RepoRef, Repos};
 use wf0_agent::domain::session::{Policy, Session};
-use wf0_agent::domain::ticket::{Brief, FailCode, Failure, Outcome, Payload, Role, Ticket, TicketId};
+use wf0_agent::domain::ticket::{Brief, FailCode, Failure, Outcome, Payload, Role, RunId, Ticket, TicketId};
 
 pub const ROLE_LIMIT: Duration = Duration::from_secs(1800);
 
@@ -117,13 +119,25 @@ pub fn quota_exceeded(available_at: Option<SystemTime>) -> Arc<Outcome> {
     Arc::new(Outcome::unstarted(failure))
 }
 
+/// The outcomes on an invented disk.
+pub type Disk = HashMap<RunId, Entry>;
+
 /// Gives the session an event with a state folder that keeps everything: what is only about that is left out.
-pub fn on(session: &mut Session, now: Now, event: Event) -> Vec<Action> {
+pub fn on(session: &mut Session, disk: &mut Disk, now: Now, event: Event) -> Vec<Action> {
     let mut seen = Vec::new();
     for action in session.on(now, event) {
         match action {
-            Action::Keep(Record::Ticket { job, .. }) => seen.extend(on(session, now, Event::Kept(job.run, Ok(())))),
-            Action::Keep(Record::Outcome(_) | Record::Delivered(_) | Record::Quota(_)) => {}
+            Action::Keep(Record::Ticket { job, .. }) => {
+                seen.extend(on(session, disk, now, Event::Kept(job.run, Ok(()))));
+            }
+            Action::Keep(Record::Outcome(entry)) => {
+                disk.insert(entry.run, entry);
+            }
+            Action::Recall(run) => {
+                let entry = disk.get(&run).cloned();
+                seen.extend(on(session, disk, now, Event::Recalled(run, entry)));
+            }
+            Action::Keep(Record::Delivered(_) | Record::Quota(_)) => {}
             other => seen.push(other),
         }
     }

@@ -17,7 +17,7 @@ use wf0_agent::config::settings::{self as names, RESERVED, Sources};
 use wf0_agent::domain::event::{Action, CliState, Event, JobEvent, Phase, Progress, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Message, Register};
-use wf0_agent::domain::outbox::Entry;
+use wf0_agent::domain::outbox::{Delivered, Entry};
 use wf0_agent::domain::repos::{Repo, RepoRef, Repos};
 use wf0_agent::domain::session::{Past, Policy, Session};
 use wf0_agent::domain::template::{LooksLikeOption, Template, Values};
@@ -32,7 +32,7 @@ use wf0_agent::store::Store;
 use wf0_agent::store::journal::{self, Started};
 use wf0_agent::store::record;
 
-use super::support::{Clock, cli, done, on};
+use super::support::{Clock, Disk, cli, done, on};
 
 const TOKEN: &str = "wfa_secret-0123456789";
 const TOKEN_LINE: &str = "WORKFORCE0_AGENT_TOKEN=wfa_secret-0123456789";
@@ -157,6 +157,7 @@ fn heard(home: &Home, text: &str) -> bool {
 struct Daemon {
     clock: Clock,
     session: Session,
+    disk: Disk,
     codec: Codec,
     running: VecDeque<RunId>,
     pinged: u64,
@@ -166,11 +167,11 @@ impl Daemon {
     fn new(home: &Home) -> Self {
         let clock = Clock::new();
         let session = Session::new(home.policy(), clock.now());
-        Self { clock, session, codec: home.codec(), running: VecDeque::new(), pinged: 0 }
+        Self { clock, session, disk: Disk::default(), codec: home.codec(), running: VecDeque::new(), pinged: 0 }
     }
 
     fn feed(&mut self, event: Event) {
-        let actions = on(&mut self.session, self.clock.now(), event);
+        let actions = on(&mut self.session, &mut self.disk, self.clock.now(), event);
         self.carry_out(actions);
     }
 
@@ -460,7 +461,10 @@ impl State {
                 assert_eq!((at.at_ms, at.base_commit), (started.at_ms, started.base_commit));
             }
             (2, journal::Past::Ended(own)) => assert_eq!(own, entry),
-            (3.., journal::Past::Delivered(own)) => assert_eq!(own, entry),
+            (3.., journal::Past::Delivered(Delivered { run, id, attempt })) => {
+                assert_eq!((run, &id, attempt), (entry.run, &entry.id, entry.attempt));
+                assert_eq!(self.store.outcome(run), Some(entry));
+            }
             (stage, _) => panic!("it is not found as it was left, at stage {stage}"),
         }
         fs::remove_dir_all(self.runs()).unwrap();
