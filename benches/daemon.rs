@@ -14,8 +14,11 @@ mod support;
 
 use std::fs;
 use std::io::Write;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,22 +37,32 @@ fn main() {
     match words.get(1).map(String::as_str) {
         Some("cli-touch") => touch(),
         Some("cli-flood") => flood(),
-        _ => bench(words.iter().any(|word| word == "--quick")),
+        Some("relay") => relay(),
+        _ => bench(&words[1..]),
     }
 }
 
-fn bench(quick: bool) {
+/// The figures that are named, or all of them. cargo adds words of its own, which begin with a dash.
+fn bench(words: &[String]) {
+    let quick = words.iter().any(|word| word == "--quick");
+    let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |name: &str| names.is_empty() || names.iter().any(|own| *own == name);
     let rounds = if quick { 5 } else { 25 };
+    let figures: [(&str, &dyn Fn()); 7] = [
+        ("size", &size),
+        ("start", &|| starts(rounds)),
+        ("flood", &|| flooded(if quick { 1 } else { 3 })),
+        ("tickets", &|| [true, false].into_iter().for_each(|git| tickets(rounds, git))),
+        ("soak", &|| soak(if quick { 1000 } else { 10_000 })),
+        ("frozen", &frozen),
+        ("idle", &|| {
+            if !quick {
+                idle(3)
+            }
+        }),
+    ];
     println!("{:<52} {:>12}", "figure (median)", "value");
-    size();
-    starts(rounds);
-    flooded(if quick { 1 } else { 3 });
-    for git in [true, false] {
-        tickets(rounds, git);
-    }
-    if !quick {
-        idle(3);
-    }
+    figures.into_iter().filter(|(name, _)| is_wanted(name)).for_each(|(_, measure)| measure());
 }
 
 fn row(name: &str, value: f64, unit: &str) {
@@ -169,6 +182,118 @@ fn tickets(rounds: usize, git: bool) {
     }
     row(&format!("{place}: tickets one after the other"), count as f64 / from.elapsed().as_secs_f64(), "/s");
     drop(agent);
+}
+
+/// How many tickets may be under way in the soak: one runs, the others wait.
+const SOAK_IN_FLIGHT: usize = 4;
+/// After so many, what is made once has been made.
+const SOAK_WARM: usize = 100;
+
+/// Many tickets in one daemon: what it has in memory and open, when quiet, early and late.
+fn soak(count: usize) {
+    let world = World::new();
+    fs::remove_dir_all(world.repo().join(".git")).expect("no git");
+    let agent = world.registered(launch(&world, "cli-touch"));
+    // Those in between show whether it is growth without end, or up to a bound.
+    let mut stations = vec![SOAK_WARM, count / 10, count / 2, count];
+    stations.dedup();
+    let (mut assigned, mut answered) = (0, 0);
+    let mut first = None;
+    for station in stations {
+        let (from, before) = (Instant::now(), answered);
+        while answered < station {
+            while assigned < station && assigned < answered + SOAK_IN_FLIGHT {
+                world.assign(&format!("S-{assigned}"));
+                assigned += 1;
+            }
+            let result = world.backend.wait_for("an outcome", |seen| match &seen.what {
+                What::Frame(frame) if is_outcome(frame) => Some(frame.clone()),
+                _ => None,
+            });
+            assert_eq!(result["type"], "ticket.result", "{result}");
+            answered += 1;
+        }
+        let rate = (answered - before) as f64 / from.elapsed().as_secs_f64();
+        // Quiet: the last run has been tidied too, before the next one of the same worker.
+        world.fence();
+        // What was seen is not needed any more, and ten thousand tickets are much of it.
+        world.backend.past.lock().expect("nobody panicked").clear();
+        let (memory, files) = (status_kib(agent.pid(), "VmRSS") / 1024.0, open_files(&agent));
+        row(&format!("soak: resident memory after {station} tickets"), memory, "MiB");
+        row(&format!("soak: open files after {station} tickets"), files, "");
+        row(&format!("soak: tickets, {before} to {station}"), rate, "/s");
+        let (memory_first, files_first) = *first.get_or_insert((memory, files));
+        if station == count {
+            row("soak: resident memory, last − first", memory - memory_first, "MiB");
+            row("soak: open files, last − first", files - files_first, "");
+        }
+    }
+}
+
+/// Only root and the daemon itself can see them; to others they are no number.
+fn open_files(agent: &Agent) -> f64 {
+    fs::read_dir(format!("/proc/{}/fd", agent.pid())).map_or(f64::NAN, |files| files.count() as f64)
+}
+
+/// A peer that is stopped: its system goes on acknowledging what is sent, and nobody ever answers. Each connection
+/// goes through a process of its own, and only the first one is stopped.
+fn frozen() {
+    let world = World::new();
+    let front = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("http://{}", front.local_addr().expect("its address"));
+    let (tell, relays) = mpsc::channel();
+    let backend = world.backend.port().to_string();
+    // It ends with this process: it waits for connections, and nobody has to wait for it.
+    thread::spawn(move || {
+        for stream in front.incoming().flatten() {
+            let relay = Command::new(std::env::current_exe().expect("this program"))
+                .args(["relay", &backend])
+                .stdin(OwnedFd::from(stream))
+                .spawn()
+                .expect("a relay");
+            if tell.send(Relay(relay)).is_err() {
+                return;
+            }
+        }
+    });
+    let agent = world.registered(launch(&world, "cli-touch").env("WORKFORCE0_API_URL", url));
+    assert_eq!(world.outcome_of("before")["type"], "ticket.result");
+    let first = relays.recv().expect("the first relay");
+    let pid = i32::try_from(first.0.id()).expect("a pid");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).expect("a relay");
+    let from = Instant::now();
+    agent.logged("not connected");
+    let noticed = from.elapsed();
+    let (at, _) = world.backend.timed_frame("agent.register", |_| true);
+    row("peer stopped → noticed", noticed.as_secs_f64(), "s");
+    row("peer stopped → registered on a new connection", at.duration_since(from).as_secs_f64(), "s");
+    assert_eq!(world.outcome_of("after")["type"], "ticket.result");
+}
+
+/// Ended with what it was needed for, stopped or not.
+struct Relay(Child);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Passes on what comes between its standard input, which is a connection, and a port, until one side ends.
+fn relay() {
+    let port = std::env::args().nth(2).and_then(|port| port.parse::<u16>().ok()).expect("a port");
+    let near = TcpStream::from(std::io::stdin().as_fd().try_clone_to_owned().expect("a connection"));
+    let far = TcpStream::connect(("127.0.0.1", port)).expect("the backend");
+    let (mut from_near, mut to_far) = (near.try_clone().expect("a copy"), far.try_clone().expect("a copy"));
+    let there = thread::spawn(move || {
+        let _ = std::io::copy(&mut from_near, &mut to_far);
+        let _ = to_far.shutdown(Shutdown::Both);
+    });
+    let (mut from_far, mut to_near) = (far, near);
+    let _ = std::io::copy(&mut from_far, &mut to_near);
+    let _ = to_near.shutdown(Shutdown::Both);
+    there.join().expect("a thread that does not panic");
 }
 
 /// When the CLI's `main` began and when it ended, as it printed them.
