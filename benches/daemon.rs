@@ -14,11 +14,8 @@ mod support;
 
 use std::fs;
 use std::io::Write;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,7 +34,8 @@ fn main() {
     match words.get(1).map(String::as_str) {
         Some("cli-touch") => touch(),
         Some("cli-flood") => flood(),
-        Some("relay") => relay(),
+        #[cfg(unix)]
+        Some("relay") => stopped::relay(),
         _ => bench(&words[1..]),
     }
 }
@@ -48,13 +46,14 @@ fn bench(words: &[String]) {
     let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let is_wanted = |name: &str| names.is_empty() || names.iter().any(|own| *own == name);
     let rounds = if quick { 5 } else { 25 };
-    let figures: [(&str, &dyn Fn()); 7] = [
+    let figures: &[(&str, &dyn Fn())] = &[
         ("size", &size),
         ("start", &|| starts(rounds)),
         ("flood", &|| flooded(if quick { 1 } else { 3 })),
         ("tickets", &|| [true, false].into_iter().for_each(|git| tickets(rounds, git))),
         ("soak", &|| soak(if quick { 1000 } else { 10_000 })),
-        ("frozen", &frozen),
+        #[cfg(unix)]
+        ("frozen", &stopped::frozen),
         ("idle", &|| {
             if !quick {
                 idle(3)
@@ -62,7 +61,7 @@ fn bench(words: &[String]) {
         }),
     ];
     println!("{:<52} {:>12}", "figure (median)", "value");
-    figures.into_iter().filter(|(name, _)| is_wanted(name)).for_each(|(_, measure)| measure());
+    figures.iter().filter(|(name, _)| is_wanted(name)).for_each(|(_, measure)| measure());
 }
 
 fn row(name: &str, value: f64, unit: &str) {
@@ -235,67 +234,6 @@ fn open_files(agent: &Agent) -> f64 {
     fs::read_dir(format!("/proc/{}/fd", agent.pid())).map_or(f64::NAN, |files| files.count() as f64)
 }
 
-/// A peer that is stopped: its system goes on acknowledging what is sent, and nobody ever answers. Each connection
-/// goes through a process of its own, and only the first one is stopped.
-fn frozen() {
-    let world = World::new();
-    let front = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    let url = format!("http://{}", front.local_addr().expect("its address"));
-    let (tell, relays) = mpsc::channel();
-    let backend = world.backend.port().to_string();
-    // It ends with this process: it waits for connections, and nobody has to wait for it.
-    thread::spawn(move || {
-        for stream in front.incoming().flatten() {
-            let relay = Command::new(std::env::current_exe().expect("this program"))
-                .args(["relay", &backend])
-                .stdin(OwnedFd::from(stream))
-                .spawn()
-                .expect("a relay");
-            if tell.send(Relay(relay)).is_err() {
-                return;
-            }
-        }
-    });
-    let agent = world.registered(launch(&world, "cli-touch").env("WORKFORCE0_API_URL", url));
-    assert_eq!(world.outcome_of("before")["type"], "ticket.result");
-    let first = relays.recv().expect("the first relay");
-    let pid = i32::try_from(first.0.id()).expect("a pid");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).expect("a relay");
-    let from = Instant::now();
-    agent.logged("not connected");
-    let noticed = from.elapsed();
-    let (at, _) = world.backend.timed_frame("agent.register", |_| true);
-    row("peer stopped → noticed", noticed.as_secs_f64(), "s");
-    row("peer stopped → registered on a new connection", at.duration_since(from).as_secs_f64(), "s");
-    assert_eq!(world.outcome_of("after")["type"], "ticket.result");
-}
-
-/// Ended with what it was needed for, stopped or not.
-struct Relay(Child);
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Passes on what comes between its standard input, which is a connection, and a port, until one side ends.
-fn relay() {
-    let port = std::env::args().nth(2).and_then(|port| port.parse::<u16>().ok()).expect("a port");
-    let near = TcpStream::from(std::io::stdin().as_fd().try_clone_to_owned().expect("a connection"));
-    let far = TcpStream::connect(("127.0.0.1", port)).expect("the backend");
-    let (mut from_near, mut to_far) = (near.try_clone().expect("a copy"), far.try_clone().expect("a copy"));
-    let there = thread::spawn(move || {
-        let _ = std::io::copy(&mut from_near, &mut to_far);
-        let _ = to_far.shutdown(Shutdown::Both);
-    });
-    let (mut from_far, mut to_near) = (far, near);
-    let _ = std::io::copy(&mut from_far, &mut to_near);
-    let _ = to_near.shutdown(Shutdown::Both);
-    there.join().expect("a thread that does not panic");
-}
-
 /// When the CLI's `main` began and when it ended, as it printed them.
 fn cli_times(result: &Value) -> (SystemTime, SystemTime) {
     let text = result["stdout"].as_str().unwrap_or_else(|| panic!("no output: {result}"));
@@ -425,4 +363,78 @@ fn status_kib(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_else(|| panic!("no {field}"));
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+/// Elsewhere a process cannot be stopped so simply.
+#[cfg(unix)]
+mod stopped {
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::process::{Child, Command};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::{World, launch, row};
+
+    /// A peer that is stopped: its system goes on acknowledging what is sent, and nobody ever answers. Each connection
+    /// goes through a process of its own, and only the first one is stopped.
+    pub fn frozen() {
+        let world = World::new();
+        let front = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let url = format!("http://{}", front.local_addr().expect("its address"));
+        let (tell, relays) = mpsc::channel();
+        let backend = world.backend.port().to_string();
+        // It ends with this process: it waits for connections, and nobody has to wait for it.
+        thread::spawn(move || {
+            for stream in front.incoming().flatten() {
+                let relay = Command::new(std::env::current_exe().expect("this program"))
+                    .args(["relay", &backend])
+                    .stdin(OwnedFd::from(stream))
+                    .spawn()
+                    .expect("a relay");
+                if tell.send(Relay(relay)).is_err() {
+                    return;
+                }
+            }
+        });
+        let agent = world.registered(launch(&world, "cli-touch").env("WORKFORCE0_API_URL", url));
+        assert_eq!(world.outcome_of("before")["type"], "ticket.result");
+        let first = relays.recv().expect("the first relay");
+        let pid = i32::try_from(first.0.id()).expect("a pid");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).expect("a relay");
+        let from = Instant::now();
+        agent.logged("not connected");
+        let noticed = from.elapsed();
+        let (at, _) = world.backend.timed_frame("agent.register", |_| true);
+        row("peer stopped → noticed", noticed.as_secs_f64(), "s");
+        row("peer stopped → registered on a new connection", at.duration_since(from).as_secs_f64(), "s");
+        assert_eq!(world.outcome_of("after")["type"], "ticket.result");
+    }
+
+    /// Ended with what it was needed for, stopped or not.
+    struct Relay(Child);
+
+    impl Drop for Relay {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// Passes on what comes between its standard input, which is a connection, and a port, until one side ends.
+    pub fn relay() {
+        let port = std::env::args().nth(2).and_then(|port| port.parse::<u16>().ok()).expect("a port");
+        let near = TcpStream::from(std::io::stdin().as_fd().try_clone_to_owned().expect("a connection"));
+        let far = TcpStream::connect(("127.0.0.1", port)).expect("the backend");
+        let (mut from_near, mut to_far) = (near.try_clone().expect("a copy"), far.try_clone().expect("a copy"));
+        let there = thread::spawn(move || {
+            let _ = std::io::copy(&mut from_near, &mut to_far);
+            let _ = to_far.shutdown(Shutdown::Both);
+        });
+        let (mut from_far, mut to_near) = (far, near);
+        let _ = std::io::copy(&mut from_far, &mut to_near);
+        let _ = to_near.shutdown(Shutdown::Both);
+        there.join().expect("a thread that does not panic");
+    }
 }

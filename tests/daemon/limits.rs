@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
@@ -251,7 +252,9 @@ fn by_a_lonely_user(world: &World, launch: Launch) -> Option<(Launch, u32)> {
         eprintln!("not tested: the limit would count every process of this user");
         return None;
     }
-    let user = 50_000 + std::process::id() % 10_000;
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id() * 8 + NUMBER.fetch_add(1, Ordering::Relaxed);
+    let user = 50_000 + number % 10_000;
     let launch = launch.by_user(user, &world.path("wf0-agent"));
     let status = Command::new("chown").args(["-R", &user.to_string()]).arg(world.dir.path()).status().unwrap();
     assert!(status.success());

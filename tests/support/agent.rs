@@ -55,7 +55,8 @@ impl Launch {
     /// Started by root as another user, from a copy of the program that this user can reach.
     #[cfg(unix)]
     pub fn by_user(mut self, user: u32, copy: &Path) -> Self {
-        std::fs::copy(&self.program, copy).expect("a copy of the daemon");
+        // By another process: a file that this one writes is open in whatever it starts meanwhile, and then busy.
+        super::files::copy(&self.program, copy);
         self.program = copy.to_owned();
         self.user = Some(user);
         self
