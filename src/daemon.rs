@@ -70,8 +70,10 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         seed: fastrand::u64(..),
     };
     info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.socket());
+    let approval = config.require_approval.then(job::Approval::from_terminal).transpose()?;
     let context = Arc::new(Context {
         cli,
+        approval,
         downloads: job::DownloadsFrom { api: config.api, token: config.token },
         environment,
         grace: config.grace,

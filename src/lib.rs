@@ -20,6 +20,7 @@
 //! | `dial` | an attempt to connect | a socket that is not yet open |
 //! | `goodbye` | at most a second | a socket that is being closed |
 //! | `ctrl-c` | the process | nothing; it passes signals on |
+//! | `keyboard` | the process | nothing; it passes answers on, where a person is asked |
 //!
 //! # Invariants
 //!

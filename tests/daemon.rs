@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "daemon/approval.rs"]
+mod approval;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/connect.rs"]

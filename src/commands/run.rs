@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write, stderr, stdin};
 use std::path::PathBuf;
 
 use log::{LevelFilter, Record, error};
@@ -24,6 +24,10 @@ pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
             return exit::CONFIG;
         }
     };
+    if config.require_approval && !(stdin().is_terminal() && stderr().is_terminal()) {
+        eprintln!("wf0-agent: REQUIRE_APPROVAL: there is no terminal to ask at; start it at one, or leave it out");
+        return exit::CONFIG;
+    }
     start_log(config.log_level);
     end_on_panic();
     match daemon::run(config, environment, stop_on_signals) {

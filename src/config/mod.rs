@@ -35,6 +35,7 @@ pub struct Config {
     pub limits: Limits,
     pub state_dir: PathBuf,
     pub log_level: log::LevelFilter,
+    pub require_approval: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +146,7 @@ impl Config {
         let log_level = r.or("LOG_LEVEL", "info", log::LevelFilter::Info, |text| {
             text.parse().map_err(|_| "must be error, warn, info, debug or trace".to_owned())
         });
+        let require_approval = r.flag("REQUIRE_APPROVAL", false);
         r.reserved();
         match (api, token, repos, state_dir) {
             (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
@@ -162,6 +164,7 @@ impl Config {
                 limits,
                 state_dir,
                 log_level,
+                require_approval,
             }),
             _ => Err(ConfigError(r.errors)),
         }

@@ -88,15 +88,13 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "1: send the token in clear text (ws, http) to a host that is not this machine",
     ),
+    setting("REQUIRE_APPROVAL", "0|1", "0", "1: ask at the terminal before each run"),
     setting("LOG_LEVEL", "LEVEL", "info", "error, warn, info, debug (shows all WebSocket traffic) or trace"),
 ];
 
 /// Settings of later versions, with the values that ask for nothing new.
-pub const RESERVED: &[(&str, &[&str])] = &[
-    ("REQUIRE_APPROVAL", &["0"]),
-    ("WORKFORCE0_PROTOCOL", &["ticket", "auto"]),
-    ("WORKSPACE_MODE", &["inplace", "auto"]),
-];
+pub const RESERVED: &[(&str, &[&str])] =
+    &[("WORKFORCE0_PROTOCOL", &["ticket", "auto"]), ("WORKSPACE_MODE", &["inplace", "auto"])];
 
 /// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
 pub fn find(name: &str) -> Option<&'static Setting> {

@@ -16,9 +16,14 @@ pub fn last_lines(max: usize, text: &str) -> Option<String> {
     while !text.is_char_boundary(start) {
         start += 1;
     }
-    let lines = text[start..].lines().map(plain).filter(|line| !line.is_empty());
+    let lines = plain_lines(&text[start..]).filter(|line| !line.is_empty());
     let joined = lines.collect::<Vec<_>>().join(" | ");
     (!joined.is_empty()).then_some(joined)
+}
+
+/// The lines of a text, fit for a terminal: nothing in them is acted upon.
+pub fn plain_lines(text: &str) -> impl Iterator<Item = String> {
+    text.lines().map(plain)
 }
 
 /// Without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control characters.

@@ -159,13 +159,14 @@ pub enum FailCode {
     InvalidTicket,
     PayloadUnavailable,
     Cancelled,
+    Rejected,
     AgentShutdown,
     AgentRestarted,
     Internal,
 }
 
 impl FailCode {
-    const NAMES: [(Self, &'static str); 14] = [
+    const NAMES: [(Self, &'static str); 15] = [
         (Self::Timeout, "timeout"),
         (Self::CliExit, "cli_exit"),
         (Self::CliNotFound, "cli_not_found"),
@@ -177,6 +178,7 @@ impl FailCode {
         (Self::InvalidTicket, "invalid_ticket"),
         (Self::PayloadUnavailable, "payload_unavailable"),
         (Self::Cancelled, "cancelled"),
+        (Self::Rejected, "rejected"),
         (Self::AgentShutdown, "agent_shutdown"),
         (Self::AgentRestarted, "agent_restarted"),
         (Self::Internal, "internal"),

@@ -1,5 +1,6 @@
 //! Carrying out a ticket: payload, prompt, snapshot, CLI, diff. Nothing here knows the backend's socket.
 
+mod approval;
 mod capture;
 pub mod cli;
 mod diff;
@@ -11,6 +12,7 @@ mod process;
 mod recover;
 mod worker;
 
+pub use approval::Approval;
 pub use capture::Capture;
 pub use git::{Git, GitError, origin_slug, work_tree_of};
 pub use halt::Halt;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::warn;
 
+use super::approval::{Approval, Question};
 use super::capture::Capture;
 use super::cli::{Cli, find};
 use super::diff::Snapshot;
@@ -44,6 +45,8 @@ const STOPPED_GIT_LIMIT: Duration = Duration::from_secs(2);
 /// What every run needs, whatever its ticket.
 pub struct Context {
     pub cli: Cli,
+    /// Where a person is asked before each run.
+    pub approval: Option<Approval>,
     pub downloads: DownloadsFrom,
     pub environment: Environment,
     pub grace: Duration,
@@ -185,6 +188,10 @@ impl Run<'_> {
         let prompt_file = folder.write("prompt.md", prompt.as_bytes()).map_err(|e| state_failed(&e))?;
         let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
         let stdin = self.args.prompt_on_stdin().then_some(prompt_file);
+        if let Some(approval) = &self.context.approval {
+            let prompt_file = folder.path("prompt.md");
+            approval.ask(&Question { job: self.job, title: &title, prompt: &prompt, prompt_file }, self.halt)?;
+        }
 
         let snapshot = self.snapshot(folder)?;
         self.report.phase(Phase::Running);

@@ -22,6 +22,8 @@ pub struct Agent {
     child: Child,
     lines: Receiver<String>,
     log: Arc<Mutex<Vec<String>>>,
+    /// The other side of its terminal, where it has one.
+    terminal: Option<std::fs::File>,
 }
 
 /// What a program wrote and how it ended.
@@ -41,6 +43,7 @@ pub struct Launch {
     user: Option<u32>,
     /// What a shell does before it becomes the daemon.
     first: Option<String>,
+    at_terminal: bool,
 }
 
 impl Launch {
@@ -49,7 +52,7 @@ impl Launch {
         let inherited = ["PATH", "HOME", "SYSTEMROOT", "TMPDIR", "TEMP"];
         let env = inherited.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?))).collect();
         let program = PathBuf::from(BINARY.expect("cargo names the binary for tests"));
-        Self { cwd: cwd.to_owned(), args: Vec::new(), env, program, user: None, first: None }
+        Self { cwd: cwd.to_owned(), args: Vec::new(), env, program, user: None, first: None, at_terminal: false }
     }
 
     /// Started by root as another user, from a copy of the program that this user can reach.
@@ -67,6 +70,13 @@ impl Launch {
     #[cfg(unix)]
     pub fn after(mut self, first: &str) -> Self {
         self.first = Some(first.to_owned());
+        self
+    }
+
+    /// With a terminal for its input and its log.
+    #[cfg(unix)]
+    pub fn at_terminal(mut self) -> Self {
+        self.at_terminal = true;
         self
     }
 
@@ -124,31 +134,53 @@ impl Launch {
     }
 
     pub fn start(self) -> Agent {
-        let mut child = self
-            .command()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the built daemon starts");
+        #[cfg(unix)]
+        if self.at_terminal {
+            return self.start_at_terminal();
+        }
+        let mut command = self.command();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the built daemon starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        Agent::watch(child, stderr, None)
+    }
+
+    #[cfg(unix)]
+    fn start_at_terminal(self) -> Agent {
+        let terminal = nix::pty::openpty(None, None).expect("a terminal");
+        let own = std::fs::File::from(terminal.master);
+        let theirs = || Stdio::from(terminal.slave.try_clone().expect("a second handle"));
+        let mut command = self.command();
+        let child = command.stdin(theirs()).stdout(Stdio::null()).stderr(theirs()).spawn();
+        let log = own.try_clone().expect("a second handle");
+        Agent::watch(child.expect("the built daemon starts"), log, Some(own))
+    }
+}
+
+impl Agent {
+    fn watch(child: Child, log_of_it: impl Read + Send + 'static, terminal: Option<std::fs::File>) -> Self {
         let (tell, lines) = crossbeam_channel::unbounded();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let stderr = child.stderr.take().expect("a pipe");
         let kept = log.clone();
         let read = move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            for line in BufReader::new(log_of_it).lines().map_while(Result::ok) {
                 kept.lock().unwrap().push(line.clone());
                 let _ = tell.send(line);
             }
         };
         thread::Builder::new().name("agent-log".to_owned()).spawn(read).expect("a thread");
-        Agent { child, lines, log }
+        Self { child, lines, log, terminal }
     }
-}
 
-impl Agent {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Types a line at its terminal.
+    pub fn type_line(&self, line: &str) {
+        use std::io::Write;
+        let mut terminal = self.terminal.as_ref().expect("an agent at a terminal");
+        terminal.write_all(format!("{line}\n").as_bytes()).expect("a terminal to type at");
     }
 
     /// Everything that it has written to its log so far.

@@ -1,0 +1,148 @@
+//! Asks the person at the terminal before a ticket's CLI is started (`REQUIRE_APPROVAL`).
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, after, select};
+
+use super::halt::Halt;
+use crate::domain::text::plain_lines;
+use crate::domain::ticket::{FailCode, Failure, Job};
+
+/// Nobody there: another agent may have the ticket.
+const ANSWER_LIMIT: Duration = Duration::from_secs(600);
+/// A longer prompt is shown in part; the whole is in a file.
+const SHOWN_LINES: usize = 60;
+
+/// The terminal, for all workers: one question at a time.
+pub struct Approval {
+    answers: Receiver<String>,
+    /// Whoever holds what is in it may ask.
+    turn: (Sender<()>, Receiver<()>),
+    /// Repositories that need no further question.
+    always: Mutex<HashSet<PathBuf>>,
+}
+
+/// What is asked about.
+pub struct Question<'a> {
+    pub job: &'a Job,
+    pub title: &'a str,
+    pub prompt: &'a str,
+    pub prompt_file: PathBuf,
+}
+
+impl Approval {
+    /// Reads answers from standard input, which has to be a terminal.
+    pub fn from_terminal() -> io::Result<Self> {
+        let (tell, answers) = crossbeam_channel::unbounded();
+        // It is not joined: nobody can call off a read from a terminal, and it owns nothing.
+        thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
+            for line in io::stdin().lock().lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        })?;
+        let turn = crossbeam_channel::bounded(1);
+        let _ = turn.0.send(());
+        Ok(Self { answers, turn, always: Mutex::default() })
+    }
+
+    /// Waits for the person's yes.
+    #[expect(clippy::disallowed_methods, reason = "how long a person may take to answer is no policy")]
+    pub fn ask(&self, question: &Question<'_>, halt: &Halt) -> Result<(), Failure> {
+        let until = Instant::now() + ANSWER_LIMIT;
+        let _mine = self.my_turn(halt)?;
+        if self.always().contains(&question.job.repo.path) {
+            return Ok(());
+        }
+        // What was typed before the question is no answer to it.
+        while self.answers.try_recv().is_ok() {}
+        say(&question.text());
+        loop {
+            if let Some(reason) = halt.reason() {
+                say("(no longer needed)\n");
+                return Err(reason.failure());
+            }
+            select! {
+                recv(self.answers) -> answer => match answer.as_deref().map(str::trim) {
+                    Ok("y" | "Y" | "yes") => return Ok(()),
+                    Ok("a" | "A" | "always") => {
+                        self.always().insert(question.job.repo.path.clone());
+                        return Ok(());
+                    }
+                    Ok("n" | "N" | "no") => return Err(rejected("the person at the terminal said no")),
+                    Ok(_) => say("y (yes), n (no) or a (always for this repository)? "),
+                    Err(_) => return Err(rejected("the terminal is gone")),
+                },
+                recv(halt.orders()) -> order => halt.note(order),
+                recv(after(until.saturating_duration_since(Instant::now()))) -> _ => {
+                    say("(no answer: taken for a no)\n");
+                    return Err(rejected("nobody answered at the terminal"));
+                }
+            }
+        }
+    }
+
+    /// Given back when it is dropped.
+    fn my_turn(&self, halt: &Halt) -> Result<Turn<'_>, Failure> {
+        loop {
+            if let Some(reason) = halt.reason() {
+                return Err(reason.failure());
+            }
+            select! {
+                recv(self.turn.1) -> _ => return Ok(Turn(&self.turn.0)),
+                recv(halt.orders()) -> order => halt.note(order),
+            }
+        }
+    }
+
+    fn always(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
+        self.always.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Turn<'a>(&'a Sender<()>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Question<'_> {
+    fn text(&self) -> String {
+        let Job { ticket, repo, .. } = self.job;
+        let mut text = format!(
+            "\nTicket {}: {}\n  role: {}\n  repository: {}\n  prompt:\n",
+            ticket.id,
+            self.title,
+            ticket.role,
+            repo.path.display()
+        );
+        let mut lines = plain_lines(self.prompt);
+        for line in lines.by_ref().take(SHOWN_LINES) {
+            text.push_str(&format!("  | {line}\n"));
+        }
+        let more = lines.count();
+        if more > 0 {
+            text.push_str(&format!("  … {more} more lines in {}\n", self.prompt_file.display()));
+        }
+        text.push_str("Run it? y (yes), n (no), a (always for this repository): ");
+        text
+    }
+}
+
+fn rejected(why: &str) -> Failure {
+    Failure::new(FailCode::Rejected, why)
+}
+
+/// A terminal that cannot be written to gives no answer either.
+fn say(text: &str) {
+    let mut terminal = io::stderr().lock();
+    let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+}
