@@ -24,6 +24,7 @@ pub use crate::link::Mailbox;
 use crate::link::event_loop::{Errand, EventLoop};
 use crate::link::protocol::Identity;
 use crate::link::protocol::ticket::Codec;
+use crate::net::Route;
 use crate::store::{Store, StoreError, journal};
 
 /// The daemon's own failures. A ticket's are outcomes.
@@ -52,7 +53,8 @@ impl From<io::Error> for DaemonError {
 pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)) -> Result<Exit, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
     let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
-    let dialer = Dialer { api: config.api.clone(), token: config.token.clone() };
+    let route = Route { api: config.api.clone(), proxy: config.proxy, roots: config.roots };
+    let dialer = Dialer { route: route.clone(), token: config.token.clone() };
     let keep_delivered = Duration::from_secs(config.keep_days * 24 * 3600);
     let event_loop = EventLoop::new(dialer, Codec::new(identity, config.api.clone()))?;
     let mailbox = event_loop.mailbox();
@@ -70,11 +72,14 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         seed: fastrand::u64(..),
     };
     info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.socket());
+    if let Some(proxy) = &route.proxy {
+        info!("through the proxy {proxy} ({})", proxy.setting());
+    }
     let approval = config.require_approval.then(job::Approval::from_terminal).transpose()?;
     let context = Arc::new(Context {
         cli,
         approval,
-        downloads: job::DownloadsFrom { api: config.api, token: config.token },
+        downloads: job::DownloadsFrom { route, token: config.token },
         environment,
         grace: config.grace,
         progress: config.progress,

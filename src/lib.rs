@@ -7,7 +7,7 @@
 //!
 //! [`domain`] is policy, and pure. [`link`] is the connection to the backend, [`job`] is the carrying out of
 //! tickets; neither knows the other, both stand on `domain`. [`daemon`] wires them together. Below all three are
-//! [`config`], [`store`], [`environment`] and [`wire`]. Every import points down.
+//! [`config`], [`store`], [`environment`], [`net`] and [`wire`]. Every import points down.
 //!
 //! # Threads
 //!
@@ -18,6 +18,7 @@
 //! | `wait` | a program's run | the child process, under its time limit |
 //! | `drain` | a program's run | the child's output pipes |
 //! | `dial` | an attempt to connect | a socket that is not yet open |
+//! | `lookup` | a name lookup | nothing; it may outlast whoever asked |
 //! | `goodbye` | at most a second | a socket that is being closed |
 //! | `ctrl-c` | the process | nothing; it passes signals on |
 //! | `keyboard` | the process | nothing; it passes answers on, where a person is asked |
@@ -37,5 +38,6 @@ pub mod domain;
 pub mod environment;
 pub mod job;
 pub mod link;
+pub mod net;
 pub mod store;
 pub mod wire;

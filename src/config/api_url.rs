@@ -54,7 +54,16 @@ impl ApiUrl {
 
     /// Without the brackets of an IPv6 address: for name lookup and TLS.
     pub fn host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
+        bare(&self.host)
+    }
+
+    /// For CONNECT: with brackets, and always with the port.
+    pub fn host_and_port(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
     }
 
     pub fn port(&self) -> u16 {
@@ -94,12 +103,12 @@ impl ApiUrl {
     }
 }
 
-struct Origin {
-    host: String,
-    port: u16,
+pub(super) struct Origin {
+    pub host: String,
+    pub port: u16,
 }
 
-fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
+pub(super) fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
     let authority = uri.authority().ok_or("has no host")?;
     if authority.as_str().contains('@') {
         return Err("must not hold a user name or password".to_owned());
@@ -125,9 +134,14 @@ fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
     Ok(Origin { host, port })
 }
 
+/// Without the brackets of an IPv6 address.
+pub(super) fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    let host = bare(host);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// RFC 3986 section 2.1: everything but unreserved characters. A segment of dots alone would climb, so it is escaped too.

@@ -1,6 +1,8 @@
 //! Raw settings into one validated [`Config`]. Whoever holds one need not check again.
 
 mod api_url;
+pub mod proxy;
+mod roots;
 pub mod settings;
 
 use std::ffi::{OsStr, OsString};
@@ -9,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use api_url::ApiUrl;
+pub use proxy::Proxy;
+pub use roots::Roots;
 use settings::{RESERVED, Sources};
 
 use crate::domain::quota_message::QuotaMessage;
@@ -19,6 +23,10 @@ use crate::domain::ticket::Role;
 #[derive(Debug, Clone)]
 pub struct Config {
     pub api: ApiUrl,
+    /// What lies between here and there; `None`: nothing.
+    pub proxy: Option<Proxy>,
+    /// Beside the system's.
+    pub roots: Roots,
     pub token: Token,
     /// Canonical folders. The slug is there where the setting names it.
     pub repos: Vec<Repo>,
@@ -115,6 +123,8 @@ impl Config {
         let insecure = r.flag("ALLOW_INSECURE", false);
         let api =
             r.required("WORKFORCE0_API_URL", "https://workforce0.example.com", |text| ApiUrl::parse(text, insecure));
+        let proxy = api.as_ref().and_then(|api| r.proxy(api));
+        let roots = r.roots();
         let token = r.token();
         let repos = r.required("REPO_PATHS", "/home/me/projects/app,acme/web=/home/me/projects/web", parse_repos);
         let command = r.or("CLI_COMMAND", "claude", "claude".to_owned(), parse_command);
@@ -151,6 +161,8 @@ impl Config {
         match (api, token, repos, state_dir) {
             (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
                 api,
+                proxy,
+                roots,
                 token,
                 repos,
                 cli: CliConfig { command, args, offline_args, quota: quota.unwrap_or_default(), autonomy },
@@ -249,6 +261,23 @@ impl Reader<'_> {
             let text = std::fs::read_to_string(path).map_err(|e| format!("{path:?} cannot be read: {e}"))?;
             Token::new(&text).map_err(|why| format!("what {path:?} holds {why}"))
         })
+    }
+
+    /// Only the setting that counts has to be usable: what the others hold may be meant for other programs.
+    fn proxy(&mut self, api: &ApiUrl) -> Option<Proxy> {
+        let no_proxy = self.text("NO_PROXY", "localhost,.example.com,10.0.0.0/8").unwrap_or_default();
+        let name = *proxy::settings_for(api).iter().find(|name| self.sources.get(name).is_some())?;
+        if proxy::is_exempt(api.host(), &no_proxy) {
+            return None;
+        }
+        self.optional(name, "http://proxy.example.com:3128", |text| Proxy::parse(name, text))
+    }
+
+    fn roots(&mut self) -> Roots {
+        let file = self.optional("SSL_CERT_FILE", "/etc/ssl/company-ca.pem", roots::of_file);
+        let folders = self.optional("SSL_CERT_DIR", "/etc/ssl/company", roots::of_folders);
+        let is_known_to_openssl = self.sources.environment().get("SSL_CERT_FILE").is_some();
+        Roots::new(file.into_iter().chain(folders).flatten(), is_known_to_openssl)
     }
 
     /// The state folder must lie outside the repositories: what is written there would be part of every diff.

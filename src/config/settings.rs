@@ -89,6 +89,28 @@ pub const SETTINGS: &[Setting] = &[
         "1: send the token in clear text (ws, http) to a host that is not this machine",
     ),
     setting("REQUIRE_APPROVAL", "0|1", "0", "1: ask at the terminal before each run"),
+    setting(
+        "HTTPS_PROXY",
+        "URL",
+        "",
+        "way to a backend at https or wss: [http://][user:password@]host[:port]; also in lower case, as the next three \
+         (a password is better not given as a flag: command lines are public)",
+    ),
+    setting("HTTP_PROXY", "URL", "", "the same for a backend at http or ws"),
+    setting("ALL_PROXY", "URL", "", "the same where the one of the two that applies is not set"),
+    setting(
+        "NO_PROXY",
+        "LIST",
+        "",
+        "names (with all below them), addresses and networks (10.0.0.0/8) to reach without; * is all, this machine always is",
+    ),
+    setting(
+        "SSL_CERT_FILE",
+        "FILE",
+        "",
+        "further root certificates (PEM) to trust besides the system's: a company's own CA",
+    ),
+    setting("SSL_CERT_DIR", "FOLDERS", "", "folders with such files, separated as in PATH"),
     setting("LOG_LEVEL", "LEVEL", "info", "error, warn, info, debug (shows all WebSocket traffic) or trace"),
 ];
 
@@ -138,7 +160,8 @@ impl Sources {
     /// Flags and what is left of the environment once no setting is in it, and no file: nothing of the user's counts.
     pub fn only(flags: HashMap<String, OsString>, environment: &Environment, token: OsString) -> Self {
         let variables = environment.for_cli().into_iter().filter(|(name, _)| {
-            let name = name.to_string_lossy();
+            // Some count in lower case too.
+            let name = name.to_string_lossy().to_ascii_uppercase();
             find(&name).is_none() && RESERVED.iter().all(|(reserved, _)| *reserved != name)
         });
         let variables = variables.chain([("WORKFORCE0_AGENT_TOKEN".into(), token)]).collect();
@@ -151,11 +174,14 @@ impl Sources {
 
     /// The value that counts. An empty one is none: container files and units often set what they do not use.
     pub fn get(&self, name: &str) -> Option<OsString> {
-        let flag = self.flags.get(name).cloned();
-        let own = || self.environment.get(name).map(OsString::from);
-        let file = || self.env_file.get(name).map(OsString::from);
-        let filled = |value: &OsString| !value.is_empty();
-        flag.filter(filled).or_else(|| own().filter(filled)).or_else(|| file().filter(filled))
+        let flag = |name: &str| self.flags.get(name).cloned();
+        let own = |name: &str| self.environment.get(name).map(OsString::from);
+        let file = |name: &str| self.env_file.get(name).map(OsString::from);
+        // curl, and most that read them, take the names of proxies in lower case, and before those in upper case.
+        let lower = name.ends_with("_PROXY").then(|| name.to_ascii_lowercase());
+        let names = || lower.as_deref().into_iter().chain([name]);
+        let mut found = flag(name).into_iter().chain(names().filter_map(own)).chain(names().filter_map(file));
+        found.find(|value| !value.is_empty())
     }
 }
 

@@ -6,6 +6,7 @@ pub mod cli;
 mod diff;
 mod git;
 mod halt;
+mod http;
 mod patch;
 mod payload;
 mod process;

@@ -1,23 +1,19 @@
 //! The parts of a ticket that have to be downloaded: payload and skills, from the backend's own origin only.
 
 use std::sync::OnceLock;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use http::Uri;
 use log::debug;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
-use ureq::config::Config;
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout, time};
 
 use super::halt::Halt;
-use crate::config::{ApiUrl, Token};
+use super::http;
+use crate::config::Token;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Skill, Ticket};
+use crate::net::Route;
 use crate::wire::WireBrief;
 
 const TRIES: u32 = 3;
@@ -26,7 +22,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// For one request, from the name lookup to the last byte. A request cannot be called off, so this is also how long
 /// a run that is to end may take to notice.
 const REQUEST_LIMIT: Duration = Duration::from_secs(8);
-const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 /// As for a frame (PROTOCOL.md section 1).
 const BODY_MAX: u64 = 5 << 20;
 /// For all of a ticket's skills together: what comes later than that, or beyond it, is left out.
@@ -37,7 +32,7 @@ const SKILLS_MAX: usize = 64;
 
 /// The backend's HTTP interface.
 pub struct Downloads {
-    api: ApiUrl,
+    route: Route,
     token: Token,
     /// Made at the first download: most tickets come whole.
     agent: OnceLock<Agent>,
@@ -67,8 +62,8 @@ struct SkillData {
 }
 
 impl Downloads {
-    pub fn new(api: ApiUrl, token: Token) -> Self {
-        Self { api, token, agent: OnceLock::new() }
+    pub fn new(route: Route, token: Token) -> Self {
+        Self { route, token, agent: OnceLock::new() }
     }
 
     /// The whole brief of a ticket. A skill that cannot be had is a warning; a payload that cannot be had ends it.
@@ -77,7 +72,7 @@ impl Downloads {
         let mut brief = ticket.brief.clone();
         let address = match &ticket.payload {
             Payload::Inline => None,
-            Payload::ByTicketId => Some(self.api.endpoint(&["api", "tickets", ticket.id.as_str()])),
+            Payload::ByTicketId => Some(self.route.api.endpoint(&["api", "tickets", ticket.id.as_str()])),
             Payload::At(url) => Some(url.clone()),
         };
         if let Some(address) = address {
@@ -114,7 +109,7 @@ impl Downloads {
         if slug.is_empty() || slug.len() > 256 {
             return Err("its name must have 1 to 256 bytes".to_owned());
         }
-        let data: SkillData = self.get(&self.api.endpoint(&["api", "library", "skills", slug]), halt)?;
+        let data: SkillData = self.get(&self.route.api.endpoint(&["api", "library", "skills", slug]), halt)?;
         data.body.or(data.content).ok_or_else(|| "the answer has no body".to_owned())
     }
 
@@ -127,7 +122,7 @@ impl Downloads {
 
     fn get<T: DeserializeOwned>(&self, address: &str, halt: &Halt) -> Result<T, String> {
         // Whatever put the address together: nothing but this origin ever sees the token.
-        let address = self.api.same_origin(address)?;
+        let address = self.route.api.same_origin(address)?;
         let mut pause = PAUSE;
         let mut failed = String::new();
         for attempt in 1..=TRIES {
@@ -145,16 +140,18 @@ impl Downloads {
     }
 
     fn get_once<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
-        let uri: Uri = address.parse().map_err(|e| format!("{address:?} is not a URL: {e}"))?;
-        let request =
-            self.agent().get(uri).header("Authorization", self.token.bearer()).header("Accept", "application/json");
-        let mut answer = request.call().map_err(|e| e.to_string())?;
+        let request = self
+            .agent()
+            .get(address)
+            .header("Authorization", self.token.bearer())
+            .header("Accept", "application/json");
+        let mut answer = request.call().map_err(http::words)?;
         let status = answer.status();
         if status.is_redirection() {
             return Err(format!("{status}: redirects are not followed"));
         }
         let body = answer.body_mut().with_config().limit(BODY_MAX).read_to_string();
-        let envelope = body.map_err(|e| e.to_string()).and_then(|body| {
+        let envelope = body.map_err(http::words).and_then(|body| {
             serde_json::from_str::<Envelope<T>>(&body).map_err(|e| format!("the answer cannot be read: {e}"))
         });
         match envelope {
@@ -169,38 +166,7 @@ impl Downloads {
     }
 
     fn agent(&self) -> &Agent {
-        self.agent.get_or_init(|| {
-            let tls =
-                TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(RootCerts::PlatformVerifier).build();
-            let config = Agent::config_builder()
-                .tls_config(tls)
-                .proxy(None)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                .http_status_as_error(false)
-                .timeout_connect(Some(CONNECT_LIMIT))
-                .timeout_global(Some(REQUEST_LIMIT))
-                .user_agent(concat!("wf0-agent/", env!("CARGO_PKG_VERSION")))
-                .build();
-            Agent::with_parts(config, DefaultConnector::default(), Lookup)
-        })
-    }
-}
-
-/// Looks names up on a thread, for a name server may keep it long. The library's own panics where there is no thread.
-#[derive(Debug)]
-struct Lookup;
-
-impl Resolver for Lookup {
-    fn resolve(&self, uri: &Uri, config: &Config, limit: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let (tell, told) = crossbeam_channel::bounded(1);
-        let (uri, config) = (uri.clone(), config.clone());
-        let no_limit = NextTimeout { after: time::Duration::NotHappening, ..limit };
-        // It is not joined: it owns nothing, and ends with the lookup.
-        thread::Builder::new().name("lookup".to_owned()).spawn(move || {
-            let _ = tell.send(DefaultResolver::default().resolve(&uri, &config, no_limit));
-        })?;
-        told.recv_timeout(*limit.after).unwrap_or(Err(ureq::Error::Timeout(limit.reason)))
+        self.agent.get_or_init(|| http::agent(self.route.clone(), REQUEST_LIMIT))
     }
 }
 

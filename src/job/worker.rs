@@ -18,7 +18,7 @@ use super::git::GitError;
 use super::halt::Halt;
 use super::payload::Downloads;
 use super::process::{self, Cause, Ended, Process, Shared, Sink, Spec};
-use crate::config::{ApiUrl, Limits, ProgressConfig, Token};
+use crate::config::{Limits, ProgressConfig, Token};
 use crate::domain::event::{JobEvent, Phase, Progress};
 use crate::domain::prompt;
 use crate::domain::quota_message::{Exceeded, QuotaMessage};
@@ -26,6 +26,7 @@ use crate::domain::template::{Template, Values};
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
 use crate::environment::{Environment, TICKET};
+use crate::net::Route;
 use crate::store::journal::Started;
 use crate::store::record::millis;
 use crate::store::{RunFolder, Store};
@@ -57,7 +58,7 @@ pub struct Context {
 
 /// Where payloads come from.
 pub struct DownloadsFrom {
-    pub api: ApiUrl,
+    pub route: Route,
     pub token: Token,
 }
 
@@ -89,7 +90,7 @@ impl Worker {
         let (end, ended) = crossbeam_channel::bounded(0);
         let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
             let _end = end;
-            let downloads = Downloads::new(context.downloads.api.clone(), context.downloads.token.clone());
+            let downloads = Downloads::new(context.downloads.route.clone(), context.downloads.token.clone());
             for task in inbox {
                 let (job, offline) = match task {
                     Task::Run { job, offline } => (job, offline),

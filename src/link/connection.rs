@@ -1,13 +1,14 @@
 //! One open WebSocket: reads and writes that never block, and a close that the peer gets to see.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind, Read};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token};
-use native_tls::TlsStream;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
+
+use crate::net::{Signs, Stream, Wire};
 
 /// How long a peer that is told goodbye may take to answer.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ impl Connection {
     pub fn open(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let wire = self.socket.get_mut().wire();
         let stream = match std::mem::replace(wire, Wire::Gone) {
-            Wire::Dialing { stream, .. } => stream,
+            Wire::Blocking { stream, .. } => stream,
             Wire::Open { .. } | Wire::Gone => return Err(ErrorKind::InvalidInput.into()),
         };
         stream.set_nonblocking(true)?;
@@ -77,7 +78,7 @@ impl Connection {
     pub fn showed_life(&mut self) -> bool {
         match self.socket.get_mut().wire() {
             Wire::Open { signs, .. } => std::mem::take(&mut signs.of_life),
-            Wire::Dialing { .. } | Wire::Gone => false,
+            Wire::Blocking { .. } | Wire::Gone => false,
         }
     }
 
@@ -94,7 +95,7 @@ impl Connection {
             if stream.set_nonblocking(false).is_err() {
                 return;
             }
-            *wire = Wire::Dialing { stream, until };
+            *wire = Wire::Blocking { stream, until };
         }
         if self.socket.close(close).is_ok() {
             let wire = self.socket.get_mut().wire();
@@ -109,147 +110,5 @@ fn pending_is_fine(result: Result<(), Error>) -> Result<(), String> {
     match result {
         Err(Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => Ok(()),
         other => other.map_err(|e| e.to_string()),
-    }
-}
-
-/// The bytes below the WebSocket, with or without TLS.
-pub enum Stream {
-    Plain(Wire),
-    Tls(Box<TlsStream<Wire>>),
-}
-
-impl Stream {
-    fn wire(&mut self) -> &mut Wire {
-        match self {
-            Self::Plain(wire) => wire,
-            Self::Tls(tls) => tls.get_mut(),
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(wire) => wire.read(buf),
-            Self::Tls(tls) => tls.read(buf),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(wire) => wire.write(buf),
-            Self::Tls(tls) => tls.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(wire) => wire.flush(),
-            Self::Tls(tls) => tls.flush(),
-        }
-    }
-}
-
-/// The TCP connection: blocking with a deadline while it is dialed, without blocking once it is open.
-#[derive(Debug)]
-pub enum Wire {
-    Dialing {
-        stream: TcpStream,
-        until: Instant,
-    },
-    Open {
-        stream: mio::net::TcpStream,
-        signs: Signs,
-    },
-    /// Between the two, and after a failure to change over.
-    Gone,
-}
-
-/// Whether the peer is there, below the level of frames. A large frame on a slow line takes longer than a peer may
-/// be silent.
-#[derive(Debug, Default)]
-pub struct Signs {
-    /// The system's own buffer was full.
-    blocked: bool,
-    /// Bytes came, or a full buffer took more: somebody has acknowledged what was in it.
-    of_life: bool,
-}
-
-impl Wire {
-    fn shutdown_write(&self) {
-        if let Self::Dialing { stream, .. } = self {
-            let _ = stream.shutdown(Shutdown::Write);
-        }
-    }
-}
-
-/// The time left, as a socket timeout. A peer that sends one byte a second cannot stretch the whole.
-#[expect(clippy::disallowed_methods, reason = "a socket timeout is counted from now")]
-pub(super) fn left(until: Instant) -> io::Result<Duration> {
-    match until.checked_duration_since(Instant::now()) {
-        Some(left) if !left.is_zero() => Ok(left),
-        _ => Err(ErrorKind::TimedOut.into()),
-    }
-}
-
-/// A socket timeout shows as `WouldBlock` on Unix, which would be taken for a socket that does not block.
-fn timed_out(e: io::Error) -> io::Error {
-    if e.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { e }
-}
-
-/// A call with a timeout is not taken up again after a signal (signal(7)).
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
-impl Read for Wire {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Dialing { stream, until } => uninterrupted(|| {
-                stream.set_read_timeout(Some(left(*until)?))?;
-                stream.read(buf).map_err(timed_out)
-            }),
-            Self::Open { stream, signs } => {
-                let n = stream.read(buf)?;
-                signs.of_life |= n > 0;
-                Ok(n)
-            }
-            Self::Gone => Err(ErrorKind::NotConnected.into()),
-        }
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Dialing { stream, until } => uninterrupted(|| {
-                stream.set_write_timeout(Some(left(*until)?))?;
-                stream.write(buf).map_err(timed_out)
-            }),
-            Self::Open { stream, signs } => {
-                let written = stream.write(buf);
-                match &written {
-                    Ok(_) => signs.of_life |= std::mem::take(&mut signs.blocked),
-                    Err(e) => signs.blocked |= e.kind() == ErrorKind::WouldBlock,
-                }
-                written
-            }
-            Self::Gone => Err(ErrorKind::NotConnected.into()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Dialing { stream, .. } => stream.flush(),
-            Self::Open { stream, .. } => stream.flush(),
-            Self::Gone => Err(ErrorKind::NotConnected.into()),
-        }
     }
 }

@@ -1,31 +1,28 @@
-//! From a URL to an open WebSocket: addresses, TLS, the upgrade, and what each refusal means (PROTOCOL.md section 2).
+//! From a stream to an open WebSocket: the upgrade, and what each refusal means (PROTOCOL.md section 2).
 //!
-//! Blocks with a deadline, on a thread of its own, so that the socket thread never waits for a name server.
+//! Blocks with a deadline, on a thread of its own, so that the socket thread never waits for a peer.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use native_tls::TlsConnector;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
 
-use super::connection::{Connection, Stream, Wire, left};
+use super::connection::Connection;
 use super::protocol::{MAX_INBOUND, SEND_BUFFER};
-use crate::config::{ApiUrl, Token};
+use crate::config::Token;
 use crate::domain::Now;
 use crate::domain::event::Setback;
+use crate::net::Route;
 
 /// From the first packet to the answer to the upgrade.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
-/// A host may have several addresses, and the first may lead nowhere.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct Dialer {
-    pub api: ApiUrl,
+    pub route: Route,
     pub token: Token,
 }
 
@@ -33,9 +30,7 @@ impl Dialer {
     /// One attempt. Redirects are not followed: the token would follow them.
     pub fn dial(&self, now: Now) -> Result<Connection, Setback> {
         let until = now.mono + DIAL_LIMIT;
-        let stream = self.connect(until).map_err(|e| failed(format!("{}: {e}", self.api.host())))?;
-        let wire = Wire::Dialing { stream, until };
-        let stream = if self.api.is_secure() { self.secure(wire)? } else { Stream::Plain(wire) };
+        let stream = self.route.open(until).map_err(failed)?;
         let config = WebSocketConfig::default()
             .read_buffer_size(16 << 10)
             .write_buffer_size(16 << 10)
@@ -55,28 +50,9 @@ impl Dialer {
         }
     }
 
-    fn connect(&self, until: Instant) -> io::Result<TcpStream> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in (self.api.host(), self.api.port()).to_socket_addrs()? {
-            match connect_one(&address, until) {
-                Ok(stream) => return Ok(stream),
-                Err(e) => last = io::Error::new(e.kind(), format!("{address}: {e}")),
-            }
-        }
-        Err(last)
-    }
-
-    fn secure(&self, wire: Wire) -> Result<Stream, Setback> {
-        let connector = TlsConnector::builder()
-            .min_protocol_version(Some(native_tls::Protocol::Tlsv12))
-            .build()
-            .map_err(|e| failed(format!("TLS cannot be set up: {e}")))?;
-        let tls = connector.connect(self.api.host(), wire);
-        tls.map(|tls| Stream::Tls(Box::new(tls))).map_err(|e| failed(format!("TLS with {}: {e}", self.api.host())))
-    }
-
     fn request(&self) -> Result<http::Request<()>, Setback> {
         let mut request = self
+            .route
             .api
             .socket()
             .into_client_request()
@@ -87,13 +63,6 @@ impl Dialer {
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         Ok(request)
     }
-}
-
-fn connect_one(address: &SocketAddr, until: Instant) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(address, left(until)?.min(CONNECT_LIMIT))?;
-    // A claim is a small frame that should not wait for the one before it to be acknowledged.
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 fn failed(why: String) -> Setback {

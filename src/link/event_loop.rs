@@ -232,7 +232,7 @@ impl EventLoop {
     /// The thread is not joined: a name server may keep it for longer than anybody waits for a daemon to stop. It
     /// owns nothing but its own socket, and there is never a second one.
     fn dial(&mut self) {
-        debug!("connecting to {}", self.dialer.api.socket());
+        debug!("connecting to {}", self.dialer.route.api.socket());
         let (dialer, mailbox, now) = (self.dialer.clone(), self.mailbox.clone(), now());
         if let Err(e) = spawn("dial", move || mailbox.put(Mail::Dialed(dialer.dial(now).map(Box::new)))) {
             self.mailbox.post(Event::Disconnected(Setback::Failed(format!("no thread to connect with: {e}"))));

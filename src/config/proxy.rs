@@ -1,0 +1,118 @@
+//! Which proxy leads to the backend (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`) and when none does (`NO_PROXY`).
+//!
+//! As curl reads them, but for one thing: nothing ever goes through a proxy to this machine itself, where clear text is
+//! allowed because it does not leave it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::Uri;
+use percent_encoding::percent_decode_str;
+
+use super::api_url::{ApiUrl, Origin, bare, origin};
+
+/// A proxy that knows CONNECT. `Debug` and `Display` show nothing of the credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    setting: &'static str,
+    host: String,
+    port: u16,
+    /// `user:password`, unescaped. RFC 7617 leaves their encoding open.
+    credentials: Option<Vec<u8>>,
+}
+
+impl Proxy {
+    /// `setting` is where it was found, for what is said about it. No error shows the text: a password may be in it.
+    pub fn parse(setting: &'static str, text: &str) -> Result<Self, String> {
+        let text = text.trim().trim_end_matches('/');
+        let rest = match text.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some(_) => return Err("only proxies at http:// can be used; NO_PROXY exempts hosts".to_owned()),
+            None => text,
+        };
+        let (credentials, address) = match rest.rsplit_once('@') {
+            Some((credentials, address)) => (Some(percent_decode_str(credentials).collect()), address),
+            None => (None, rest),
+        };
+        let uri = format!("http://{address}").parse::<Uri>().ok().filter(|uri| uri.path() == "/");
+        let uri = uri.filter(|uri| uri.query().is_none()).ok_or("is not host:port, or a URL of that")?;
+        let Origin { host, port } = origin(&uri, false)?;
+        Ok(Self { setting, host, port, credentials })
+    }
+
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+
+    /// Without the brackets of an IPv6 address: for name lookup.
+    pub fn host(&self) -> &str {
+        bare(&self.host)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The value of the `Proxy-Authorization` header (RFC 7617).
+    pub fn authorization(&self) -> Option<String> {
+        Some(format!("Basic {}", BASE64_STANDARD.encode(self.credentials.as_ref()?)))
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy({self})")
+    }
+}
+
+/// The settings that may name the way to `api`, the first that is there counts. None for this machine itself.
+pub fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
+    match (api.is_loopback(), api.is_secure()) {
+        (true, _) => &[],
+        (false, true) => &["HTTPS_PROXY", "ALL_PROXY"],
+        (false, false) => &["HTTP_PROXY", "ALL_PROXY"],
+    }
+}
+
+/// Whether `NO_PROXY` names the host. A list of names, each with all below it, of addresses and of networks
+/// (`10.0.0.0/8`); `*` is everything. A name is never looked up to see whether its address is listed.
+pub fn is_exempt(host: &str, no_proxy: &str) -> bool {
+    let host = host.trim_end_matches('.');
+    let entries = no_proxy.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
+    entries.into_iter().any(|entry| match host.parse::<IpAddr>() {
+        _ if entry == "*" => true,
+        Ok(ip) => holds(entry, ip),
+        Err(_) => is_within(host, entry),
+    })
+}
+
+fn is_within(host: &str, domain: &str) -> bool {
+    let domain = domain.trim_start_matches("*.").trim_matches('.').to_ascii_lowercase();
+    !domain.is_empty() && host.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn holds(network: &str, ip: IpAddr) -> bool {
+    let (address, bits) = match network.split_once('/') {
+        Some((address, bits)) => (address, bits.parse().ok()),
+        None => (network, Some(u32::MAX)),
+    };
+    let (Ok(address), Some(bits)) = (bare(address).parse::<IpAddr>(), bits) else { return false };
+    // An address alone is a network of all its bits; shifted by all its bits, whatever differs is gone.
+    match (address.to_canonical(), ip.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(32_u32.saturating_sub(bits)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            (a.to_bits() ^ b.to_bits()).checked_shr(128_u32.saturating_sub(bits)).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}

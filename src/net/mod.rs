@@ -1,0 +1,123 @@
+//! The way to the backend: name lookup, its addresses in turn, the proxy, TLS, and what each failure asks for.
+//!
+//! The WebSocket and the downloads both go this way, so there is one to review. What is said on the open stream, the
+//! token first of all, is no business of this module's: the proxy has done its part before.
+
+mod stream;
+mod tls;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+pub use stream::{Signs, Stream, Wire, left};
+pub use tls::meaning;
+
+use crate::config::{ApiUrl, Proxy, Roots};
+
+/// For one address, however much time there is.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// A proxy's answer is a few lines.
+const HEAD_MAX: usize = 16 << 10;
+
+/// Where the backend is, and what lies between.
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub api: ApiUrl,
+    pub proxy: Option<Proxy>,
+    pub roots: Roots,
+}
+
+impl Route {
+    /// An open stream to the backend, with TLS where its URL wants it. Blocks, but not beyond `until`.
+    pub fn open(&self, until: Instant) -> Result<Stream, String> {
+        let (host, port) = (self.api.host(), self.api.port());
+        let wire = match &self.proxy {
+            Some(proxy) => self.tunnel(proxy, until)?,
+            None => reach(host, port, until).map_err(|e| format!("{host}: {e}"))?,
+        };
+        if !self.api.is_secure() {
+            return Ok(Stream::Plain(wire));
+        }
+        tls::secure(host, wire, &self.roots).map(|tls| Stream::Tls(Box::new(tls)))
+    }
+
+    /// CONNECT (RFC 9110 section 9.3.6), for clear text too: a request that is handed to a proxy would hold the token.
+    fn tunnel(&self, proxy: &Proxy, until: Instant) -> Result<Wire, String> {
+        let setting = proxy.setting();
+        let mut wire = reach(proxy.host(), proxy.port(), until)
+            .map_err(|e| format!("the proxy {proxy} cannot be reached ({e}); is {setting} right?"))?;
+        let to = self.api.host_and_port();
+        let authorization = proxy.authorization().map(|value| format!("Proxy-Authorization: {value}\r\n"));
+        let request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", authorization.unwrap_or_default());
+        let answer = wire.write_all(request.as_bytes()).and_then(|()| read_status(&mut wire));
+        let status = answer.map_err(|e| format!("the proxy {proxy} did not answer CONNECT as a proxy does: {e}"))?;
+        match status.as_u16() {
+            200..=299 => Ok(wire),
+            407 => Err(format!(
+                "the proxy {proxy} wants another user name and password ({status}); \
+                 write them as {setting}=http://user:password@host:port"
+            )),
+            _ => Err(format!(
+                "the proxy {proxy} refuses to connect to {to} ({status}); \
+                 have it allowed there, or name the host in NO_PROXY if it can be reached without"
+            )),
+        }
+    }
+}
+
+fn reach(host: &str, port: u16, until: Instant) -> io::Result<Wire> {
+    let stream = connect(&lookup(host, port, until)?, until)?;
+    // A claim is a small frame that should not wait for the one before it to be acknowledged.
+    stream.set_nodelay(true)?;
+    Ok(Wire::Blocking { stream, until })
+}
+
+/// On a thread of its own: a name server may take longer than anybody here may wait. Nobody joins it; it owns nothing.
+fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let (tell, found) = crossbeam_channel::bounded(1);
+    let host = host.to_owned();
+    thread::Builder::new().name("lookup".to_owned()).spawn(move || {
+        // Whoever asked may have given up.
+        let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
+    })?;
+    found.recv_deadline(until).map_err(|_| io::Error::new(ErrorKind::TimedOut, "the name server does not answer"))?
+}
+
+/// The first of the addresses that answers. Each gets its share of the time, and one share is kept for what comes
+/// after: a dead address must not eat it all.
+pub fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share = left(until)?.div_f64((untried + 1) as f64).min(CONNECT_LIMIT);
+        match TcpStream::connect_timeout(address, share) {
+            Ok(stream) => return Ok(stream),
+            Err(e) => last = io::Error::new(e.kind(), format!("{address}: {e}")),
+        }
+    }
+    Err(last)
+}
+
+/// The status of an answer, and not a byte beyond its head: the rest belongs to the tunnel.
+fn read_status(wire: &mut Wire) -> io::Result<StatusCode> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() == HEAD_MAX {
+            return Err(io::Error::new(ErrorKind::InvalidData, "its answer has no end"));
+        }
+        wire.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let mut words = head.split_whitespace();
+    let version = words.next().filter(|version| version.starts_with("HTTP/1."));
+    let status = version.and(words.next()).and_then(|code| code.parse().ok());
+    status.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "its answer is not HTTP"))
+}

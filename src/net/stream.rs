@@ -1,0 +1,166 @@
+//! The bytes of a connection, with or without TLS: blocking with a deadline, or without blocking at all.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use native_tls::TlsStream;
+
+/// The bytes below HTTP and the WebSocket.
+#[derive(Debug)]
+pub enum Stream {
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
+}
+
+impl Stream {
+    pub fn wire(&mut self) -> &mut Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => tls.get_mut(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.read(buf),
+            Self::Tls(tls) => tls.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(wire) => wire.write(buf),
+            Self::Tls(tls) => tls.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(wire) => wire.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+/// The TCP connection: blocking with a deadline, or without blocking once a poll watches it.
+#[derive(Debug)]
+pub enum Wire {
+    Blocking {
+        stream: TcpStream,
+        until: Instant,
+    },
+    Open {
+        stream: mio::net::TcpStream,
+        signs: Signs,
+    },
+    /// Between the two, and after a failure to change over.
+    Gone,
+}
+
+/// Whether the peer is there, below the level of frames. A large frame on a slow line takes longer than a peer may
+/// be silent.
+#[derive(Debug, Default)]
+pub struct Signs {
+    /// The system's own buffer was full.
+    blocked: bool,
+    /// Bytes came, or a full buffer took more: somebody has acknowledged what was in it.
+    pub of_life: bool,
+}
+
+impl Wire {
+    /// Every read and write from here on has to end by then.
+    pub fn set_deadline(&mut self, by: Instant) {
+        if let Self::Blocking { until, .. } = self {
+            *until = by;
+        }
+    }
+
+    /// Whether a blocking connection could carry another request: it is open, and nothing unasked has come.
+    pub fn is_quiet(&self) -> bool {
+        let Self::Blocking { stream, .. } = self else { return false };
+        let nothing = |e: io::Error| e.kind() == ErrorKind::WouldBlock;
+        stream.set_nonblocking(true).is_ok()
+            && stream.peek(&mut [0]).is_err_and(nothing)
+            && stream.set_nonblocking(false).is_ok()
+    }
+
+    pub fn shutdown_write(&self) {
+        if let Self::Blocking { stream, .. } = self {
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+}
+
+/// The time left, as a socket timeout. A peer that sends one byte a second cannot stretch the whole.
+#[expect(clippy::disallowed_methods, reason = "a socket timeout is counted from now")]
+pub fn left(until: Instant) -> io::Result<Duration> {
+    match until.checked_duration_since(Instant::now()) {
+        Some(left) if !left.is_zero() => Ok(left),
+        _ => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A socket timeout shows as `WouldBlock` on Unix, which would be taken for a socket that does not block.
+fn timed_out(e: io::Error) -> io::Error {
+    if e.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { e }
+}
+
+/// A call with a timeout is not taken up again after a signal (signal(7)).
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Blocking { stream, until } => uninterrupted(|| {
+                stream.set_read_timeout(Some(left(*until)?))?;
+                stream.read(buf).map_err(timed_out)
+            }),
+            Self::Open { stream, signs } => {
+                let n = stream.read(buf)?;
+                signs.of_life |= n > 0;
+                Ok(n)
+            }
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Blocking { stream, until } => uninterrupted(|| {
+                stream.set_write_timeout(Some(left(*until)?))?;
+                stream.write(buf).map_err(timed_out)
+            }),
+            Self::Open { stream, signs } => {
+                let written = stream.write(buf);
+                match &written {
+                    Ok(_) => signs.of_life |= std::mem::take(&mut signs.blocked),
+                    Err(e) => signs.blocked |= e.kind() == ErrorKind::WouldBlock,
+                }
+                written
+            }
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Blocking { stream, .. } => stream.flush(),
+            Self::Open { stream, .. } => stream.flush(),
+            Self::Gone => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! TLS to the backend, and what a failure of it asks for.
+
+use log::debug;
+use native_tls::{Protocol, TlsConnector, TlsStream};
+
+use super::stream::Wire;
+use crate::config::Roots;
+use crate::domain::text::one_line;
+
+/// How much of a TLS library's own words is shown where they are all there is.
+const SHOWN_MAX: usize = 300;
+
+/// The system's roots are read anew each time: a daemon runs for longer than some of them.
+pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, String> {
+    let mut builder = TlsConnector::builder();
+    builder.min_protocol_version(Some(Protocol::Tlsv12));
+    for root in roots.certificates() {
+        builder.add_root_certificate(root.clone());
+    }
+    let connector = builder.build().map_err(|e| format!("TLS cannot be set up: {e}"))?;
+    connector.connect(host, wire).map_err(|e| {
+        let words = e.to_string();
+        debug!("TLS with {host}: {}", one_line(&words, SHOWN_MAX));
+        format!("TLS with {host}: {}", meaning(&words).map_or_else(|| one_line(&words, SHOWN_MAX), str::to_owned))
+    })
+}
+
+const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this machine does not know; if that is \
+                              your company's own, set SSL_CERT_FILE to its certificate (PEM)";
+const WRONG_HOST: &str = "its certificate is for another host name; is the host in WORKFORCE0_API_URL right?";
+const EXPIRED: &str = "its certificate has expired, or this machine's clock is wrong";
+const NOT_YET: &str = "its certificate is not yet valid, or this machine's clock is wrong";
+const NO_TLS: &str = "what answers there does not speak TLS; are scheme and port in WORKFORCE0_API_URL right?";
+
+/// native-tls tells failures apart by words alone: OpenSSL's, Apple's, and on Windows, whose words are in the user's
+/// language, the number that std puts behind them.
+const WORDS: &[(&str, &str)] = &[
+    ("unable to get local issuer certificate", UNKNOWN_ISSUER),
+    ("unable to get issuer certificate", UNKNOWN_ISSUER),
+    ("unable to verify the first certificate", UNKNOWN_ISSUER),
+    ("self-signed certificate", UNKNOWN_ISSUER),
+    ("self signed certificate", UNKNOWN_ISSUER),
+    ("certificate is not trusted", UNKNOWN_ISSUER),
+    ("os error -2146762487", UNKNOWN_ISSUER), // CERT_E_UNTRUSTEDROOT
+    ("os error -2146762486", UNKNOWN_ISSUER), // CERT_E_CHAINING
+    ("os error -2146893019", UNKNOWN_ISSUER), // SEC_E_UNTRUSTED_ROOT
+    ("hostname mismatch", WRONG_HOST),
+    ("ip address mismatch", WRONG_HOST),
+    ("certificate name does not match", WRONG_HOST),
+    ("os error -2146762481", WRONG_HOST), // CERT_E_CN_NO_MATCH
+    ("os error -2146893022", WRONG_HOST), // SEC_E_WRONG_PRINCIPAL
+    ("certificate has expired", EXPIRED),
+    ("certificate is expired", EXPIRED),
+    ("os error -2146762495", EXPIRED), // CERT_E_EXPIRED
+    ("os error -2146893016", EXPIRED), // SEC_E_CERT_EXPIRED
+    ("certificate is not yet valid", NOT_YET),
+    ("wrong version number", NO_TLS),
+    ("packet length too long", NO_TLS),
+    ("http request", NO_TLS),
+    ("os error -2146893048", NO_TLS), // SEC_E_INVALID_TOKEN
+];
+
+/// What the words of a TLS library mean for the user; `None` where there is nothing to add.
+pub fn meaning(words: &str) -> Option<&'static str> {
+    let words = words.to_ascii_lowercase();
+    WORDS.iter().find(|(known, _)| words.contains(known)).map(|(_, meaning)| *meaning)
+}
