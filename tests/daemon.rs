@@ -26,6 +26,8 @@ mod diff;
 mod frames;
 #[path = "daemon/limits.rs"]
 mod limits;
+#[path = "daemon/network.rs"]
+mod network;
 #[path = "daemon/parallel.rs"]
 mod parallel;
 #[path = "daemon/payload.rs"]

@@ -26,6 +26,8 @@ mod lifecycle;
 mod prompt;
 #[path = "pure/protocol.rs"]
 mod protocol;
+#[path = "pure/proxy.rs"]
+mod proxy;
 #[path = "pure/quota.rs"]
 mod quota;
 #[path = "pure/repos.rs"]
@@ -40,5 +42,7 @@ mod template;
 mod text;
 #[path = "pure/ticket.rs"]
 mod ticket;
+#[path = "pure/tls.rs"]
+mod tls;
 #[path = "pure/untrusted.rs"]
 mod untrusted;

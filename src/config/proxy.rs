@@ -19,8 +19,8 @@ pub struct Proxy {
     setting: &'static str,
     host: String,
     port: u16,
-    /// `user:password`, unescaped. RFC 7617 leaves their encoding open.
-    credentials: Option<Vec<u8>>,
+    /// The value of the `Proxy-Authorization` header.
+    authorization: Option<String>,
 }
 
 impl Proxy {
@@ -32,14 +32,14 @@ impl Proxy {
             Some(_) => return Err("only proxies at http:// can be used; NO_PROXY exempts hosts".to_owned()),
             None => text,
         };
-        let (credentials, address) = match rest.rsplit_once('@') {
-            Some((credentials, address)) => (Some(percent_decode_str(credentials).collect()), address),
+        let (authorization, address) = match rest.rsplit_once('@') {
+            Some((credentials, address)) => (Some(basic(credentials)), address),
             None => (None, rest),
         };
         let uri = format!("http://{address}").parse::<Uri>().ok().filter(|uri| uri.path() == "/");
         let uri = uri.filter(|uri| uri.query().is_none()).ok_or("is not host:port, or a URL of that")?;
         let Origin { host, port } = origin(&uri, false)?;
-        Ok(Self { setting, host, port, credentials })
+        Ok(Self { setting, host, port, authorization })
     }
 
     pub fn setting(&self) -> &'static str {
@@ -55,9 +55,9 @@ impl Proxy {
         self.port
     }
 
-    /// The value of the `Proxy-Authorization` header (RFC 7617).
-    pub fn authorization(&self) -> Option<String> {
-        Some(format!("Basic {}", BASE64_STANDARD.encode(self.credentials.as_ref()?)))
+    /// The value of the `Proxy-Authorization` header.
+    pub fn authorization(&self) -> Option<&str> {
+        self.authorization.as_deref()
     }
 }
 
@@ -71,6 +71,15 @@ impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Proxy({self})")
     }
+}
+
+/// `user:password`, each escaped where a URL demands it, as a header's value (RFC 7617). The colon is there always.
+fn basic(credentials: &str) -> String {
+    let mut plain: Vec<u8> = percent_decode_str(credentials).collect();
+    if !credentials.contains(':') {
+        plain.push(b':');
+    }
+    format!("Basic {}", BASE64_STANDARD.encode(plain))
 }
 
 /// The settings that may name the way to `api`, the first that is there counts. None for this machine itself.

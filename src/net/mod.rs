@@ -51,8 +51,11 @@ impl Route {
         let mut wire = reach(proxy.host(), proxy.port(), until)
             .map_err(|e| format!("the proxy {proxy} cannot be reached ({e}); is {setting} right?"))?;
         let to = self.api.host_and_port();
-        let authorization = proxy.authorization().map(|value| format!("Proxy-Authorization: {value}\r\n"));
-        let request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{}\r\n", authorization.unwrap_or_default());
+        let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
+        if let Some(value) = proxy.authorization() {
+            request.push_str(&format!("Proxy-Authorization: {value}\r\n"));
+        }
+        request.push_str("\r\n");
         let answer = wire.write_all(request.as_bytes()).and_then(|()| read_status(&mut wire));
         let status = answer.map_err(|e| format!("the proxy {proxy} did not answer CONNECT as a proxy does: {e}"))?;
         match status.as_u16() {

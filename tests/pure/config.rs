@@ -14,10 +14,10 @@ use wf0_agent::environment::Environment;
 const TOKEN: &str = "wfa_secret-0123456789";
 
 /// A folder with two repositories in it, and what is needed besides to have good settings.
-struct Home(TempDir);
+pub struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["app", "web", "state"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -25,7 +25,7 @@ impl Home {
         Self(folder)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.0.path().join(name).into_os_string().into_string().unwrap()
     }
 
@@ -43,7 +43,7 @@ impl Home {
     }
 
     /// The good settings in the environment, with these instead.
-    fn load(&self, changes: &[(&str, &str)]) -> Result<Config, String> {
+    pub fn load(&self, changes: &[(&str, &str)]) -> Result<Config, String> {
         let mut variables: Vec<(OsString, OsString)> =
             self.good().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         for (name, value) in changes {
@@ -53,7 +53,7 @@ impl Home {
         load(&[], variables, None)
     }
 
-    fn file(&self, name: &str, text: &str) -> std::path::PathBuf {
+    pub fn file(&self, name: &str, text: &str) -> std::path::PathBuf {
         let path = self.0.path().join(name);
         fs::write(&path, text).unwrap();
         path

@@ -5,7 +5,10 @@
 pub mod agent;
 pub mod backend;
 pub mod files;
+pub mod network;
 pub mod processes;
+#[cfg(target_os = "linux")]
+pub mod tls;
 pub mod world;
 
 use std::thread;

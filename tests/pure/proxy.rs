@@ -1,0 +1,173 @@
+//! Which proxy leads to the backend, and when none does.
+
+use wf0_agent::config::Proxy;
+use wf0_agent::config::proxy::is_exempt;
+
+use super::config::Home;
+
+/// The proxy is the one for the URL's scheme, else the one for all; in lower case before upper case; none for this
+/// machine and for what NO_PROXY names.
+#[test]
+fn the_choice() {
+    const HTTPS: &str = "https://good.example";
+    const HTTP: &str = "http://good.example";
+    let rows: &[(&str, &str, &[(&str, &str)], Option<&str>)] = &[
+        ("nothing is set", HTTPS, &[], None),
+        ("https", HTTPS, &[("HTTPS_PROXY", "http://p:1")], Some("p:1")),
+        ("https by wss", "wss://good.example/x", &[("HTTPS_PROXY", "http://p:1")], Some("p:1")),
+        ("https does not take that of http", HTTPS, &[("HTTP_PROXY", "http://p:1")], None),
+        ("http", HTTP, &[("HTTP_PROXY", "http://p:1")], Some("p:1")),
+        ("http by ws", "ws://good.example/x", &[("HTTP_PROXY", "http://p:1")], Some("p:1")),
+        ("http does not take that of https", HTTP, &[("HTTPS_PROXY", "http://p:1")], None),
+        ("all, https", HTTPS, &[("ALL_PROXY", "http://p:1")], Some("p:1")),
+        ("all, http", HTTP, &[("ALL_PROXY", "http://p:1")], Some("p:1")),
+        ("its own before all", HTTPS, &[("ALL_PROXY", "http://a:1"), ("HTTPS_PROXY", "http://p:1")], Some("p:1")),
+        ("lower case", HTTPS, &[("https_proxy", "http://p:1")], Some("p:1")),
+        ("lower case, http", HTTP, &[("http_proxy", "http://p:1")], Some("p:1")),
+        ("lower case, all", HTTPS, &[("all_proxy", "http://p:1")], Some("p:1")),
+        ("lower case first", HTTPS, &[("HTTPS_PROXY", "http://a:1"), ("https_proxy", "http://p:1")], Some("p:1")),
+        ("empty is none", HTTPS, &[("https_proxy", ""), ("HTTPS_PROXY", "http://p:1")], Some("p:1")),
+        ("exempt", HTTPS, &[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "x,good.example")], None),
+        ("exempt in lower case", HTTPS, &[("HTTPS_PROXY", "http://p:1"), ("no_proxy", "good.example")], None),
+        ("another is exempt", HTTPS, &[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "x")], Some("p:1")),
+        ("this machine", "https://localhost", &[("HTTPS_PROXY", "http://p:1")], None),
+        ("this machine's address", "http://127.0.0.1:1", &[("HTTP_PROXY", "http://p:1")], None),
+        ("this machine's IPv6", "https://[::1]:1", &[("ALL_PROXY", "http://p:1")], None),
+        ("what does not count may be anything", HTTPS, &[("HTTP_PROXY", "::"), ("HTTPS_PROXY", "p:1")], Some("p:1")),
+        ("so may it for an exempt host", HTTPS, &[("HTTPS_PROXY", "socks5://p:1"), ("NO_PROXY", "*")], None),
+    ];
+    for (label, url, settings, wanted) in rows {
+        let home = Home::new();
+        let mut changes = vec![("WORKFORCE0_API_URL", *url), ("ALLOW_INSECURE", "1")];
+        changes.extend(*settings);
+        let proxy = home.load(&changes).unwrap_or_else(|e| panic!("{label}: {e}")).proxy;
+        assert_eq!(proxy.map(|proxy| proxy.to_string()).as_deref(), *wanted, "{label}");
+    }
+}
+
+/// NO_PROXY: names with all below them, addresses, networks, everything; nothing that only looks alike.
+#[test]
+fn exemptions() {
+    let rows = [
+        ("good.example", "good.example", true),
+        ("good.example", "GOOD.example", true),
+        ("good.example.", "good.example", true),
+        ("a.good.example", "good.example", true),
+        ("a.b.good.example", "good.example", true),
+        ("a.good.example", ".good.example", true),
+        ("good.example", ".good.example", true),
+        ("a.good.example", "*.good.example", true),
+        ("good.example", "a, good.example", true),
+        ("good.example", "a good.example\tb", true),
+        ("good.example", ",,good.example,", true),
+        ("good.example", "*", true),
+        ("good.example", "a,*", true),
+        ("10.1.2.3", "*", true),
+        ("10.1.2.3", "10.1.2.3", true),
+        ("10.1.2.3", "10.0.0.0/8", true),
+        ("10.1.2.3", "10.1.2.2/31", true),
+        ("10.1.2.3", "10.1.2.3/32", true),
+        ("10.1.2.3", "0.0.0.0/0", true),
+        ("10.1.2.3", "192.168.0.0/16,10.0.0.0/8", true),
+        ("2001:db8::1", "2001:db8::1", true),
+        ("2001:db8::1", "[2001:db8::1]", true),
+        ("2001:db8::1", "2001:DB8:0::/32", true),
+        ("2001:db8::1", "::/0", true),
+        ("::ffff:10.1.2.3", "10.0.0.0/8", true),
+        ("good.example", "", false),
+        ("good.example", ",", false),
+        ("good.example", ".", false),
+        ("good.example", "*.", false),
+        ("good.example", "example.good", false),
+        ("good.example", "a.good.example", false),
+        ("evilgood.example", "good.example", false),
+        ("good.example.evil", "good.example", false),
+        ("good.example", "od.example", false),
+        ("good.example", "0.0.0.0/0", false),
+        ("10.1.2.3", "10.1.2.4", false),
+        ("10.1.2.3", "1.2.3", false),
+        ("10.1.2.3", "11.0.0.0/8", false),
+        ("10.1.2.3", "10.1.2.0/31", false),
+        ("10.1.2.3", "10.0.0.0/x", false),
+        ("10.1.2.3", "10.0.0.0/", false),
+        ("10.1.2.3", "::/0", false),
+        ("2001:db8::1", "2001:db9::/32", false),
+        ("2001:db8::1", "2001:db8::2/127", false),
+        ("2001:db8::1", "0.0.0.0/0", false),
+    ];
+    let wrong: Vec<_> = rows.into_iter().filter(|(host, list, wanted)| is_exempt(host, list) != *wanted).collect();
+    assert!(wrong.is_empty(), "taken for the opposite: {wrong:#?}");
+}
+
+/// A proxy is a URL or just host and port; what is escaped in the credentials is meant literally (RFC 7617).
+#[test]
+fn proxies() {
+    let rows = [
+        ("http://proxy.example:3128", "proxy.example:3128", "proxy.example", 3128, None),
+        ("HTTP://Proxy.Example:3128/", "proxy.example:3128", "proxy.example", 3128, None),
+        (" proxy.example:3128\n", "proxy.example:3128", "proxy.example", 3128, None),
+        ("http://proxy.example", "proxy.example:80", "proxy.example", 80, None),
+        ("http://[2001:db8::1]:8080", "[2001:db8::1]:8080", "2001:db8::1", 8080, None),
+        ("http://me:secret@p:1", "p:1", "p", 1, Some("Basic bWU6c2VjcmV0")),
+        ("me:secret@p:1", "p:1", "p", 1, Some("Basic bWU6c2VjcmV0")),
+        ("http://me:p%40%3a%25@p:1", "p:1", "p", 1, Some("Basic bWU6cEA6JQ==")),
+        ("http://me:p@/@p:1", "p:1", "p", 1, Some("Basic bWU6cEAv")),
+        ("http://me@p:1", "p:1", "p", 1, Some("Basic bWU6")),
+    ];
+    for (text, shown, host, port, authorization) in rows {
+        let proxy = Proxy::parse("HTTPS_PROXY", text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!((proxy.host(), proxy.port()), (host, port), "{text}");
+        assert_eq!(proxy.authorization(), authorization, "{text}");
+        assert_eq!(proxy.to_string(), shown, "{text}");
+        assert_eq!(format!("{proxy:?}"), format!("Proxy({shown})"), "{text}: Debug shows more");
+    }
+}
+
+/// What is no proxy is refused by the name of its setting, and nothing of it is shown: a password may be in it.
+#[test]
+fn unusable_proxies() {
+    let rows = [
+        "socks5://me:secret@p:1",
+        "https://me:secret@p:1",
+        "ftp://secret",
+        "http://me:secret@",
+        "http://me:secret@:1",
+        "http://me:secret@p:0",
+        "http://me:secret@p:99999",
+        "http://me:secret@p:x",
+        "http://me:secret@p:1/secret",
+        "http://me:secret@p:1?secret",
+        "http://me:secret@sec ret",
+        "me:secret",
+        "://secret",
+    ];
+    for text in rows {
+        let refused = Home::new().load(&[("HTTPS_PROXY", text)]).expect_err(text);
+        assert!(refused.starts_with("HTTPS_PROXY: "), "{text}: {refused}");
+        assert!(!refused.contains("secret") && !refused.contains("sec ret"), "{text}: {refused}");
+        assert_eq!(refused.lines().count(), 1, "{text}: {refused}");
+    }
+}
+
+/// Further roots are read at the start; a file or folder that gives none is refused by the name of its setting.
+#[test]
+fn unusable_roots() {
+    let home = Home::new();
+    let empty = home.file("empty.pem", "");
+    let text = home.file("text.pem", "no certificate\n");
+    let broken = home.file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let state = home.path("state");
+    for (setting, path) in [
+        ("SSL_CERT_FILE", "/no/such/file.pem"),
+        ("SSL_CERT_FILE", state.as_str()),
+        ("SSL_CERT_FILE", empty.to_str().unwrap()),
+        ("SSL_CERT_FILE", text.to_str().unwrap()),
+        ("SSL_CERT_FILE", broken.to_str().unwrap()),
+        ("SSL_CERT_DIR", "/no/such/folder"),
+        ("SSL_CERT_DIR", empty.to_str().unwrap()),
+        ("SSL_CERT_DIR", state.as_str()),
+    ] {
+        let refused = home.load(&[(setting, path)]).expect_err(path);
+        assert!(refused.starts_with(&format!("{setting}: ")) && refused.contains(path), "{path}: {refused}");
+    }
+}
