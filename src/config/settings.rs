@@ -93,8 +93,8 @@ pub const SETTINGS: &[Setting] = &[
         "HTTPS_PROXY",
         "URL",
         "",
-        "way to a backend at https or wss: [http://][user:password@]host[:port]; also in lower case, as the next three \
-         (a password is better not given as a flag: command lines are public)",
+        "the proxy to a backend at https or wss: http://user:password@host:port; this and the next three also in lower \
+         case (no password in a flag: command lines are public)",
     ),
     setting("HTTP_PROXY", "URL", "", "the same for a backend at http or ws"),
     setting("ALL_PROXY", "URL", "", "the same where the one of the two that applies is not set"),
@@ -102,7 +102,7 @@ pub const SETTINGS: &[Setting] = &[
         "NO_PROXY",
         "LIST",
         "",
-        "names (with all below them), addresses and networks (10.0.0.0/8) to reach without; * is all, this machine always is",
+        "reached without a proxy: names with all below them, addresses, networks (10.0.0.0/8), * for all; this machine always",
     ),
     setting(
         "SSL_CERT_FILE",

@@ -25,6 +25,12 @@ const SETTINGS: &[(&str, &str)] = &[
     ("MAX_DIFF_BYTES", "3145728"),
     ("STATE_DIR", ""),
     ("ALLOW_INSECURE", "0"),
+    ("HTTPS_PROXY", ""),
+    ("HTTP_PROXY", ""),
+    ("ALL_PROXY", ""),
+    ("NO_PROXY", ""),
+    ("SSL_CERT_FILE", ""),
+    ("SSL_CERT_DIR", ""),
     ("LOG_LEVEL", "info"),
 ];
 

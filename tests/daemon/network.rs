@@ -1,8 +1,6 @@
 //! Networks as they are: proxies, hosts with several addresses, IPv6, companies' own certificates.
 
 use std::fs;
-#[cfg(target_os = "linux")]
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -10,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Launch, TOKEN};
 use crate::support::backend::Answer;
-use crate::support::network::{Dead, Proxy, relay, serve};
+use crate::support::network::{Dead, Proxy, relay};
 use crate::support::world::World;
 
 /// `me:p@ss`, as a URL, as a header and in clear.
@@ -118,7 +116,8 @@ fn a_proxy_that_does_not_serve_is_explained() {
 /// What NO_PROXY names is reached without, and so is this machine; a name in lower case and a flag count too.
 #[test]
 fn exempt_hosts_are_reached_without_the_proxy() {
-    let rows: [(&str, &[(&str, &str)], bool); 6] = [
+    type Row = (&'static str, &'static [(&'static str, &'static str)], bool);
+    let rows: [Row; 6] = [
         ("0.0.0.0", &[("NO_PROXY", "10.0.0.0/8, 0.0.0.0/8")], false),
         ("0.0.0.0", &[("no_proxy", "*")], false),
         ("localhost", &[], false),
@@ -233,7 +232,10 @@ fn a_name_with_two_addresses_is_reached() {
 /// TLS. The certificates are made with OpenSSL, which the daemon has on Linux.
 #[cfg(target_os = "linux")]
 mod tls {
+    use std::io::{Read, Write};
+
     use super::*;
+    use crate::support::network::serve;
     use crate::support::tls::{Identity, Validity, terminate};
 
     fn launch(world: &World, port: u16) -> Launch {

@@ -1,4 +1,6 @@
-//! Which proxy leads to the backend, and when none does.
+//! Which proxy leads to the backend, and when none does; which roots are trusted besides the system's.
+
+use std::path::Path;
 
 use wf0_agent::config::Proxy;
 use wf0_agent::config::proxy::is_exempt;
@@ -11,7 +13,8 @@ use super::config::Home;
 fn the_choice() {
     const HTTPS: &str = "https://good.example";
     const HTTP: &str = "http://good.example";
-    let rows: &[(&str, &str, &[(&str, &str)], Option<&str>)] = &[
+    type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+    let rows: &[Row] = &[
         ("nothing is set", HTTPS, &[], None),
         ("https", HTTPS, &[("HTTPS_PROXY", "http://p:1")], Some("p:1")),
         ("https by wss", "wss://good.example/x", &[("HTTPS_PROXY", "http://p:1")], Some("p:1")),
@@ -147,6 +150,42 @@ fn unusable_proxies() {
         assert!(!refused.contains("secret") && !refused.contains("sec ret"), "{text}: {refused}");
         assert_eq!(refused.lines().count(), 1, "{text}: {refused}");
     }
+}
+
+/// A company's own authority, made for these tests; its key is gone.
+const COMPANY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBgDCCASegAwIBAgIULGBnzJY8cTQBRo98bkG6YquwX+4wCgYIKoZIzj0EAwIw
+FTETMBEGA1UEAwwKQ29tcGFueSBDQTAgFw0yNjExMjIxNjQ1MDhaGA8yMTI2MTAy
+OTE2NDUwOFowFTETMBEGA1UEAwwKQ29tcGFueSBDQTBZMBMGByqGSM49AgEGCCqG
+SM49AwEHA0IABCbAPlVAqCOAJ5bXXo5RkM6M+x0P3kgnAlaUYwqGMCfPi9nyLEwZ
+W333ZmIEG/piQbbAEoaxpXDZPYQDlGsdF/mjUzBRMB0GA1UdDgQWBBSjJfFuRxt2
+g62ljMKjxvLxuxb+IDAfBgNVHSMEGDAWgBSjJfFuRxt2g62ljMKjxvLxuxb+IDAP
+BgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0cAMEQCIEcUPclLNIi6bOsq4g/9
+qwAZvEs12guQ0V1HKK8sXmNtAiA14X0/aptDt1RZa6okq3Bb4ajURN4u+FTuczrT
+k827ng==
+-----END CERTIFICATE-----
+";
+
+/// Every certificate of a file and of the files of a folder is taken once, whatever else lies there.
+#[test]
+fn further_roots() {
+    let home = Home::new();
+    let roots = |changes: &[(&str, &str)]| home.load(changes).unwrap().roots.certificates().len();
+    assert_eq!(roots(&[]), 0);
+    let file = home.file("company.pem", &format!("Subject: Company CA\n{COMPANY}{COMPANY}"));
+    home.file("web/README", "No certificate.");
+    home.file("web/1b2c3d4e.0", COMPANY);
+    home.file("web/company.crt", COMPANY);
+    let (file, folder, both) = (file.to_str().unwrap(), home.path("web"), format!("{0}:{0}", home.path("web")));
+    assert_eq!(roots(&[("SSL_CERT_DIR", &folder)]), 1);
+    if cfg!(unix) {
+        assert_eq!(roots(&[("SSL_CERT_DIR", &both)]), 1);
+    }
+    // In the environment OpenSSL finds it too, and takes it instead of the system's, which has to be there all the same.
+    let has_bundle = Path::new("/etc/ssl/certs/ca-certificates.crt").exists() && cfg!(target_os = "linux");
+    let all = roots(&[("SSL_CERT_FILE", file)]);
+    assert!(if has_bundle { all > 1 } else { all >= 1 }, "{all}");
 }
 
 /// Further roots are read at the start; a file or folder that gives none is refused by the name of its setting.
