@@ -115,7 +115,9 @@ fn read_status(wire: &mut Wire) -> io::Result<StatusCode> {
         if head.len() == HEAD_MAX {
             return Err(io::Error::new(ErrorKind::InvalidData, "its answer has no end"));
         }
-        wire.read_exact(&mut byte)?;
+        if wire.read(&mut byte)? == 0 {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "it hung up"));
+        }
         head.extend(byte);
     }
     let head = String::from_utf8_lossy(&head);

@@ -92,7 +92,7 @@ fn a_proxy_that_does_not_serve_is_explained() {
         ("HTTP/1.1 426 Upgrade Required\r\n\r\n", ["426", "NO_PROXY"]),
         ("HTTP/1.1 502 \x1b[31mBad\r\nX: y\r\n\r\n", ["502", "NO_PROXY"]),
         ("SSH-2.0-OpenSSH_9.6\r\n\r\n", ["not HTTP", "as a proxy does"]),
-        ("HTTP/1.1 200 OK\r\n", ["proxy", "as a proxy does"]),
+        ("HTTP/1.1 200 OK\r\n", ["hung up", "as a proxy does"]),
     ] {
         let world = World::new();
         let proxy = Proxy::start(address(&world));
@@ -110,6 +110,21 @@ fn a_proxy_that_does_not_serve_is_explained() {
     let agent = clear_text(&world, HOST).env("HTTP_PROXY", format!("http://{}@{unused}", CREDENTIALS[0])).start();
     let line = agent.logged("next try");
     assert!(line.contains(&unused.to_string()) && line.contains("HTTP_PROXY"), "{line}");
+    assert_no_credentials(&agent);
+}
+
+/// A download that the proxy refuses fails with the same words.
+#[test]
+fn a_refused_download_is_explained() {
+    let world = World::new();
+    let proxy = Proxy::start(address(&world));
+    let agent = world.registered(clear_text(&world, HOST).env("HTTP_PROXY", proxy_url(&proxy)));
+    proxy.refuse(Some("HTTP/1.1 403 Forbidden\r\n\r\n"));
+    let fail = world.outcome_with("T-1", json!({"title": null, "description": null}));
+    let error = fail["error"].as_str().unwrap();
+    assert_eq!(fail["code"], "payload_unavailable", "{fail}");
+    assert!(error.contains("403") && error.contains("NO_PROXY") && error.contains(&proxy.address()), "{error}");
+    assert!(!fail.to_string().contains(CREDENTIALS[2]), "{fail}");
     assert_no_credentials(&agent);
 }
 
