@@ -160,8 +160,7 @@ impl Sources {
     /// Flags and what is left of the environment once no setting is in it, and no file: nothing of the user's counts.
     pub fn only(flags: HashMap<String, OsString>, environment: &Environment, token: OsString) -> Self {
         let variables = environment.for_cli().into_iter().filter(|(name, _)| {
-            // Some count in lower case too.
-            let name = name.to_string_lossy().to_ascii_uppercase();
+            let name = name.to_string_lossy();
             find(&name).is_none() && RESERVED.iter().all(|(reserved, _)| *reserved != name)
         });
         let variables = variables.chain([("WORKFORCE0_AGENT_TOKEN".into(), token)]).collect();

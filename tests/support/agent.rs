@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 use wait_timeout::ChildExt;
@@ -190,8 +191,9 @@ impl Agent {
 
     /// Waits for a line of the log that holds `text`.
     pub fn logged(&self, text: &str) -> String {
+        let until = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            match self.lines.recv_deadline(until) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
                 Err(_) => panic!("waited in vain for {text:?} in the log:\n{}", self.log()),
