@@ -443,7 +443,8 @@ impl Table {
         self.count.outcomes += 1;
         *self.count.codes.entry(code.to_owned()).or_default() += 1;
         match place {
-            Some(first) if first.text != text => {
+            // Two assignments of one attempt may be refused for different reasons.
+            Some(first) if first.text != text && !may_be_refusal => {
                 let what = format!("two different outcomes of attempt {number}:\n{}\n{}", first.text, short(frame));
                 return Err(self.violation(at, &what));
             }

@@ -338,7 +338,10 @@ fn a_download_without_a_thread_is_told() {
     for n in 1..=2 {
         world.backend.answer(&format!("{path}{n}"), Answer::data(json!({"title": "Do it", "description": "This."})));
     }
-    let Some((launch, user)) = by_a_lonely_user(&world, world.launch("echo ran")) else { return };
+    // A name has to be looked up, an address has not.
+    let url = world.backend.url().replace("127.0.0.1", "localhost");
+    let launch = world.launch("echo ran").env("WORKFORCE0_API_URL", url);
+    let Some((launch, user)) = by_a_lonely_user(&world, launch) else { return };
     let mut agent = world.registered(launch);
     let Some(limits) = Limits::of(&agent, user) else { return };
     let before = limits.get("nproc");
