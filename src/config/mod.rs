@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use api_url::ApiUrl;
 use settings::{RESERVED, Sources};
 
+use crate::domain::dialect::Dialect;
 use crate::domain::quota_message::QuotaMessage;
 use crate::domain::repos::{Repo, is_slug};
 use crate::domain::template::Template;
@@ -20,6 +21,8 @@ use crate::domain::ticket::Role;
 pub struct Config {
     pub api: ApiUrl,
     pub token: Token,
+    /// `None`: whichever the backend turns out to speak.
+    pub dialect: Option<Dialect>,
     /// Canonical folders. The slug is there where the setting names it.
     pub repos: Vec<Repo>,
     pub cli: CliConfig,
@@ -85,6 +88,11 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
+    /// For the one frame of the one dialect that wants it there.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
     /// The value of the `Authorization` header (RFC 6750 section 2.1).
     pub fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
@@ -115,6 +123,10 @@ impl Config {
         let api =
             r.required("WORKFORCE0_API_URL", "https://workforce0.example.com", |text| ApiUrl::parse(text, insecure));
         let token = r.token();
+        let dialect = r.or("WORKFORCE0_PROTOCOL", "auto", None, |text| match text.trim() {
+            "auto" => Ok(None),
+            name => Dialect::parse(name).map(Some).ok_or_else(|| "must be auto, ticket or hub".to_owned()),
+        });
         let repos = r.required("REPO_PATHS", "/home/me/projects/app,acme/web=/home/me/projects/web", parse_repos);
         let command = r.or("CLI_COMMAND", "claude", "claude".to_owned(), parse_command);
         let template = |text: &str| Template::parse(text).map_err(|e| e.to_string());
@@ -150,6 +162,7 @@ impl Config {
             (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
                 api,
                 token,
+                dialect,
                 repos,
                 cli: CliConfig { command, args, offline_args, quota: quota.unwrap_or_default(), autonomy },
                 roles,

@@ -1,5 +1,6 @@
 //! Carrying out a ticket: payload, prompt, snapshot, CLI, diff. Nothing here knows the backend's socket.
 
+mod branch;
 mod capture;
 pub mod cli;
 mod diff;

@@ -1,6 +1,7 @@
 //! The backend's address (PROTOCOL.md section 1).
 
 use wf0_agent::config::ApiUrl;
+use wf0_agent::domain::dialect::Dialect;
 
 use super::support::api;
 
@@ -91,7 +92,7 @@ fn where_socket_and_endpoints_are() {
     ];
     for (label, url, socket, endpoint) in rows {
         let api = ApiUrl::parse(url, false).unwrap_or_else(|e| panic!("{label}: {e}"));
-        assert_eq!(api.socket(), socket, "{label}");
+        assert_eq!(api.socket(Dialect::Ticket), socket, "{label}");
         assert_eq!(api.endpoint(&["api", "x"]), endpoint, "{label}");
         assert_eq!(api.is_secure(), socket.starts_with("wss:"), "{label}");
     }

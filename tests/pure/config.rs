@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use wf0_agent::config::settings::{self, SETTINGS, Sources};
 use wf0_agent::config::{Autonomy, Config, Token};
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::environment::Environment;
 
 const TOKEN: &str = "wfa_secret-0123456789";
@@ -84,8 +85,9 @@ fn sources(
 fn defaults() {
     let home = Home::new();
     let config = home.load(&[]).unwrap();
-    assert_eq!(config.api.socket(), "wss://good.example/api/agents/ws");
+    assert_eq!(config.api.socket(Dialect::Ticket), "wss://good.example/api/agents/ws");
     assert_eq!(config.token.bearer(), format!("Bearer {TOKEN}"));
+    assert_eq!(config.dialect, None);
     assert_eq!(config.repos.len(), 1);
     assert_eq!((&config.repos[0].path, &config.repos[0].slug), (&home.canonical("app"), &None));
     assert_eq!(config.cli.command, "claude");

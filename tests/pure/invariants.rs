@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{
     Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress, Setback, Unavailable,
 };
@@ -265,7 +266,7 @@ impl World {
             }
             self.go_with_the_deadline();
             if self.dialing {
-                self.feed(Event::Connected);
+                self.feed(Event::Connected(Dialect::Ticket));
             }
             if let Some(slot) = self.slots.iter().flatten().next().cloned() {
                 self.finish(slot.1);
@@ -492,7 +493,7 @@ impl World {
 
     fn connection_changes(&mut self) {
         if self.dialing && self.rng.u8(..4) > 0 {
-            return self.feed(Event::Connected);
+            return self.feed(Event::Connected(Dialect::Ticket));
         }
         let worth_losing = self.dialing || self.rng.u8(..4) == 0;
         if !worth_losing && self.link.is_some() {
@@ -562,7 +563,7 @@ impl World {
 
     fn expect(&mut self, event: &Event) -> Expected {
         match event {
-            Event::Connected => {
+            Event::Connected(Dialect::Ticket) => {
                 self.dialing = false;
                 self.link = Some(Link::default());
                 Expected::Nothing

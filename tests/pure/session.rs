@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::domain::Now;
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Phase, Progress};
 use wf0_agent::domain::event::{Setback, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
@@ -88,7 +89,7 @@ impl Fixture {
                 self.clock.advance(seconds_of(seconds));
                 self.on(Event::Tick)
             }
-            ["connect"] => self.on(Event::Connected),
+            ["connect"] => self.on(Event::Connected(Dialect::Ticket)),
             ["lost"] => self.on(Event::Disconnected(Setback::Failed("reset".to_owned()))),
             ["retry-after", seconds] => {
                 let at_least = seconds_of(seconds);
@@ -302,7 +303,7 @@ fn register_says_all_there_is() {
     fixture.wait(Duration::from_secs(4));
     fixture.step("assign B#7");
     fixture.step("lost");
-    let register = registers(fixture.on(Event::Connected)).remove(0);
+    let register = registers(fixture.on(Event::Connected(Dialect::Ticket))).remove(0);
     let active = |name: &str, attempt, seconds| ActiveTicket {
         id: id(name),
         attempt,
@@ -814,7 +815,7 @@ fn capacity_counts_who_waits() {
     fixture.step("assign X in web");
     assert_eq!(free(&mut fixture), 1, "another runs elsewhere");
     fixture.step("stop");
-    assert_eq!(registers(fixture.on(Event::Connected))[0].capacity.free, 0, "stopping");
+    assert_eq!(registers(fixture.on(Event::Connected(Dialect::Ticket)))[0].capacity.free, 0, "stopping");
 }
 
 /// A peer that is silent for 25 s is given up at once; any frame counts as life.
@@ -1408,7 +1409,7 @@ fn an_unavailable_cli_takes_the_roles_back() {
     let gone = CliState { unavailable: Some(Unavailable::NotFound), ..cli() };
     let mut fixture = Fixture::new(Policy { cli: gone.clone(), ..policy(1, &REPOS, 1) });
     fixture.step("wait 0");
-    let register = registers(fixture.on(Event::Connected)).remove(0);
+    let register = registers(fixture.on(Event::Connected(Dialect::Ticket))).remove(0);
     assert_eq!((register.roles.len(), &register.cli), (0, &gone), "from the start");
     let newer = CliState { version: Some("2.0".to_owned()), ..cli() };
     let registers = registers(fixture.on(Event::Cli(newer.clone())));

@@ -142,6 +142,7 @@ impl World {
             .env("WORKFORCE0_AGENT_TOKEN", TOKEN)
             .env("REPO_PATHS", format!("{SLUG}={}", self.repo().display()))
             .env("STATE_DIR", self.state())
+            .env("WORKFORCE0_PROTOCOL", "ticket")
             .env("CLI_COMMAND", cli)
             .env("KILL_GRACE_SECONDS", "1")
             .env("DRAIN_SECONDS", "0")
