@@ -5,6 +5,7 @@
 //! not committed is not committed for them.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,10 +34,27 @@ pub struct OnBranch<'a> {
     top: PathBuf,
     /// Where the branch will be pushed: asked before the run, which could name another place.
     remote: Option<String>,
-    /// The branch that was checked out before.
-    before: Option<String>,
+    /// What was checked out before.
+    before: Option<Head>,
     /// Nothing was uncommitted before the run: what is so afterwards is the run's.
     was_clean: bool,
+}
+
+/// What is checked out.
+#[derive(PartialEq, Eq)]
+enum Head {
+    Branch(String),
+    /// No branch.
+    Commit(String),
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Branch(name) => write!(f, "the branch {name}"),
+            Self::Commit(commit) => write!(f, "the commit {commit}"),
+        }
+    }
 }
 
 impl<'a> OnBranch<'a> {
@@ -60,15 +78,16 @@ impl<'a> OnBranch<'a> {
         git = git.with("SSH_ASKPASS", "false").with("SSH_ASKPASS_REQUIRE", "force");
         let mut own =
             Self { branch, job, environment, git, top: dirs.top, remote: None, before: None, was_clean: false };
-        own.was_clean = own.is_clean(halt).map_err(|e| own.cannot_check_out(&e))?;
         own.remote = own.git(&["remote", "get-url", "--push", "origin"], halt).ok();
-        own.before = own.git(&["symbolic-ref", "--quiet", "--short", "HEAD"], halt).ok();
-        if own.before.as_deref() != Some(branch.as_str()) {
+        own.before = own.head(halt);
+        if !own.is_checked_out(own.before.as_ref()) {
             let there = own.git(&["rev-parse", "--verify", "--quiet", &full_name(branch)], halt).is_ok();
             let switch: &[&str] =
                 if there { &["switch", "--no-guess"] } else { &["switch", "--no-guess", "--create"] };
             own.git(&[switch, &[branch.as_str()]].concat(), halt).map_err(|e| own.cannot_check_out(&e))?;
         }
+        // What the developer had not committed has come along; so has a submodule whose commit is another one here.
+        own.was_clean = own.is_clean(halt).map_err(|e| own.cannot_check_out(&e))?;
         Ok(own)
     }
 
@@ -80,6 +99,8 @@ impl<'a> OnBranch<'a> {
                 "there were uncommitted changes before the run: what it left uncommitted is not on the branch"
                     .to_owned(),
             ),
+            Ok(false) if !self.is_checked_out(self.head(halt).as_ref()) => warnings
+                .push(format!("what the run changed is not committed: it has left the branch {}", self.branch)),
             Ok(false) => {
                 let message = if title.is_empty() { self.job.ticket.id.as_str() } else { title };
                 let message = format!("--message={message}");
@@ -103,18 +124,24 @@ impl<'a> OnBranch<'a> {
         self.pull_request(title, halt).map_err(|e| warnings.push(format!("no pull request: {e}"))).ok()
     }
 
-    /// Gives the developer the branch back that was checked out before, where nothing would be carried along.
+    /// Gives the developer back what was checked out before, where nothing would be carried along.
     pub fn leave(self, warnings: &mut Vec<String>) {
-        let Some(before) = self.before.as_deref().filter(|before| *before != self.branch.as_str()) else { return };
         let never = Halt::never();
+        let (Some(before), Some(head)) = (&self.before, self.head(&never)) else { return };
+        if *before == head {
+            return;
+        }
+        let back: &[&str] = match before {
+            Head::Branch(name) => &["switch", "--no-guess", name],
+            Head::Commit(commit) => &["switch", "--detach", commit],
+        };
         let back = match self.is_clean(&never) {
-            Ok(true) => self.git(&["switch", "--no-guess", before], &never).map_err(|e| e.to_string()),
-            Ok(false) => Err("it has uncommitted changes".to_owned()),
+            Ok(true) => self.git(back, &never).map_err(|e| e.to_string()),
+            Ok(false) => Err("there are uncommitted changes".to_owned()),
             Err(e) => Err(e.to_string()),
         };
         if let Err(why) = back {
-            warnings
-                .push(format!("the checkout is still on the branch {}, not back on {before}: {why}", self.branch));
+            warnings.push(format!("the checkout is still on {head}, not back on {before}: {why}"));
         }
     }
 
@@ -174,8 +201,22 @@ impl<'a> OnBranch<'a> {
         }
     }
 
+    fn head(&self, halt: &Halt) -> Option<Head> {
+        let name = self.git(&["symbolic-ref", "--quiet", "HEAD"], halt);
+        match name.as_deref().map(|name| name.strip_prefix("refs/heads/")) {
+            Ok(Some(branch)) => Some(Head::Branch(branch.to_owned())),
+            _ => self.git(&["rev-parse", "--verify", "--quiet", "HEAD"], halt).ok().map(Head::Commit),
+        }
+    }
+
+    fn is_checked_out(&self, head: Option<&Head>) -> bool {
+        matches!(head, Some(Head::Branch(name)) if name == self.branch.as_str())
+    }
+
+    /// Of all that `git add --all` would add, whatever the settings hide.
     fn is_clean(&self, halt: &Halt) -> Result<bool, GitError> {
-        self.git(&["status", "--porcelain", "--ignore-submodules"], halt).map(|changes| changes.is_empty())
+        let args = ["status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=dirty"];
+        self.git(&args, halt).map(|changes| changes.is_empty())
     }
 
     fn git(&self, args: &[&str], halt: &Halt) -> Result<String, GitError> {
