@@ -49,8 +49,9 @@ impl From<io::Error> for DaemonError {
 pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)) -> Result<Exit, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
     let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
-    let dialer = Dialer { api: config.api.clone(), token: config.token.clone(), only: config.dialect };
-    let last = store.dialect();
+    let only = config.dialect.or_else(|| config.api.dialect());
+    let dialer = Dialer { api: config.api.clone(), token: config.token.clone(), only };
+    let last = only.unwrap_or_else(|| store.dialect());
     let keep_delivered = Duration::from_secs(config.keep_days * 24 * 3600);
     let codecs = Codecs::new(
         last,

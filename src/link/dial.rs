@@ -58,11 +58,10 @@ impl From<Setback> for Refused {
 impl Dialer {
     /// One attempt, with the dialect that the backend spoke last; where it is not there, another with the other one.
     pub fn dial(&self, last: Dialect, now: impl Fn() -> Now) -> Result<(Connection, Dialect), Setback> {
-        let only = self.only.or_else(|| self.api.dialect());
-        let first = only.unwrap_or(last);
+        let first = self.only.unwrap_or(last);
         match self.attempt(first, now()) {
             Ok(connection) => Ok((connection, first)),
-            Err(Refused::NotHere(setback)) if only.is_none() => match self.attempt(first.other(), now()) {
+            Err(Refused::NotHere(setback)) if self.only.is_none() => match self.attempt(first.other(), now()) {
                 Ok(connection) => Ok((connection, first.other())),
                 Err(Refused::NotHere(_)) => Err(setback),
                 Err(Refused::Failed(other)) => Err(other),
@@ -150,17 +149,30 @@ fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Set
         e => failed(format!("the connection broke before the token was accepted: {e}")),
     };
     socket.send(Message::text(hub::auth(token))).map_err(lost)?;
+    // What the hub says of a refusal is for people; the reason of the close that follows is for programs.
+    let mut refused = None;
     loop {
-        match socket.read().map_err(lost)? {
-            Message::Text(text) => {
-                if let Some(answer) = hub::answer_to_auth(&text) {
-                    return answer;
+        let message = match socket.read() {
+            Ok(message) => message,
+            Err(e) => return Err(refused.unwrap_or_else(|| lost(e))),
+        };
+        let setback = match message {
+            Message::Text(text) => match hub::answer_to_auth(&text) {
+                Some(Err(Setback::Failed(why))) => {
+                    refused = Some(Setback::Failed(why));
+                    continue;
                 }
-            }
-            Message::Close(Some(frame)) => return Err(closed(frame.code.into(), &frame.reason)),
-            Message::Close(None) => return Err(closed(1005, "")),
-            _ => {}
-        }
+                Some(answer) => return answer,
+                None => continue,
+            },
+            Message::Close(Some(frame)) => closed(frame.code.into(), &frame.reason),
+            Message::Close(None) => closed(1005, ""),
+            _ => continue,
+        };
+        return Err(match setback {
+            Setback::Failed(_) => refused.unwrap_or(setback),
+            other => other,
+        });
     }
 }
 
