@@ -120,7 +120,8 @@ fn job(frame: &Value) -> Decoded {
 
 /// The hub counts no attempts: each job has one.
 fn ticket(id: &TicketId, frame: &Value) -> Result<Ticket, String> {
-    let action = frame.get("action").and_then(Value::as_str).unwrap_or_default();
+    let action =
+        frame.get("action").and_then(Value::as_str).filter(|action| !action.is_empty()).ok_or("no action")?;
     let payload = match frame.get("payload") {
         None | Some(Value::Null) => JobPayload::default(),
         Some(payload) => JobPayload::deserialize(payload).map_err(|e| format!("payload: {e}"))?,
