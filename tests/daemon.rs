@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "daemon/branch.rs"]
+mod branch;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/connect.rs"]
@@ -18,10 +20,14 @@ mod connect;
 mod crash;
 #[path = "daemon/delivery.rs"]
 mod delivery;
+#[path = "daemon/dialect.rs"]
+mod dialect;
 #[path = "daemon/diff.rs"]
 mod diff;
 #[path = "daemon/frames.rs"]
 mod frames;
+#[path = "daemon/hub.rs"]
+mod hub;
 #[path = "daemon/parallel.rs"]
 mod parallel;
 #[path = "daemon/payload.rs"]
