@@ -202,6 +202,8 @@ impl Session {
     fn woken(&mut self, now: Now, out: &mut Actions) {
         out.push(Action::Log(Level::Info, "the machine has slept; trying the connection".to_owned()));
         self.liveness.woken(now.mono);
+        // Whoever was not heard of for so long may have been forgotten.
+        self.beats = 0;
         self.beat(now, out);
     }
 
