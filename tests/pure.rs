@@ -6,6 +6,8 @@
 mod api_url;
 #[path = "pure/backoff.rs"]
 mod backoff;
+#[path = "pure/branch.rs"]
+mod branch;
 #[path = "pure/capture.rs"]
 mod capture;
 #[path = "pure/config.rs"]
@@ -14,6 +16,8 @@ mod config;
 mod environment;
 #[path = "pure/excerpt.rs"]
 mod excerpt;
+#[path = "pure/hub.rs"]
+mod hub;
 #[path = "pure/invariants.rs"]
 mod invariants;
 #[path = "pure/keeping.rs"]
