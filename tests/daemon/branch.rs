@@ -272,6 +272,24 @@ fn without_an_origin_there_is_a_warning() {
     assert_eq!(desk.git(&["log", "-1", "--format=%s", BRANCH]), "Make it");
 }
 
+/// A password in the origin's address is in no frame and in no line of the log.
+#[test]
+fn a_password_of_the_origin_is_not_told() {
+    let desk = Desk::new();
+    // Nobody listens there.
+    for url in ["https://dev:hunter2@127.0.0.1:1/acme/app.git", "https://hunter2@127.0.0.1:1/acme/app.git"] {
+        desk.git(&["remote", "set-url", "origin", url]);
+        let launch = desk.hub.launch("echo new > $WF0_TICKET_ID.txt").env("LOG_LEVEL", "trace");
+        let mut agent = desk.hub.registered(launch);
+        let id = format!("J-{}", url.len());
+        let result = desk.hub.run(prd(&id, &id));
+        assert!(warnings(&result).contains("not pushed"), "{result}");
+        assert!(!result.to_string().contains("hunter2"), "{result}");
+        assert_eq!(agent.terminate().code(), Some(0));
+        assert!(!agent.log().contains("hunter2"), "{}", agent.log());
+    }
+}
+
 /// The origin is what it was before the run: a CLI cannot send the branch elsewhere.
 #[test]
 fn the_run_cannot_name_another_origin() {

@@ -83,6 +83,16 @@ fn a_refused_token_is_not_tried_elsewhere() {
     assert_eq!(asked(&world.backend), [TICKET]);
 }
 
+/// A token that the hub refuses is refused, also where the hub had to be found first.
+#[test]
+fn a_token_that_the_hub_refuses_is_refused() {
+    let hub = Hub::new();
+    hub.refuse_next("Invalid or revoked token", "auth_failed");
+    let ended = auto(hub.launch("true")).output();
+    assert_eq!(ended.code, 77, "{ended:?}");
+    assert_eq!(asked(&hub.world.backend), [TICKET, HUB]);
+}
+
 /// Any other answer says nothing about the dialect: the same endpoint is tried again.
 #[test]
 fn a_failing_backend_is_not_taken_for_the_other() {

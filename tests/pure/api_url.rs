@@ -98,6 +98,41 @@ fn where_socket_and_endpoints_are() {
     }
 }
 
+/// The hub has a path of its own behind the same prefix; a URL with a path is one socket of one dialect.
+#[test]
+fn where_the_hub_is() {
+    let rows = [
+        ("https://good.example", "wss://good.example/agent/ws", "https://good.example/api/x", None),
+        ("https://good.example/wf0/", "wss://good.example/wf0/agent/ws", "https://good.example/wf0/api/x", None),
+        ("wss://good.example/", "wss://good.example/agent/ws", "https://good.example/api/x", None),
+        (
+            "wss://good.example/wf0/agent/ws",
+            "wss://good.example/wf0/agent/ws",
+            "https://good.example/wf0/api/x",
+            Some(Dialect::Hub),
+        ),
+        (
+            "wss://good.example/agent/ws?v=1",
+            "wss://good.example/agent/ws?v=1",
+            "https://good.example/api/x",
+            Some(Dialect::Hub),
+        ),
+        (
+            "wss://good.example/api/agents/ws",
+            "wss://good.example/api/agents/ws",
+            "https://good.example/api/x",
+            Some(Dialect::Ticket),
+        ),
+        ("wss://good.example/own", "wss://good.example/own", "https://good.example/api/x", Some(Dialect::Ticket)),
+    ];
+    for (url, socket, endpoint, dialect) in rows {
+        let api = api(url);
+        assert_eq!(api.socket(Dialect::Hub), socket, "{url}");
+        assert_eq!(api.endpoint(&["api", "x"]), endpoint, "{url}");
+        assert_eq!(api.dialect(), dialect, "{url}");
+    }
+}
+
 /// The host for name lookup and TLS stands without brackets, the port is always known.
 #[test]
 fn host_and_port() {

@@ -144,6 +144,16 @@ fn every_setting_counts() {
     assert_eq!(config.log_level, log::LevelFilter::Debug);
 }
 
+/// The dialect is named, or found out.
+#[test]
+fn dialects() {
+    let home = Home::new();
+    let rows = [("ticket", Some(Dialect::Ticket)), (" hub ", Some(Dialect::Hub)), ("auto", None)];
+    for (text, dialect) in rows {
+        assert_eq!(home.load(&[("WORKFORCE0_PROTOCOL", text)]).unwrap().dialect, dialect, "{text}");
+    }
+}
+
 /// A flag counts more than the environment, that more than the file, that more than the default; empty is not set.
 #[test]
 fn where_a_value_comes_from() {
@@ -237,6 +247,7 @@ fn errors_name_the_setting_and_show_an_example() {
         ("repository that is not there", "REPO_PATHS", &none),
         ("repository that is a file", "REPO_PATHS", file),
         ("repository with half a slug", "REPO_PATHS", &repo_twice),
+        ("no such dialect", "WORKFORCE0_PROTOCOL", "graphql"),
         ("only commas", "REPO_PATHS", " , ,"),
         ("blank command", "CLI_COMMAND", "  "),
         ("quote left open", "CLI_ARGS_TEMPLATE", "-p \"x"),
