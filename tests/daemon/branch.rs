@@ -170,6 +170,21 @@ fn the_developers_changes_are_not_committed() {
     }
 }
 
+/// A submodule in which the developer has another commit checked out stays what it was in the run's commit.
+#[test]
+fn the_developers_submodules_are_not_committed() {
+    let desk = Desk::new();
+    desk.hub.world.make_repo("library");
+    desk.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../library", "library"]);
+    desk.git(&["commit", "--quiet", "--message", "library"]);
+    let recorded = desk.git(&["rev-parse", "main:library"]);
+    let library = desk.repo.join("library");
+    desk.hub.world.git(&library, &["commit", "--quiet", "--allow-empty", "--message", "draft"]);
+    let result = desk.run("echo new > new.txt");
+    assert_eq!(result["status"], "done", "{result}");
+    assert_eq!(desk.git(&["rev-parse", &format!("{}:library", desk.pushed_branch(BRANCH).unwrap())]), recorded);
+}
+
 /// New files are committed also where git is told not to show such files.
 #[test]
 fn hidden_new_files_are_committed() {

@@ -11,7 +11,7 @@ use crate::support::agent::TOKEN;
 use crate::support::backend::{Upgrade, What};
 use crate::support::files;
 use crate::support::hub::{ENDPOINT, Hub, errand, job, prd};
-use crate::support::world::SLUG;
+use crate::support::world::{SLUG, World};
 
 const COUNT: &str = "echo $WF0_TICKET_ID >> \"$WORLD/runs\"";
 
@@ -219,6 +219,33 @@ fn a_limit_is_waited_out() {
     }
     assert!(agent.is_running());
     assert_eq!(hub.run(errand("J-1"))["status"], "done");
+}
+
+/// A hub that takes the token and never says anything is given up, and tried again.
+#[test]
+fn a_hub_that_does_not_answer_the_token_is_given_up() {
+    let world = World::new();
+    let mut agent = world.launch("true").env("WORKFORCE0_PROTOCOL", "hub").start();
+    world.backend.frame("auth");
+    world.backend.closed();
+    world.backend.frame("auth");
+    assert!(agent.is_running());
+    assert!(world.backend.frames().iter().all(|frame| frame["type"] == "auth"), "{:?}", world.backend.frames());
+}
+
+/// What the hub sends in one breath with its answer to the token is not lost.
+#[test]
+fn what_comes_with_the_answer_to_the_token_is_heard() {
+    let world = World::new();
+    let _agent = world.launch("true").env("WORKFORCE0_PROTOCOL", "hub").start();
+    world.backend.frame("auth");
+    let frames = [json!({"type": "auth_ok"}), job("J-1", "dance", json!({}))].map(|frame| {
+        let text = frame.to_string();
+        [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+    });
+    world.backend.send_raw(&frames.concat());
+    assert_eq!(world.backend.frame("register")["repos"], json!([SLUG]));
+    assert_eq!(world.backend.frame("job_result")["jobId"], "J-1");
 }
 
 /// A job that is handed out again while it runs, or waits, is acknowledged again and runs once.
