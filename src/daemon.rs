@@ -4,6 +4,7 @@ mod keeper;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,8 +23,7 @@ use crate::job::{self, Context, Worker};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::{Errand, EventLoop};
-use crate::link::protocol::Identity;
-use crate::link::protocol::ticket::Codec;
+use crate::link::protocol::{Codecs, Identity, hub, ticket};
 use crate::net::Route;
 use crate::store::{Store, StoreError, journal};
 
@@ -54,9 +54,16 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
     let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
     let route = Route { api: config.api.clone(), proxy: config.proxy, roots: config.roots };
-    let dialer = Dialer { route: route.clone(), token: config.token.clone() };
+    let only = config.dialect.or_else(|| config.api.dialect());
+    let dialer = Dialer { route: route.clone(), token: config.token.clone(), only };
+    let last = only.unwrap_or_else(|| store.dialect());
     let keep_delivered = Duration::from_secs(config.keep_days * 24 * 3600);
-    let event_loop = EventLoop::new(dialer, Codec::new(identity, config.api.clone()))?;
+    let codecs = Codecs::new(
+        last,
+        ticket::Codec::new(identity, config.api.clone()),
+        hub::Codec::new(tools_on_path(&config.cli.command, &environment)),
+    );
+    let event_loop = EventLoop::new(dialer, codecs)?;
     let mailbox = event_loop.mailbox();
     ready(Stopper(mailbox.clone()));
 
@@ -71,7 +78,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         cli: cli_state(&cli, &environment),
         seed: fastrand::u64(..),
     };
-    info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.socket());
+    info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.socket(last));
     if let Some(proxy) = &route.proxy {
         info!("through the proxy {proxy} ({})", proxy.setting());
     }
@@ -92,7 +99,8 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
     let mut keeper = Keeper::new(context.store.clone(), context.cli.name.clone(), keep_delivered);
-    let mut past = Past { quota: context.store.quota(&context.cli.name), ..Past::default() };
+    let quota = context.store.quota(&context.cli.name);
+    let mut past = Past { quota, dialect: last, ..Past::default() };
     let mut cut_off = Vec::new();
     for found in context.store.past() {
         match found {
@@ -170,6 +178,16 @@ fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
     let found = find::program(&cli.command, environment.get("PATH"));
     let unavailable = if found.is_none() { Some(Unavailable::NotFound) } else { None };
     CliState { name: cli.name.clone(), version: None, unavailable }
+}
+
+/// What the hub is told: of the tools that its jobs may need, those that are there.
+fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
+    let is_there = |tool: &&str| find::program(tool, environment.get("PATH")).is_some();
+    let stem = |command| Path::new(command).file_stem().and_then(|stem| stem.to_str()).unwrap_or(command);
+    let mut tools: Vec<_> = ["claude", "git", "npm", "gh", cli].into_iter().filter(is_there).map(stem).collect();
+    tools.sort_unstable();
+    tools.dedup();
+    tools.into_iter().map(str::to_owned).collect()
 }
 
 fn log_cli(cli: &Cli, environment: &Environment) {

@@ -12,6 +12,8 @@ mod support;
 
 #[path = "daemon/approval.rs"]
 mod approval;
+#[path = "daemon/branch.rs"]
+mod branch;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/connect.rs"]
@@ -20,10 +22,14 @@ mod connect;
 mod crash;
 #[path = "daemon/delivery.rs"]
 mod delivery;
+#[path = "daemon/dialect.rs"]
+mod dialect;
 #[path = "daemon/diff.rs"]
 mod diff;
 #[path = "daemon/frames.rs"]
 mod frames;
+#[path = "daemon/hub.rs"]
+mod hub;
 #[path = "daemon/limits.rs"]
 mod limits;
 #[path = "daemon/network.rs"]

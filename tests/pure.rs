@@ -6,6 +6,8 @@
 mod api_url;
 #[path = "pure/backoff.rs"]
 mod backoff;
+#[path = "pure/branch.rs"]
+mod branch;
 #[path = "pure/capture.rs"]
 mod capture;
 #[path = "pure/config.rs"]
@@ -16,6 +18,8 @@ mod environment;
 mod excerpt;
 #[path = "pure/fuzzed.rs"]
 mod fuzzed;
+#[path = "pure/hub.rs"]
+mod hub;
 #[path = "pure/invariants.rs"]
 mod invariants;
 #[path = "pure/keeping.rs"]

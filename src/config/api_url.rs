@@ -4,7 +4,15 @@ use std::net::IpAddr;
 
 use http::Uri;
 
-const SOCKET_PATH: &str = "/api/agents/ws";
+use crate::domain::dialect::Dialect;
+
+/// Where each dialect is spoken.
+fn path_of(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Ticket => "/api/agents/ws",
+        Dialect::Hub => "/agent/ws",
+    }
+}
 
 /// A checked `WORKFORCE0_API_URL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +23,8 @@ pub struct ApiUrl {
     port: u16,
     /// Before `/api/…`; empty or begins with `/` and does not end with one.
     prefix: String,
-    /// Path and query of the WebSocket.
-    socket_path: String,
+    /// Path and query of the WebSocket, where the URL names them.
+    socket_path: Option<String>,
 }
 
 impl ApiUrl {
@@ -39,13 +47,14 @@ impl ApiUrl {
         let path = uri.path().trim_end_matches('/');
         if socket && !path.is_empty() {
             let socket_path = uri.path_and_query().map_or(path, |all| all.as_str()).to_owned();
-            let prefix = path.strip_suffix(SOCKET_PATH).unwrap_or_default().to_owned();
-            return Ok(Self { secure, host, port, prefix, socket_path });
+            let prefix = Dialect::ALL.into_iter().find_map(|dialect| path.strip_suffix(path_of(dialect)));
+            let prefix = prefix.unwrap_or_default().to_owned();
+            return Ok(Self { secure, host, port, prefix, socket_path: Some(socket_path) });
         }
         if uri.query().is_some() {
             return Err("must not have a query (?…)".to_owned());
         }
-        Ok(Self { secure, host, port, prefix: path.to_owned(), socket_path: format!("{path}{SOCKET_PATH}") })
+        Ok(Self { secure, host, port, prefix: path.to_owned(), socket_path: None })
     }
 
     pub fn is_secure(&self) -> bool {
@@ -70,10 +79,20 @@ impl ApiUrl {
         self.port
     }
 
-    /// Where the WebSocket is.
-    pub fn socket(&self) -> String {
+    /// Where the WebSocket of that dialect is.
+    pub fn socket(&self, dialect: Dialect) -> String {
         let scheme = if self.secure { "wss" } else { "ws" };
-        format!("{scheme}://{}{}", self.authority(), self.socket_path)
+        match &self.socket_path {
+            Some(path) => format!("{scheme}://{}{path}", self.authority()),
+            None => format!("{scheme}://{}{}{}", self.authority(), self.prefix, path_of(dialect)),
+        }
+    }
+
+    /// The dialect of a URL that names a path of its own, where only one can be spoken.
+    pub fn dialect(&self) -> Option<Dialect> {
+        let path = self.socket_path.as_ref()?.split('?').next()?;
+        let is_hub = path.ends_with(path_of(Dialect::Hub)) && !path.ends_with(path_of(Dialect::Ticket));
+        Some(if is_hub { Dialect::Hub } else { Dialect::Ticket })
     }
 
     /// An address of the HTTP interface; each segment is escaped, so that none can lead elsewhere.

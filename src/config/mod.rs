@@ -15,6 +15,7 @@ pub use proxy::Proxy;
 pub use roots::Roots;
 use settings::{RESERVED, Sources};
 
+use crate::domain::dialect::Dialect;
 use crate::domain::quota_message::QuotaMessage;
 use crate::domain::repos::{Repo, is_slug};
 use crate::domain::template::Template;
@@ -28,6 +29,8 @@ pub struct Config {
     /// Beside the system's.
     pub roots: Roots,
     pub token: Token,
+    /// `None`: whichever the backend turns out to speak.
+    pub dialect: Option<Dialect>,
     /// Canonical folders. The slug is there where the setting names it.
     pub repos: Vec<Repo>,
     pub cli: CliConfig,
@@ -94,6 +97,11 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
+    /// For the one frame of the one dialect that wants it there.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
     /// The value of the `Authorization` header (RFC 6750 section 2.1).
     pub fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
@@ -126,6 +134,10 @@ impl Config {
         let proxy = api.as_ref().and_then(|api| r.proxy(api));
         let roots = r.roots();
         let token = r.token();
+        let dialect = r.or("WORKFORCE0_PROTOCOL", "auto", None, |text| match text.trim() {
+            "auto" => Ok(None),
+            name => Dialect::parse(name).map(Some).ok_or_else(|| "must be auto, ticket or hub".to_owned()),
+        });
         let repos = r.required("REPO_PATHS", "/home/me/projects/app,acme/web=/home/me/projects/web", parse_repos);
         let command = r.or("CLI_COMMAND", "claude", "claude".to_owned(), parse_command);
         let template = |text: &str| Template::parse(text).map_err(|e| e.to_string());
@@ -164,6 +176,7 @@ impl Config {
                 proxy,
                 roots,
                 token,
+                dialect,
                 repos,
                 cli: CliConfig { command, args, offline_args, quota: quota.unwrap_or_default(), autonomy },
                 roles,

@@ -39,6 +39,7 @@ pub const SETTINGS: &[Setting] = &[
         "the token; required unless the file is given (no flag: command lines are public)",
     ),
     setting("WORKFORCE0_AGENT_TOKEN_FILE", "FILE", "", "a file that holds the token"),
+    setting("WORKFORCE0_PROTOCOL", "NAME", "auto", "what the backend speaks: ticket, hub, or auto to find out"),
     setting("REPO_PATHS", "LIST", "required", "comma-separated folders, each `path` or `owner/name=path`"),
     setting("CLI_COMMAND", "PROGRAM", "claude", "the coding CLI: a program on PATH, or a path"),
     setting(
@@ -115,8 +116,7 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Settings of later versions, with the values that ask for nothing new.
-pub const RESERVED: &[(&str, &[&str])] =
-    &[("WORKFORCE0_PROTOCOL", &["ticket", "auto"]), ("WORKSPACE_MODE", &["inplace", "auto"])];
+pub const RESERVED: &[(&str, &[&str])] = &[("WORKSPACE_MODE", &["inplace", "auto"])];
 
 /// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
 pub fn find(name: &str) -> Option<&'static Setting> {

@@ -54,6 +54,11 @@ impl Keeper {
                     self.deliveries.push(run);
                 }
             }
+            Record::Dialect(dialect) => {
+                if let Err(e) = self.store.keep_dialect(dialect) {
+                    warn!("what the backend speaks cannot be noted, and is found out anew at the next start: {e}");
+                }
+            }
             Record::Quota(quota) => {
                 if let Err(e) = self.store.keep_quota(&self.cli, quota) {
                     warn!("the state of the CLI's quota cannot be noted, and is forgotten with this process: {e}");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::dialect::Dialect;
 use super::message::Message;
 use super::outbox::Entry;
 use super::quota::Quota;
@@ -11,7 +12,7 @@ use super::ticket::{Job, Outcome, RunId, StopReason, Ticket, TicketId};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// A connection is open and authenticated.
-    Connected,
+    Connected(Dialect),
     /// An attempt to connect has failed, or the connection is gone.
     Disconnected(Setback),
     /// The peer shows life: bytes arrived, or it took some that were waiting.
@@ -154,6 +155,8 @@ pub enum Record {
     Outcome(Entry),
     Delivered(RunId),
     Quota(Quota),
+    /// What the backend speaks: the next start tries that first.
+    Dialect(Dialect),
 }
 
 /// Why the daemon closes the connection by itself; the names of RFC 6455 section 7.4.1.

@@ -4,6 +4,8 @@
 //! Time comes in as [`Now`], randomness as a seed, so every rule can be tested with invented ones.
 
 pub mod backoff;
+pub mod branch;
+pub mod dialect;
 pub mod ending;
 pub mod event;
 pub mod excerpt;

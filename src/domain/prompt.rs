@@ -17,6 +17,9 @@ pub fn assemble(ticket: &Ticket, brief: &Brief) -> String {
         title => format!("# Ticket {}: {title}\n\n", ticket.id),
     };
     prompt.push_str(&format!("- Role: {}\n- Repository: {}\n", ticket.role, ticket.repo.describe()));
+    if let Some(branch) = &ticket.branch {
+        prompt.push_str(&format!("- Branch: {branch}, checked out; it is pushed when you are done\n"));
+    }
     if let Some(subagent) = &brief.subagent {
         section(&mut prompt, "Instructions", &subagent.prompt);
     }

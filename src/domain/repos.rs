@@ -29,6 +29,7 @@ impl RepoRef {
     /// What the backend called it, in one short line. Never what a path leads to: that would be telling.
     pub fn describe(&self) -> String {
         match self {
+            Self::Slug(slug) if slug.is_empty() => "(no repository named)".to_owned(),
             Self::Slug(slug) => one_line(slug, 256),
             Self::Path { asked, .. } => one_line(asked, 256),
         }

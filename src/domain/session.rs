@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Now;
+use super::dialect::Dialect;
 use super::ending::{Ending, Stage};
 use super::event::{
     Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Progress, Record, Setback, Unavailable,
@@ -46,6 +47,7 @@ pub struct Past {
     pub ended: Vec<Entry>,
     pub waiting: Vec<(Box<Job>, SystemTime)>,
     pub quota: Quota,
+    pub dialect: Dialect,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,10 @@ pub struct Session {
     pings: u64,
     ending: Option<Ending>,
     quota: Quota,
+    /// What the backend spoke last.
+    dialect: Dialect,
+    /// Pings with which a heartbeat may go on this connection so far.
+    beats: u32,
     /// When a missing CLI is looked for next.
     look_at: Option<Instant>,
     /// The time of the last event.
@@ -80,6 +86,8 @@ impl Session {
             pings: 0,
             ending: None,
             quota: Quota::default(),
+            dialect: Dialect::default(),
+            beats: 0,
             look_at: None,
             last: None,
             policy,
@@ -92,6 +100,7 @@ impl Session {
         let mut out = Actions::new();
         self.last = Some(now);
         self.quota = past.quota;
+        self.dialect = past.dialect;
         if self.quota.is_over(now.wall) {
             self.quota_back(&mut out);
         }
@@ -129,7 +138,7 @@ impl Session {
         // Before the event, which may be a ticket; the register comes after it, should it be the loss of the connection.
         let quota_is_back = self.quota.is_over(now.wall);
         match event {
-            Event::Connected => self.connected(now, &mut out),
+            Event::Connected(dialect) => self.connected(now, dialect, &mut out),
             Event::Disconnected(setback) => self.disconnected(now, setback, &mut out),
             Event::Heard => self.liveness.heard(now.mono),
             Event::Tick => {}
@@ -194,10 +203,16 @@ impl Session {
     fn woken(&mut self, now: Now, out: &mut Actions) {
         out.push(Action::Log(Level::Info, "the machine has slept; trying the connection".to_owned()));
         self.liveness.woken(now.mono);
+        // Whoever was not heard of for so long may have been forgotten.
+        self.beats = 0;
         self.beat(now, out);
     }
 
-    fn connected(&mut self, now: Now, out: &mut Actions) {
+    fn connected(&mut self, now: Now, dialect: Dialect, out: &mut Actions) {
+        if dialect != std::mem::replace(&mut self.dialect, dialect) {
+            out.push(Action::Keep(Record::Dialect(dialect)));
+        }
+        self.beats = 0;
         self.liveness.connected(now.mono);
         self.outbox.rewind();
         out.push(Action::Send(Message::Register(self.register())));
@@ -311,6 +326,7 @@ impl Session {
         match self.outbox.find(&ticket.id) {
             Some(ended) if ticket.attempt <= ended.attempt() => {
                 match ended {
+                    _ if !self.dialect.takes_outcomes_twice() => {}
                     Ended::Pending(entry) => {
                         let again = entry.clone();
                         self.outbox.repeat(again);
@@ -364,7 +380,14 @@ impl Session {
             format!("ticket {id} (attempt {attempt}): refused: {}: {}", failure.code.as_str(), failure.error),
         ));
         let outcome = Arc::new(Outcome::unstarted(failure));
-        out.push(Action::Send(Message::Outcome { id: id.clone(), attempt, outcome }));
+        self.send_outcome(id.clone(), attempt, outcome, out);
+    }
+
+    fn send_outcome(&self, id: TicketId, attempt: u32, outcome: Arc<Outcome>, out: &mut Actions) {
+        out.push(Action::Send(Message::Outcome { id, attempt, outcome }));
+        if self.dialect.registers_after_outcome() {
+            self.register_again(out);
+        }
     }
 
     fn cancel(&mut self, id: &TicketId, reason: &str, out: &mut Actions) {
@@ -474,7 +497,7 @@ impl Session {
         while self.liveness.is_connected() {
             let Some(entry) = self.outbox.next_to_send(self.pings + 1) else { return };
             let Entry { id, attempt, outcome, .. } = entry;
-            out.push(Action::Send(Message::Outcome { id, attempt, outcome }));
+            self.send_outcome(id, attempt, outcome, out);
             let ping = self.next_ping();
             out.push(Action::Ping(ping));
         }
@@ -552,7 +575,10 @@ impl Session {
 
     fn beat(&mut self, now: Now, out: &mut Actions) {
         if self.liveness.is_connected() {
-            out.push(Action::Send(Message::Heartbeat(self.heartbeat(now))));
+            if self.beats % self.dialect.pings_per_heartbeat() == 0 {
+                out.push(Action::Send(Message::Heartbeat(self.heartbeat(now))));
+            }
+            self.beats = self.beats.wrapping_add(1);
             let ping = self.next_ping();
             out.push(Action::Ping(ping));
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use super::branch::Branch;
 use super::excerpt::Excerpt;
 use super::repos::{Repo, RepoRef};
 use super::text::one_line;
@@ -116,6 +117,8 @@ pub struct Ticket {
     pub payload: Payload,
     /// What the backend asks for; it may shorten the role's limit, never lengthen it.
     pub time_limit: Option<Duration>,
+    /// Where the work is to be done, and to be pushed if it went well.
+    pub branch: Option<Branch>,
 }
 
 /// An accepted ticket: everything that a worker needs.
@@ -257,6 +260,8 @@ pub struct Outcome {
     /// `None` for a ticket that never started.
     pub span: Option<Span>,
     pub warnings: Vec<String>,
+    /// The address of the pull request that was opened for it.
+    pub pull_request: Option<String>,
 }
 
 impl Outcome {

@@ -1,6 +1,7 @@
 //! Carrying out a ticket: payload, prompt, snapshot, CLI, diff. Nothing here knows the backend's socket.
 
 mod approval;
+mod branch;
 mod capture;
 pub mod cli;
 mod diff;

@@ -1,6 +1,7 @@
 //! One ticket from start to end: payload, prompt, snapshot, CLI, diff, outcome. Exactly one outcome each.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use log::warn;
 
 use super::approval::{Approval, Question};
+use super::branch::OnBranch;
 use super::capture::Capture;
 use super::cli::{Cli, find};
 use super::diff::Snapshot;
@@ -194,6 +196,29 @@ impl Run<'_> {
             approval.ask(&Question { job: self.job, title: &title, prompt: &prompt, prompt_file }, self.halt)?;
         }
 
+        let branch = self.job.ticket.branch.as_ref();
+        let check_out =
+            |branch| OnBranch::check_out(&self.context.environment, &self.job.repo.path, self.job, branch, self.halt);
+        let Some(branch) = branch.map(check_out).transpose()? else {
+            return self.run_cli(folder, &args, prompt.len(), stdin, None);
+        };
+        let ended = self.run_cli(folder, &args, prompt.len(), stdin, Some((&branch, &title)));
+        if ended.is_ok() {
+            self.outcome.pull_request = branch.publish(&title, self.halt, &mut self.outcome.warnings);
+        }
+        branch.leave(&mut self.outcome.warnings);
+        ended
+    }
+
+    /// From the snapshot before to the diff after.
+    fn run_cli(
+        &mut self,
+        folder: &RunFolder,
+        args: &[OsString],
+        prompt_len: usize,
+        stdin: Option<File>,
+        branch: Option<(&OnBranch<'_>, &str)>,
+    ) -> Result<(), Failure> {
         let snapshot = self.snapshot(folder)?;
         self.report.phase(Phase::Running);
         let stdout = capture(folder, "stdout.log", self.context.limits.stdout_bytes).map_err(|e| state_failed(&e))?;
@@ -201,7 +226,7 @@ impl Run<'_> {
         let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
         let stderr = Shared::new(stderr);
         self.note_start(folder, snapshot.as_ref())?;
-        let process = self.start(&args, prompt.len(), stdin, [&stdout, &stderr])?;
+        let process = self.start(args, prompt_len, stdin, [&stdout, &stderr])?;
         let snapshot = self.settle(snapshot);
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
@@ -218,8 +243,12 @@ impl Run<'_> {
                 self.outcome.warnings.push(format!("not all of {name} is on disk: {e}"));
             }
         }
+        let failure = failure_of(&ended, &self.outcome, &stderr, &self.context.cli.quota);
+        if let Some((branch, title)) = branch.filter(|_| failure.is_none()) {
+            branch.commit(title, self.halt, &mut self.outcome.warnings);
+        }
         let stopped = self.collect(snapshot);
-        match failure_of(&ended, &self.outcome, &stderr, &self.context.cli.quota).or(stopped) {
+        match failure.or(stopped) {
             Some(failure) => Err(failure),
             None => Ok(()),
         }
@@ -277,7 +306,7 @@ impl Run<'_> {
         &self,
         args: &[OsString],
         prompt_len: usize,
-        stdin: Option<std::fs::File>,
+        stdin: Option<File>,
         [stdout, stderr]: [&Shared; 2],
     ) -> Result<Process, Failure> {
         let cli = &self.context.cli;

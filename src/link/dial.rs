@@ -7,15 +7,18 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::error::ProtocolError;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{Message, WebSocket};
 
 use super::connection::Connection;
-use super::protocol::{MAX_INBOUND, SEND_BUFFER};
+use super::protocol::{MAX_INBOUND, SEND_BUFFER, hub};
 use crate::config::Token;
 use crate::domain::Now;
+use crate::domain::dialect::Dialect;
 use crate::domain::event::Setback;
-use crate::net::Route;
+use crate::net::{Route, Stream};
 
 /// From the first packet to the answer to the upgrade.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
@@ -24,11 +27,48 @@ const DIAL_LIMIT: Duration = Duration::from_secs(15);
 pub struct Dialer {
     pub route: Route,
     pub token: Token,
+    /// `None`: whichever the backend speaks.
+    pub only: Option<Dialect>,
+}
+
+/// An attempt that came to nothing.
+enum Refused {
+    /// There is no such endpoint: another dialect's may be there.
+    NotHere(Setback),
+    Failed(Setback),
+}
+
+impl Refused {
+    fn setback(self) -> Setback {
+        match self {
+            Self::NotHere(setback) | Self::Failed(setback) => setback,
+        }
+    }
+}
+
+impl From<Setback> for Refused {
+    fn from(setback: Setback) -> Self {
+        Self::Failed(setback)
+    }
 }
 
 impl Dialer {
-    /// One attempt. Redirects are not followed: the token would follow them.
-    pub fn dial(&self, now: Now) -> Result<Connection, Setback> {
+    /// One attempt, with the dialect that the backend spoke last; where it is not there, another with the other one.
+    pub fn dial(&self, last: Dialect, now: impl Fn() -> Now) -> Result<(Connection, Dialect), Setback> {
+        let first = self.only.unwrap_or(last);
+        match self.attempt(first, now()) {
+            Ok(connection) => Ok((connection, first)),
+            Err(Refused::NotHere(setback)) if self.only.is_none() => match self.attempt(first.other(), now()) {
+                Ok(connection) => Ok((connection, first.other())),
+                Err(Refused::NotHere(_)) => Err(setback),
+                Err(Refused::Failed(other)) => Err(other),
+            },
+            Err(refused) => Err(refused.setback()),
+        }
+    }
+
+    /// Redirects are not followed: the token would follow them.
+    fn attempt(&self, dialect: Dialect, now: Now) -> Result<Connection, Refused> {
         let until = now.mono + DIAL_LIMIT;
         let stream = self.route.open(until).map_err(failed)?;
         let config = WebSocketConfig::default()
@@ -37,31 +77,92 @@ impl Dialer {
             .max_write_buffer_size(SEND_BUFFER)
             .max_message_size(Some(MAX_INBOUND))
             .max_frame_size(Some(MAX_INBOUND));
-        match tungstenite::client::client_with_config(self.request()?, stream, Some(config)) {
-            Ok((socket, _)) => Ok(Connection::new(socket)),
+        match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config)) {
+            Ok((mut socket, _)) => {
+                if dialect == Dialect::Hub {
+                    authenticate(&mut socket, &self.token)?;
+                }
+                Ok(Connection::new(socket))
+            }
             Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
-                Err(refusal(answer.status(), answer.headers(), now.wall))
+                let setback = refusal(answer.status(), answer.headers(), now.wall);
+                let not_here = answer.status() == StatusCode::NOT_FOUND;
+                Err(if not_here { Refused::NotHere(setback) } else { setback.into() })
             }
-            Err(HandshakeError::Failure(tungstenite::Error::Io(e))) if e.kind() == io::ErrorKind::TimedOut => {
-                Err(failed("the backend did not answer the upgrade in time".to_owned()))
+            Err(HandshakeError::Failure(e)) if timed_out(&e) => {
+                Err(failed("the backend did not answer the upgrade in time".to_owned()).into())
             }
-            Err(HandshakeError::Failure(e)) => Err(failed(format!("the upgrade failed: {e}"))),
-            Err(HandshakeError::Interrupted(_)) => Err(failed("the upgrade was interrupted".to_owned())),
+            Err(HandshakeError::Failure(e)) => {
+                let setback = failed(format!("the upgrade failed: {e}"));
+                Err(if is_unanswered(&e) { Refused::NotHere(setback) } else { setback.into() })
+            }
+            Err(HandshakeError::Interrupted(_)) => Err(failed("the upgrade was interrupted".to_owned()).into()),
         }
     }
 
-    fn request(&self) -> Result<http::Request<()>, Setback> {
+    fn request(&self, dialect: Dialect) -> Result<http::Request<()>, Setback> {
         let mut request = self
             .route
             .api
-            .socket()
+            .socket(dialect)
             .into_client_request()
             .map_err(|e| failed(format!("the URL cannot be requested: {e}")))?;
+        if dialect == Dialect::Hub {
+            return Ok(request);
+        }
         let mut bearer = HeaderValue::from_str(&self.token.bearer())
             .map_err(|_| failed("the token cannot stand in a header".to_owned()))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         Ok(request)
+    }
+}
+
+/// The hub wants the token as the first frame, and says whether it is one.
+fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Setback> {
+    let lost = |e: tungstenite::Error| match e {
+        e if timed_out(&e) => failed("the hub did not answer the token in time".to_owned()),
+        e => failed(format!("the connection broke before the token was accepted: {e}")),
+    };
+    socket.send(Message::text(hub::auth(token))).map_err(lost)?;
+    // What the hub says of a refusal is for people; the reason of the close that follows is for programs.
+    let mut refused = None;
+    loop {
+        let message = match socket.read() {
+            Ok(message) => message,
+            Err(e) => return Err(refused.unwrap_or_else(|| lost(e))),
+        };
+        let setback = match message {
+            Message::Text(text) => match hub::answer_to_auth(&text) {
+                Some(Err(Setback::Failed(why))) => {
+                    refused = Some(Setback::Failed(why));
+                    continue;
+                }
+                Some(answer) => return answer,
+                None => continue,
+            },
+            Message::Close(Some(frame)) => closed(frame.code.into(), &frame.reason),
+            Message::Close(None) => closed(1005, ""),
+            _ => continue,
+        };
+        return Err(match setback {
+            Setback::Failed(_) => refused.unwrap_or(setback),
+            other => other,
+        });
+    }
+}
+
+fn timed_out(e: &tungstenite::Error) -> bool {
+    matches!(e, tungstenite::Error::Io(e) if e.kind() == io::ErrorKind::TimedOut)
+}
+
+/// The peer hung up instead of answering, as some servers do where there is nothing.
+fn is_unanswered(e: &tungstenite::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match e {
+        tungstenite::Error::Protocol(e) => *e == ProtocolError::HandshakeIncomplete,
+        tungstenite::Error::Io(e) => matches!(e.kind(), UnexpectedEof | ConnectionReset | BrokenPipe),
+        _ => false,
     }
 }
 

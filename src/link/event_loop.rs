@@ -18,8 +18,7 @@ use super::alarm::Alarm;
 use super::connection::{Connection, Inbound};
 use super::dial::{self, Dialer};
 use super::mailbox::{Mail, Mailbox};
-use super::protocol::Decoded;
-use super::protocol::ticket::Codec;
+use super::protocol::{Codecs, Decoded};
 use crate::domain::Now;
 use crate::domain::event::{Action, Event, Exit, Goodbye, Level, Record, Setback};
 use crate::domain::session::{Past, Session};
@@ -54,18 +53,18 @@ pub struct EventLoop {
     inbox: Receiver<Mail>,
     mailbox: Mailbox,
     dialer: Dialer,
-    codec: Codec,
+    codecs: Codecs,
     connection: Option<Connection>,
     /// Threads that say goodbye on closed connections.
     goodbyes: Vec<JoinHandle<()>>,
 }
 
 impl EventLoop {
-    pub fn new(dialer: Dialer, codec: Codec) -> io::Result<Self> {
+    pub fn new(dialer: Dialer, codecs: Codecs) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (mailbox, inbox) = Mailbox::new(&poll, MAIL)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        Ok(Self { poll, alarm, inbox, mailbox, dialer, codec, connection: None, goodbyes: Vec::new() })
+        Ok(Self { poll, alarm, inbox, mailbox, dialer, codecs, connection: None, goodbyes: Vec::new() })
     }
 
     pub fn mailbox(&self) -> Mailbox {
@@ -127,10 +126,10 @@ impl EventLoop {
             match inbound {
                 Inbound::Text(text) => {
                     debug!("← {}", one_line(&text, usize::MAX));
-                    match self.codec.decode(&text) {
+                    match self.codecs.decode(&text) {
                         Decoded::Event(event) => self.feed(turn, event),
                         Decoded::Dropped(why) => warn!("dropped {}", one_line(&why, LOGGED_MAX)),
-                        Decoded::DroppedAgain => {}
+                        Decoded::Ignored => {}
                     }
                 }
                 Inbound::Binary(len) => warn!("dropped a binary frame of {len} bytes"),
@@ -163,10 +162,11 @@ impl EventLoop {
         match mail {
             Mail::Event(event) => self.feed(turn, event),
             Mail::Dialed(Err(setback)) => self.feed(turn, Event::Disconnected(setback)),
-            Mail::Dialed(Ok(mut connection)) => match connection.open(self.poll.registry(), SOCKET) {
+            Mail::Dialed(Ok((mut connection, dialect))) => match connection.open(self.poll.registry(), SOCKET) {
                 Ok(()) => {
                     self.connection = Some(*connection);
-                    self.feed(turn, Event::Connected);
+                    self.codecs.current = dialect;
+                    self.feed(turn, Event::Connected(dialect));
                 }
                 Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
             },
@@ -189,7 +189,7 @@ impl EventLoop {
                 Action::Disconnect(Goodbye::Normal) => self.hang_up(Some(CloseCode::Normal)),
                 Action::Disconnect(Goodbye::GoingAway) => self.hang_up(Some(CloseCode::Away)),
                 Action::Send(message) => {
-                    let text = self.codec.encode(&message);
+                    let text = self.codecs.encode(&message);
                     debug!("→ {text}");
                     self.write(Frame::text(text));
                 }
@@ -232,9 +232,13 @@ impl EventLoop {
     /// The thread is not joined: a name server may keep it for longer than anybody waits for a daemon to stop. It
     /// owns nothing but its own socket, and there is never a second one.
     fn dial(&mut self) {
-        debug!("connecting to {}", self.dialer.route.api.socket());
-        let (dialer, mailbox, now) = (self.dialer.clone(), self.mailbox.clone(), now());
-        if let Err(e) = spawn("dial", move || mailbox.put(Mail::Dialed(dialer.dial(now).map(Box::new)))) {
+        debug!("connecting to {}", self.dialer.route.api.socket(self.codecs.current));
+        let (dialer, mailbox, last) = (self.dialer.clone(), self.mailbox.clone(), self.codecs.current);
+        let dial = move || {
+            let dialed = dialer.dial(last, now).map(|(connection, dialect)| (Box::new(connection), dialect));
+            mailbox.put(Mail::Dialed(dialed));
+        };
+        if let Err(e) = spawn("dial", dial) {
             self.mailbox.post(Event::Disconnected(Setback::Failed(format!("no thread to connect with: {e}"))));
         }
     }

@@ -7,11 +7,12 @@ use crossbeam_channel::{Receiver, Sender};
 use mio::{Poll, Token, Waker};
 
 use super::connection::Connection;
+use crate::domain::dialect::Dialect;
 use crate::domain::event::{Event, Setback};
 
 pub(super) enum Mail {
     Event(Event),
-    Dialed(Result<Box<Connection>, Setback>),
+    Dialed(Result<(Box<Connection>, Dialect), Setback>),
 }
 
 /// Posts events to the session. Cheap to clone; one for each thread that has something to say.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{millis, read_json, time, unusable, write_json};
 use super::{RunFolder, Store, set_aside};
+use crate::domain::branch::Branch;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, RepoRef};
@@ -200,6 +201,7 @@ struct TicketRecord {
     skills: Vec<SkillRecord>,
     subagent: Option<SubagentRecord>,
     payload: PayloadRecord,
+    branch: Option<String>,
 }
 
 /// The part of a [`TicketRecord`] by which a repeated assignment is known.
@@ -231,7 +233,7 @@ enum PayloadRecord {
 
 impl TicketRecord {
     fn of(job: &Job, claimed_at: SystemTime) -> Self {
-        let Ticket { id, attempt, role, repo, brief, payload, time_limit } = &job.ticket;
+        let Ticket { id, attempt, role, repo, brief, payload, time_limit, branch } = &job.ticket;
         let (asked_repo, asked_by_path) = match repo {
             RepoRef::Slug(slug) => (slug.clone(), false),
             RepoRef::Path { asked, .. } => (asked.clone(), true),
@@ -263,6 +265,7 @@ impl TicketRecord {
                 Payload::ByTicketId => PayloadRecord::ByTicketId,
                 Payload::At(url) => PayloadRecord::At(url.clone()),
             },
+            branch: branch.as_ref().map(|branch| branch.as_str().to_owned()),
         }
     }
 
@@ -292,6 +295,7 @@ impl TicketRecord {
                 PayloadRecord::At(url) => Payload::At(url),
             },
             time_limit: self.asked_limit_s.map(Duration::from_secs),
+            branch: self.branch.map(|branch| Branch::parse(&branch)).transpose().ok()?,
         };
         let repo = Repo { root: self.repo_path.clone(), path: self.repo_path, slug: self.repo_slug };
         Some(Job { run, ticket, repo, time_limit: Duration::from_secs(self.limit_s) })
@@ -316,6 +320,7 @@ struct OutcomeRecord {
     head_commit: Option<String>,
     span: Option<SpanRecord>,
     warnings: Vec<String>,
+    pull_request: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -327,7 +332,7 @@ struct SpanRecord {
 
 impl OutcomeRecord {
     fn of(entry: &Entry) -> Self {
-        let Outcome { failure, exit, stdout, changes, span, warnings } = &*entry.outcome;
+        let Outcome { failure, exit, stdout, changes, span, warnings, pull_request } = &*entry.outcome;
         let (head, omitted, tail) = stdout.parts();
         Self {
             ticket_id: entry.id.as_str().to_owned(),
@@ -349,6 +354,7 @@ impl OutcomeRecord {
                 duration_ms: u64::try_from(span.duration.as_millis()).unwrap_or(u64::MAX),
             }),
             warnings: warnings.clone(),
+            pull_request: pull_request.clone(),
         }
     }
 
@@ -374,6 +380,7 @@ impl OutcomeRecord {
                 duration: Duration::from_millis(span.duration_ms),
             }),
             warnings: self.warnings,
+            pull_request: self.pull_request,
         };
         let id = TicketId::parse(&self.ticket_id).ok()?;
         Some(Entry { run, id, attempt: self.attempt, outcome: outcome.into() })

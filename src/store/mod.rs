@@ -9,6 +9,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::domain::dialect::Dialect;
 use crate::domain::ticket::RunId;
 
 /// An open state folder. One process at a time has it.
@@ -76,6 +77,16 @@ impl Store {
     /// A UUID that is made once and then stays.
     pub fn agent_id(&self) -> &str {
         &self.agent_id
+    }
+
+    /// What the backend spoke last.
+    pub fn dialect(&self) -> Dialect {
+        let text = fs::read_to_string(self.root.join("dialect")).unwrap_or_default();
+        Dialect::parse(text.trim()).unwrap_or_default()
+    }
+
+    pub fn keep_dialect(&self, dialect: Dialect) -> io::Result<()> {
+        write_atomically(&self.root.join("dialect"), format!("{}\n", dialect.name()).as_bytes())
     }
 
     fn tickets(&self) -> PathBuf {

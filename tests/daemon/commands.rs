@@ -119,7 +119,7 @@ fn missing_settings_are_all_named() {
 #[test]
 fn a_reserved_setting_is_refused() {
     let world = World::new();
-    for (name, value) in [("WORKSPACE_MODE", "clone"), ("WORKFORCE0_PROTOCOL", "hub")] {
+    for (name, value) in [("WORKSPACE_MODE", "clone")] {
         let mut agent = world.launch("true").env(name, value).start();
         agent.logged(&format!("{name}: "));
         assert_eq!(agent.exit_code(), 78, "{name}");

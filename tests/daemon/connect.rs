@@ -1,6 +1,5 @@
 //! The way to the backend: which addresses are accepted, and what is said there first.
 
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -207,10 +206,7 @@ fn known_clis_have_their_names() {
         [("claude", "claude-code"), ("codex", "codex"), ("cursor-agent", "cursor"), ("windsurf", "windsurf")]
     {
         let world = World::new();
-        let bin = world.path("bin");
-        fs::create_dir(&bin).unwrap();
-        world.program(&bin.join(program), "true");
-        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let path = world.on_path(program, "true");
         let _agent = world.launch("true").env("PATH", path).env("CLI_COMMAND", program).start();
         let register = world.backend.frame("agent.register");
         assert_eq!(register["cli"]["name"], name);

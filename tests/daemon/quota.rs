@@ -10,7 +10,7 @@ use crate::support::world::World;
 const USED_UP: &str = "echo 'Claude AI usage limit reached' >&2; exit 1";
 
 /// A CLI whose quota is back that many seconds after it was found used up, and how it says so.
-fn used_up_for(seconds: u64) -> (String, u64) {
+pub fn used_up_for(seconds: u64) -> (String, u64) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let until = now + seconds;
     let script = format!("[ $(date +%s) -lt {until} ] || exit 0; echo 'usage limit reached|{until}'; exit 1");

@@ -15,19 +15,16 @@ use crate::support::world::{World, ticket_with};
 #[test]
 fn the_token_is_nowhere() {
     let world = World::new();
-    let bin = world.path("bin");
-    fs::create_dir(&bin).unwrap();
     let git = String::from_utf8(Command::new("sh").args(["-c", "command -v git"]).output().unwrap().stdout);
     // Every git that the daemon starts is looked at too.
-    world.program(
-        &bin.join("git"),
+    let path = world.on_path(
+        "git",
         &format!("env >> \"$WORLD/git-env\"; echo \"$@\" >> \"$WORLD/git-args\"; exec {}", git.unwrap().trim()),
     );
     let script = "env > \"$WORLD/cli-env\"; tr '\\0' '\\n' < /proc/$$/environ >> \"$WORLD/cli-env\"
         cat > \"$WORLD/cli-stdin\"; echo x > new.txt; tell up; hold look; exit 3";
     world.backend.next_upgrade(Upgrade::Answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_owned()));
     world.backend.answer("/api/tickets/T-2", Answer::json(500, &json!({"success": false})));
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let launch = world.launch(script).env("LOG_LEVEL", "trace").env("PATH", path);
     let mut agent = world.registered(launch.env("CLI_ARGS_TEMPLATE", "-x {title} {cwd}"));
     world.assign("T-1");

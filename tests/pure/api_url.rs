@@ -1,6 +1,7 @@
 //! The backend's address (PROTOCOL.md section 1).
 
 use wf0_agent::config::ApiUrl;
+use wf0_agent::domain::dialect::Dialect;
 
 use super::support::api;
 
@@ -91,9 +92,44 @@ fn where_socket_and_endpoints_are() {
     ];
     for (label, url, socket, endpoint) in rows {
         let api = ApiUrl::parse(url, false).unwrap_or_else(|e| panic!("{label}: {e}"));
-        assert_eq!(api.socket(), socket, "{label}");
+        assert_eq!(api.socket(Dialect::Ticket), socket, "{label}");
         assert_eq!(api.endpoint(&["api", "x"]), endpoint, "{label}");
         assert_eq!(api.is_secure(), socket.starts_with("wss:"), "{label}");
+    }
+}
+
+/// The hub has a path of its own behind the same prefix; a URL with a path is one socket of one dialect.
+#[test]
+fn where_the_hub_is() {
+    let rows = [
+        ("https://good.example", "wss://good.example/agent/ws", "https://good.example/api/x", None),
+        ("https://good.example/wf0/", "wss://good.example/wf0/agent/ws", "https://good.example/wf0/api/x", None),
+        ("wss://good.example/", "wss://good.example/agent/ws", "https://good.example/api/x", None),
+        (
+            "wss://good.example/wf0/agent/ws",
+            "wss://good.example/wf0/agent/ws",
+            "https://good.example/wf0/api/x",
+            Some(Dialect::Hub),
+        ),
+        (
+            "wss://good.example/agent/ws?v=1",
+            "wss://good.example/agent/ws?v=1",
+            "https://good.example/api/x",
+            Some(Dialect::Hub),
+        ),
+        (
+            "wss://good.example/api/agents/ws",
+            "wss://good.example/api/agents/ws",
+            "https://good.example/api/x",
+            Some(Dialect::Ticket),
+        ),
+        ("wss://good.example/own", "wss://good.example/own", "https://good.example/api/x", Some(Dialect::Ticket)),
+    ];
+    for (url, socket, endpoint, dialect) in rows {
+        let api = api(url);
+        assert_eq!(api.socket(Dialect::Hub), socket, "{url}");
+        assert_eq!(api.endpoint(&["api", "x"]), endpoint, "{url}");
+        assert_eq!(api.dialect(), dialect, "{url}");
     }
 }
 

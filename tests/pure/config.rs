@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use wf0_agent::config::settings::{self, SETTINGS, Sources};
 use wf0_agent::config::{Autonomy, Config, Token};
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::environment::Environment;
 
 const TOKEN: &str = "wfa_secret-0123456789";
@@ -84,8 +85,9 @@ fn sources(
 fn defaults() {
     let home = Home::new();
     let config = home.load(&[]).unwrap();
-    assert_eq!(config.api.socket(), "wss://good.example/api/agents/ws");
+    assert_eq!(config.api.socket(Dialect::Ticket), "wss://good.example/api/agents/ws");
     assert_eq!(config.token.bearer(), format!("Bearer {TOKEN}"));
+    assert_eq!(config.dialect, None);
     assert_eq!(config.repos.len(), 1);
     assert_eq!((&config.repos[0].path, &config.repos[0].slug), (&home.canonical("app"), &None));
     assert_eq!(config.cli.command, "claude");
@@ -140,6 +142,16 @@ fn every_setting_counts() {
     assert_eq!((config.progress.every, config.progress.lines), (Duration::from_secs(1), false));
     assert_eq!((config.limits.stdout_bytes, config.limits.diff_bytes), (1024, 4_194_304));
     assert_eq!(config.log_level, log::LevelFilter::Debug);
+}
+
+/// The dialect is named, or found out.
+#[test]
+fn dialects() {
+    let home = Home::new();
+    let rows = [("ticket", Some(Dialect::Ticket)), (" hub ", Some(Dialect::Hub)), ("auto", None)];
+    for (text, dialect) in rows {
+        assert_eq!(home.load(&[("WORKFORCE0_PROTOCOL", text)]).unwrap().dialect, dialect, "{text}");
+    }
 }
 
 /// A flag counts more than the environment, that more than the file, that more than the default; empty is not set.
@@ -242,6 +254,7 @@ fn errors_name_the_setting_and_show_an_example() {
         ("repository that is not there", "REPO_PATHS", &none),
         ("repository that is a file", "REPO_PATHS", file),
         ("repository with half a slug", "REPO_PATHS", &repo_twice),
+        ("no such dialect", "WORKFORCE0_PROTOCOL", "graphql"),
         ("only commas", "REPO_PATHS", " , ,"),
         ("blank command", "CLI_COMMAND", "  "),
         ("quote left open", "CLI_ARGS_TEMPLATE", "-p \"x"),

@@ -1,7 +1,7 @@
 //! Random events against a model of everything round the session: backend, connection, workers, time.
 //!
 //! The model does what the event loop and the workers may do, in any order and at any time, and checks after each
-//! event what must hold always. What a table can say better stands in `session.rs`.
+//! event what must hold always. What a table can say better stands in `session.rs`. Each world speaks one dialect.
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{
     Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress, Setback, Unavailable,
 };
@@ -116,6 +117,8 @@ struct End {
     outcome: Option<Arc<Outcome>>,
     sent: bool,
     delivered: bool,
+    /// The session knows that it was delivered.
+    proven: bool,
     /// How many outcomes had been sent by then.
     sent_before: usize,
 }
@@ -166,6 +169,8 @@ struct Link {
     /// Pings that the backend has seen, and outcomes that it has stored.
     pings: Vec<u64>,
     stored: Vec<(TicketId, u32)>,
+    /// Outcomes that were sent on this connection, each with the last Ping before it.
+    sent: Vec<(TicketId, u64)>,
 }
 
 /// Why the daemon ends in this world.
@@ -181,6 +186,9 @@ enum Ending {
 
 struct World {
     rng: fastrand::Rng,
+    dialect: Dialect,
+    /// The hub hands out nothing more before the next register.
+    owes_register: bool,
     clock: Clock,
     session: Session,
     disk: Disk,
@@ -227,6 +235,8 @@ impl World {
             dialing: false,
             cli: cli(),
             repos: REPOS[..repos].iter().map(|name| PathBuf::from(format!("/repos/{name}"))).collect(),
+            dialect: if rng.bool() { Dialect::Ticket } else { Dialect::Hub },
+            owes_register: false,
             slow: rng.u8(..3) == 0,
             said_goodbye: false,
             last_ping: 0,
@@ -269,7 +279,7 @@ impl World {
             }
             self.go_with_the_deadline();
             if self.dialing {
-                self.feed(Event::Connected);
+                self.feed(Event::Connected(self.dialect));
             }
             if let Some(slot) = self.slots.iter().flatten().next().cloned() {
                 self.finish(slot.1);
@@ -371,9 +381,12 @@ impl World {
         if self.link.is_none() {
             return;
         }
-        let name = id(&format!("T{}", self.rng.u8(..30)));
+        // The hub counts no attempts, so that its names are soon used up.
+        let first = if self.is_hub() { self.seen.events / 32 } else { 0 };
+        let name = id(&format!("T{}", first + self.rng.u64(..30)));
         let last = self.stays.get(&name).and_then(|stays| stays.last()).map_or(1, |stay| stay.attempt);
         let attempt = match self.rng.u8(..8) {
+            _ if self.is_hub() => 1,
             0..=2 => last,
             3 => last.saturating_sub(1).max(1),
             _ => last + 1,
@@ -385,8 +398,8 @@ impl World {
         };
         let order = match self.rng.u8(..32) {
             0..=24 => Order::Assigned(Box::new(self.assignment(&name, attempt))),
-            25..=27 => Order::Cancel { id: name, reason: String::new() },
-            28 | 29 => self.ack(),
+            25..=27 if !self.is_hub() => Order::Cancel { id: name, reason: String::new() },
+            25..=29 => self.ack(),
             30 => Order::Unusable { id: name, attempt, why: "no role".to_owned() },
             _ => Order::ServerShutdown { reconnect_after: Duration::from_secs(self.rng.u64(..20)) },
         };
@@ -423,7 +436,7 @@ impl World {
         let stored: Vec<_> = stored.iter().filter(has).collect();
         let chosen = (!stored.is_empty()).then(|| self.rng.usize(..stored.len()));
         match chosen.map(|at| stored[at].clone()) {
-            Some((id, attempt)) => Order::Ack { id, attempt: Some(attempt) },
+            Some((id, attempt)) => Order::Ack { id, attempt: (!self.is_hub()).then_some(attempt) },
             None => Order::Ack { id: id("nobody"), attempt: None },
         }
     }
@@ -496,7 +509,7 @@ impl World {
 
     fn connection_changes(&mut self) {
         if self.dialing && self.rng.u8(..4) > 0 {
-            return self.feed(Event::Connected);
+            return self.feed(Event::Connected(self.dialect));
         }
         let worth_losing = self.dialing || self.rng.u8(..4) == 0;
         if !worth_losing && self.link.is_some() {
@@ -535,8 +548,21 @@ impl World {
     fn end_stay(&mut self, name: &TicketId, code: Option<FailCode>, outcome: Option<Arc<Outcome>>) {
         let sent_before = self.outcomes_sent;
         let stay = self.open_stay(name).unwrap_or_else(|| panic!("{name} ends though it is not here"));
-        stay.end = Some(End { code, outcome, sent: false, delivered: false, sent_before });
+        stay.end = Some(End { code, outcome, sent: false, delivered: false, proven: false, sent_before });
         self.open.retain(|open| open != name);
+    }
+
+    fn is_hub(&self) -> bool {
+        self.dialect == Dialect::Hub
+    }
+
+    /// What the session learns from a Pong, or from an acknowledgement.
+    fn prove(&mut self, which: impl Fn(&TicketId, u64) -> bool) {
+        let sent = self.link.as_ref().map(|link| link.sent.clone()).unwrap_or_default();
+        for (name, _) in sent.into_iter().filter(|(name, ping)| which(name, *ping)) {
+            let ends = self.stays.get_mut(&name).into_iter().flatten().filter_map(|stay| stay.end.as_mut());
+            ends.filter(|end| end.sent).for_each(|end| end.proven = true);
+        }
     }
 
     fn undelivered(&self) -> usize {
@@ -556,8 +582,11 @@ impl World {
         let mut answer = Answer::default();
         for action in actions {
             assert!(self.exit.is_none(), "after the exit: {action:?}");
+            let registers = matches!(action, Action::Send(Message::Register(_)) | Action::Log(..));
+            assert!(registers || !self.owes_register, "the outcome is not followed by a register but by {action:?}");
             self.take(action, &expected, &mut answer);
         }
+        assert!(!self.owes_register, "the outcome is not followed by a register");
         self.check_answer(&expected, &answer);
         if self.exit.is_none() {
             self.check_state();
@@ -566,12 +595,20 @@ impl World {
 
     fn expect(&mut self, event: &Event) -> Expected {
         match event {
-            Event::Connected => {
+            Event::Connected(_) => {
                 self.dialing = false;
                 self.link = Some(Link::default());
                 Expected::Nothing
             }
             Event::Backend(Order::Assigned(ticket)) => self.expect_of_assignment(ticket),
+            Event::Pong(number) => {
+                self.prove(|_, ping| ping < *number);
+                Expected::Nothing
+            }
+            Event::Backend(Order::Ack { id, .. }) if self.is_hub() => {
+                self.prove(|name, _| name == id);
+                Expected::Nothing
+            }
             Event::Backend(Order::Unusable { id, attempt, .. }) => self.expect_of_unusable(id, *attempt),
             Event::Backend(Order::Cancel { id, .. }) => match self.open_stay(id).map(|stay| stay.run) {
                 Some(Some(run)) => {
@@ -774,6 +811,7 @@ impl World {
                 let takes_none = no_cli || self.stopped_at.is_some();
                 assert_eq!(register.roles.is_empty(), takes_none, "register: roles");
                 assert!(register.capacity.free <= register.capacity.max, "register: capacity");
+                self.owes_register = false;
                 self.send(Frame::Other, true);
             }
             Message::Heartbeat(beat) => {
@@ -825,6 +863,7 @@ impl World {
         answer: &mut Answer,
     ) {
         self.outcomes_sent += 1;
+        self.owes_register = self.is_hub();
         let code = outcome.failure.as_ref().map(|failure| failure.code);
         let ended = self.stays.get_mut(id).into_iter().flatten();
         let mut ended: Vec<_> = ended.filter_map(|stay| Some((stay.attempt, stay.end.as_mut()?))).collect();
@@ -835,6 +874,11 @@ impl World {
         if let Some(at) = known.or_else(owed) {
             let (own, end) = &mut ended[at];
             assert_eq!((*own, end.code), (attempt, code), "{id}: another outcome than its own");
+            if let (Dialect::Hub, Some(link)) = (self.dialect, &mut self.link) {
+                assert!(!end.proven, "{id}: sent again, though it has arrived");
+                assert!(link.sent.iter().all(|(name, _)| name != id), "{id}: sent twice on one connection");
+                link.sent.push((id.clone(), self.last_ping));
+            }
             end.outcome = Some(outcome.clone());
             self.seen.outcomes_again += u64::from(end.sent);
             end.sent = true;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Record, Setback};
 use wf0_agent::domain::message::Message;
 use wf0_agent::domain::outbox::{Delivered, Entry};
@@ -14,7 +15,7 @@ use super::support::{Clock, ROLE_LIMIT, done, failed, id, policy, repo, ticket};
 fn online(clock: &Clock) -> Session {
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
     session.on(clock.now(), Event::Tick);
-    session.on(clock.now(), Event::Connected);
+    session.on(clock.now(), Event::Connected(Dialect::Ticket));
     session
 }
 
@@ -93,7 +94,7 @@ fn what_was_left_is_taken_over() {
     let starts = |a: &Action| matches!(a, Action::Start { job, offline: false, .. } if job.run == RunId(3));
     let actions = session.take_over(past, clock.now());
     assert!(position(&actions, starts).is_none(), "whether the backend can be reached is not known: {actions:?}");
-    let sent = session.on(clock.now(), Event::Connected);
+    let sent = session.on(clock.now(), Event::Connected(Dialect::Ticket));
     assert!(position(&sent, starts).is_some(), "{sent:?}");
     let sent: Vec<_> = sent
         .iter()
@@ -120,7 +121,7 @@ fn a_lost_outcome_is_said() {
     let past = Past { delivered: vec![Delivered { run: RunId(4), id: id("D"), attempt: 1 }], ..Past::default() };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
     session.take_over(past, clock.now());
-    session.on(clock.now(), Event::Connected);
+    session.on(clock.now(), Event::Connected(Dialect::Ticket));
     let again = |attempt| Event::Backend(Order::Assigned(Box::new(ticket("D", attempt))));
     assert_eq!(session.on(clock.now(), again(1)), [Action::Recall(RunId(4))]);
     let actions = session.on(clock.now(), Event::Recalled(RunId(4), None));
@@ -155,7 +156,7 @@ fn a_used_up_quota_survives() {
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
     session.take_over(past, clock.now());
-    let actions = session.on(clock.now(), Event::Connected);
+    let actions = session.on(clock.now(), Event::Connected(Dialect::Ticket));
     let register = |roles: usize| move |a: &Action| matches!(a, Action::Send(Message::Register(register)) if register.roles.len() == roles);
     assert!(position(&actions, register(0)).is_some(), "{actions:?}");
     assert!(position(&actions, |a| is_outcome(a, Some(FailCode::QuotaExceeded))).is_some(), "{actions:?}");
@@ -176,6 +177,6 @@ fn what_is_no_longer_allowed_is_answered() {
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
     let actions = session.take_over(past, clock.now());
     assert!(position(&actions, |a| matches!(a, Action::Start { .. })).is_none(), "{actions:?}");
-    let actions = session.on(clock.now(), Event::Connected);
+    let actions = session.on(clock.now(), Event::Connected(Dialect::Ticket));
     assert!(position(&actions, |a| is_outcome(a, Some(FailCode::RepoNotAllowed))).is_some(), "{actions:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Unavailable};
 use wf0_agent::domain::message::{Message, Status};
 use wf0_agent::domain::session::{Policy, Session};
@@ -23,7 +24,7 @@ impl Life {
         let policy = Policy { drain, ..policy(1, &["app"], 1) };
         let mut life = Self { session: Session::new(policy, clock.now()), clock };
         life.on(Event::Tick);
-        life.on(Event::Connected);
+        life.on(Event::Connected(Dialect::Ticket));
         life
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, CliState, Event, Order, Phase, Progress, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
@@ -63,6 +64,7 @@ fn result() -> Outcome {
         },
         span: Some(span()),
         warnings: vec!["the skill \"x\" could not be had".to_owned()],
+        pull_request: None,
     }
 }
 
@@ -353,7 +355,7 @@ fn answers_to_the_largest_frames_fit() {
         let mut clock = Clock::new();
         let mut session = Session::new(policy(1, &["app"], 1), clock.now());
         session.on(clock.now(), Event::Tick);
-        session.on(clock.now(), Event::Connected);
+        session.on(clock.now(), Event::Connected(Dialect::Ticket));
         clock.advance(Duration::from_secs(1));
         for action in on(&mut session, &mut Disk::default(), clock.now(), event) {
             match action {
@@ -641,7 +643,7 @@ fn unknown_types_are_mentioned_once() {
     let mut seen = |kind: &str| codec.decode(&json!({"type": kind, "ticketId": "A"}).to_string());
     for kind in ["job", "ticket.Assigned", "", "agent.register"] {
         assert!(matches!(seen(kind), Decoded::Dropped(_)), "{kind:?}: the first time");
-        assert_eq!(seen(kind), Decoded::DroppedAgain, "{kind:?}: the second time");
+        assert_eq!(seen(kind), Decoded::Ignored, "{kind:?}: the second time");
     }
     let Decoded::Dropped(line) = seen(&"\n\u{1b}".repeat(100_000)) else { panic!("a long type is not mentioned") };
     assert!(line.len() < 1000 && !line.contains(['\n', '\u{1b}']), "{line:?}");
@@ -722,7 +724,7 @@ fn survives_any_frame() {
         };
         match codec.decode(&text) {
             Decoded::Event(_) => events += 1,
-            Decoded::Dropped(_) | Decoded::DroppedAgain => dropped += 1,
+            Decoded::Dropped(_) | Decoded::Ignored => dropped += 1,
         }
     }
     assert!(events > 1000 && dropped > 1000, "{events} events, {dropped} dropped: the frames were hardly varied");

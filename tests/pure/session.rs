@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::domain::Now;
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Phase, Progress};
 use wf0_agent::domain::event::{Setback, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
@@ -29,17 +30,24 @@ struct Fixture {
     clock: Clock,
     /// The newest run of each ticket.
     runs: HashMap<String, RunId>,
+    /// What the backend speaks.
+    dialect: Dialect,
 }
 
 impl Fixture {
     fn new(policy: Policy) -> Self {
         let clock = Clock::new();
-        Self { session: Session::new(policy, clock.now()), disk: Disk::default(), clock, runs: HashMap::new() }
+        let session = Session::new(policy, clock.now());
+        Self { session, disk: Disk::default(), clock, runs: HashMap::new(), dialect: Dialect::Ticket }
     }
 
     /// Connected and registered.
     fn online(slots: usize) -> Self {
-        let mut fixture = Self::new(policy(slots, &REPOS, 1));
+        Self::online_with(Dialect::Ticket, slots)
+    }
+
+    fn online_with(dialect: Dialect, slots: usize) -> Self {
+        let mut fixture = Self { dialect, ..Self::new(policy(slots, &REPOS, 1)) };
         fixture.step("wait 0");
         fixture.step("connect");
         fixture
@@ -86,12 +94,17 @@ impl Fixture {
         let words: Vec<&str> = step.split(' ').collect();
         let actions = match words[..] {
             ["wait", seconds] => self.wait(seconds_of(seconds)),
-            // The machine slept: nothing was seen of the time between.
+            // Nothing was seen of the time between.
             ["sleep", seconds] => {
                 self.clock.advance(seconds_of(seconds));
                 self.on(Event::Tick)
             }
-            ["connect"] => self.on(Event::Connected),
+            // The machine slept: only the time of the day has gone on.
+            ["suspend", seconds] => {
+                self.clock.sleep(seconds_of(seconds));
+                self.on(Event::Tick)
+            }
+            ["connect"] => self.on(Event::Connected(self.dialect)),
             ["lost"] => self.on(Event::Disconnected(Setback::Failed("reset".to_owned()))),
             ["retry-after", seconds] => {
                 let at_least = seconds_of(seconds);
@@ -238,8 +251,12 @@ type Rule<'a> = (&'a str, usize, &'a [(&'a str, &'a str)]);
 
 /// Plays each rule on a session of its own that is online and has so many slots.
 fn play(rules: &[Rule<'_>]) {
+    play_with(Dialect::Ticket, rules);
+}
+
+fn play_with(dialect: Dialect, rules: &[Rule<'_>]) {
     for (label, slots, steps) in rules {
-        let mut fixture = Fixture::online(*slots);
+        let mut fixture = Fixture::online_with(dialect, *slots);
         for (at, (step, wanted)) in steps.iter().enumerate() {
             assert_eq!(fixture.step(step), *wanted, "{label}: step {}: {step}", at + 1);
         }
@@ -305,7 +322,7 @@ fn register_says_all_there_is() {
     fixture.wait(Duration::from_secs(4));
     fixture.step("assign B#7");
     fixture.step("lost");
-    let register = registers(fixture.on(Event::Connected)).remove(0);
+    let register = registers(fixture.on(Event::Connected(Dialect::Ticket))).remove(0);
     let active = |name: &str, attempt, seconds| ActiveTicket {
         id: id(name),
         attempt,
@@ -790,6 +807,108 @@ fn heartbeats() {
     ]);
 }
 
+/// The hub wants a heartbeat every 30 s; the Pings that tell whether the link is alive go on every 10 s.
+#[test]
+fn heartbeats_of_the_hub() {
+    let beats = [
+        ("wait 10", "beat ready; ping 1"),
+        ("heard", ""),
+        ("wait 10", "ping 2"),
+        ("heard", ""),
+        ("wait 10", "ping 3"),
+        ("heard", ""),
+        ("wait 10", "beat ready; ping 4"),
+    ];
+    let anew = [
+        ("wait 10", "beat ready; ping 1"),
+        ("lost", ""),
+        ("wait 1", "dial"),
+        ("connect", "register"),
+        ("wait 10", "beat ready; ping 2"),
+    ];
+    // It may have been forgotten by then.
+    let slept = [
+        ("wait 10", "beat ready; ping 1"),
+        ("heard", ""),
+        ("suspend 100", "beat ready; ping 2"),
+        ("heard", ""),
+        ("wait 10", "ping 3"),
+    ];
+    play_with(
+        Dialect::Hub,
+        &[("every third", 1, &beats), ("anew on a new connection", 1, &anew), ("at once after a sleep", 1, &slept)],
+    );
+}
+
+/// The hub hands out what waits only on register: one follows each outcome and each refusal.
+#[test]
+fn the_hub_hears_a_register_after_each_outcome() {
+    let ran: [(&str, &str); 2] =
+        [("assign A", "claim A#1; start 0 A#1"), ("finish A", "result A#1; register; ping 1")];
+    play_with(
+        Dialect::Hub,
+        &[
+            ("a result", 1, &ran),
+            ("a failure", 1, &[ran[0], ("fail A", "fail A#1 cli_exit; register; ping 1")]),
+            ("a refusal", 1, &[("assign A in nowhere", "fail A#1 repo_not_allowed; register")]),
+            ("what cannot be used", 1, &[("unusable A", "fail A#1 invalid_ticket; register")]),
+            (
+                "each that is sent again",
+                2,
+                &[
+                    ran[0],
+                    ran[1],
+                    ("assign B", "claim B#1; start 0 B#1"),
+                    ("fail B", "fail B#1 cli_exit; register; ping 2"),
+                    ("lost", ""),
+                    ("wait 1", "dial"),
+                    ("connect", "register; result A#1; register; ping 3; fail B#1 cli_exit; register; ping 4"),
+                ],
+            ),
+            (
+                "none that would take more when the daemon ends",
+                1,
+                &[
+                    ran[0],
+                    ("stop", "stop 0 A shutdown"),
+                    ("finish A", "result A#1; register (no roles); ping 1"),
+                    ("ack A", "close away; exit asked"),
+                ],
+            ),
+        ],
+    );
+}
+
+/// The hub takes a second result for a second job and an acknowledgement after a result for a new beginning: a job that
+/// has ended is left alone, however it comes again, and its result is repeated only on a new connection, until proven.
+#[test]
+fn the_hub_hears_each_outcome_once() {
+    let ran: [(&str, &str); 2] =
+        [("assign A", "claim A#1; start 0 A#1"), ("finish A", "result A#1; register; ping 1")];
+    let again = ("assign A", "");
+    let (lost, dial) = (("lost", ""), ("wait 1", "dial"));
+    play_with(
+        Dialect::Hub,
+        &[
+            ("unproven", 1, &[ran[0], ran[1], again, ("unusable A", "")]),
+            ("proven by pong", 1, &[ran[0], ran[1], ("pong 1", ""), again, ("unusable A", "")]),
+            ("proven by job_complete", 1, &[ran[0], ran[1], ("ack A", ""), again]),
+            (
+                "not repeated once proven by pong",
+                1,
+                &[ran[0], ran[1], ("pong 1", ""), lost, dial, ("connect", "register")],
+            ),
+            ("nor by job_complete", 1, &[ran[0], ran[1], ("ack A", ""), again, lost, dial, ("connect", "register")]),
+            (
+                "repeated while unproven",
+                1,
+                &[ran[0], ran[1], again, lost, dial, ("connect", "register; result A#1; register; ping 2"), again],
+            ),
+            ("while it runs", 1, &[ran[0], ("assign A", "claim A#1"), ran[1]]),
+        ],
+    );
+}
+
 /// What a heartbeat says of the capacity counts those who wait: a new ticket would have to stand behind them.
 #[test]
 fn capacity_counts_who_waits() {
@@ -817,7 +936,7 @@ fn capacity_counts_who_waits() {
     fixture.step("assign X in web");
     assert_eq!(free(&mut fixture), 1, "another runs elsewhere");
     fixture.step("stop");
-    assert_eq!(registers(fixture.on(Event::Connected))[0].capacity.free, 0, "stopping");
+    assert_eq!(registers(fixture.on(Event::Connected(Dialect::Ticket)))[0].capacity.free, 0, "stopping");
 }
 
 /// A peer that is silent for 25 s is given up at once; any frame counts as life.
@@ -1411,7 +1530,7 @@ fn an_unavailable_cli_takes_the_roles_back() {
     let gone = CliState { unavailable: Some(Unavailable::NotFound), ..cli() };
     let mut fixture = Fixture::new(Policy { cli: gone.clone(), ..policy(1, &REPOS, 1) });
     fixture.step("wait 0");
-    let register = registers(fixture.on(Event::Connected)).remove(0);
+    let register = registers(fixture.on(Event::Connected(Dialect::Ticket))).remove(0);
     assert_eq!((register.roles.len(), &register.cli), (0, &gone), "from the start");
     let newer = CliState { version: Some("2.0".to_owned()), ..cli() };
     let registers = registers(fixture.on(Event::Cli(newer.clone())));

@@ -100,6 +100,7 @@ pub fn ticket(name: &str, attempt: u32) -> Ticket {
         brief: Brief { title: Some("Fix it".to_owned()), ..Brief::default() },
         payload: Payload::Inline,
         time_limit: None,
+        branch: None,
     }
 }
 

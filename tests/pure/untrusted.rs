@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wf0_agent::config::Config;
 use wf0_agent::config::settings::{self as names, RESERVED, Sources};
+use wf0_agent::domain::branch::Branch;
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, CliState, Event, JobEvent, Phase, Progress, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Message, Register};
@@ -26,8 +28,7 @@ use wf0_agent::domain::ticket::{
     Ticket, TicketId,
 };
 use wf0_agent::environment::Environment;
-use wf0_agent::link::protocol::ticket::Codec;
-use wf0_agent::link::protocol::{Decoded, Identity, MAX_OUTBOUND};
+use wf0_agent::link::protocol::{Codecs, Decoded, Identity, MAX_OUTBOUND, hub, ticket};
 use wf0_agent::store::Store;
 use wf0_agent::store::journal::{self, Started};
 use wf0_agent::store::record;
@@ -37,17 +38,20 @@ use super::support::{Clock, Disk, cli, done, on};
 const TOKEN: &str = "wfa_secret-0123456789";
 const TOKEN_LINE: &str = "WORKFORCE0_AGENT_TOKEN=wfa_secret-0123456789";
 
-/// What the backend says, one frame a line; a blank line is ten seconds. Behind a `>` instead: the makings of a message,
+/// What the backend says, one frame a line; a blank line is ten seconds. Behind a `#` in the hub's dialect. Behind a `>` instead: the makings of a message,
 /// and behind a `!` of one with long texts. They take long, so only one in 256 has them: whose bytes add up to zero.
 pub fn frames(data: &[u8]) -> bool {
     match data.split_first() {
         Some((first @ (b'>' | b'!'), rest)) => {
             let sum = data.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
             let message = Makings { rest, long: *first == b'!' && sum == 0 }.message();
-            HOME.with(|home| check_frame(&home.codec().encode(&message)));
+            for dialect in Dialect::ALL {
+                HOME.with(|home| check_frame(dialect, &home.codecs(dialect).encode(&message)));
+            }
             true
         }
-        _ => HOME.with(|home| heard(home, &String::from_utf8_lossy(data))),
+        Some((b'#', rest)) => HOME.with(|home| heard(home, Dialect::Hub, &String::from_utf8_lossy(rest))),
+        _ => HOME.with(|home| heard(home, Dialect::Ticket, &String::from_utf8_lossy(data))),
     }
 }
 
@@ -105,9 +109,11 @@ impl Home {
         Self { folder, config: Config::load(&sources).unwrap() }
     }
 
-    fn codec(&self) -> Codec {
+    fn codecs(&self, dialect: Dialect) -> Codecs {
         let agent_id = "5f3c1d9e-0000-4000-8000-000000000001".to_owned();
-        Codec::new(Identity { agent_id, name: self.config.agent_name.clone() }, self.config.api.clone())
+        let identity = Identity { agent_id, name: self.config.agent_name.clone() };
+        let hub = hub::Codec::new(vec!["git".to_owned()]);
+        Codecs::new(dialect, ticket::Codec::new(identity, self.config.api.clone()), hub)
     }
 
     fn policy(&self) -> Policy {
@@ -127,8 +133,8 @@ fn good(folder: &Path) -> [(&'static str, OsString); 3] {
     ]
 }
 
-fn heard(home: &Home, text: &str) -> bool {
-    let mut daemon = Daemon::new(home);
+fn heard(home: &Home, dialect: Dialect, text: &str) -> bool {
+    let mut daemon = Daemon::new(home, dialect);
     daemon.feed(Event::Tick);
     let mut of_use = false;
     for line in text.split('\n').take(64) {
@@ -136,13 +142,13 @@ fn heard(home: &Home, text: &str) -> bool {
             daemon.wait();
             continue;
         }
-        match daemon.codec.decode(line) {
+        match daemon.codecs.decode(line) {
             Decoded::Event(event) => {
                 of_use = true;
                 daemon.feed(event);
             }
             Decoded::Dropped(line) => check_log(&line),
-            Decoded::DroppedAgain => {}
+            Decoded::Ignored => {}
         }
     }
     daemon.wait();
@@ -154,16 +160,17 @@ struct Daemon {
     clock: Clock,
     session: Session,
     disk: Disk,
-    codec: Codec,
+    codecs: Codecs,
     running: VecDeque<RunId>,
     pinged: u64,
 }
 
 impl Daemon {
-    fn new(home: &Home) -> Self {
+    fn new(home: &Home, dialect: Dialect) -> Self {
         let clock = Clock::new();
         let session = Session::new(home.policy(), clock.now());
-        Self { clock, session, disk: Disk::default(), codec: home.codec(), running: VecDeque::new(), pinged: 0 }
+        let codecs = home.codecs(dialect);
+        Self { clock, session, disk: Disk::default(), codecs, running: VecDeque::new(), pinged: 0 }
     }
 
     fn feed(&mut self, event: Event) {
@@ -174,8 +181,8 @@ impl Daemon {
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Dial => self.feed(Event::Connected),
-                Action::Send(message) => check_frame(&self.codec.encode(&message)),
+                Action::Dial => self.feed(Event::Connected(self.codecs.current)),
+                Action::Send(message) => check_frame(self.codecs.current, &self.codecs.encode(&message)),
                 Action::Ping(number) => self.pinged = number,
                 Action::Start { job, .. } => self.running.push_back(job.run),
                 Action::Log(_, line) => check_log(&line),
@@ -251,10 +258,16 @@ static FIELDS: LazyLock<Value> = LazyLock::new(|| {
     fields
 });
 
-fn check_frame(frame: &str) {
+fn check_frame(dialect: Dialect, frame: &str) {
     assert!(frame.len() <= MAX_OUTBOUND, "a frame of {} bytes", frame.len());
     let value: Value = serde_json::from_str(frame).unwrap_or_else(|e| panic!("{e}: {frame}"));
     let kind = value["type"].as_str().unwrap_or_else(|| panic!("no type: {frame}"));
+    if dialect == Dialect::Hub {
+        assert!(kind != "job_result" || value["data"].is_object(), "the hub wants an object: {frame}");
+        assert!(value["status"] != "failed" || value["data"]["error"].is_string(), "the hub wants a reason: {frame}");
+        assert!(kind != "register" || value["repos"].is_array(), "the hub wants an array: {frame}");
+        return;
+    }
     let refusal = kind == "ticket.fail" && value.get("stdout").is_none();
     let wanted = &FIELDS[if refusal { "refusal" } else { kind }];
     assert!(wanted.is_object(), "no message of the protocol: {kind}");
@@ -486,7 +499,7 @@ fn taken_over(home: &Home, found: Vec<journal::Past>) {
     }
     // Nobody writes down a success of what never ran.
     past.ended.retain(|entry| entry.outcome.failure.is_some() || entry.outcome.span.is_some());
-    let mut daemon = Daemon::new(home);
+    let mut daemon = Daemon::new(home, Dialect::Ticket);
     let actions = daemon.session.take_over(past, daemon.clock.now());
     daemon.carry_out(actions);
     daemon.wait();
@@ -592,13 +605,18 @@ impl<'a> Makings<'a> {
                 let progress = Progress { phase, elapsed, stdout_bytes, lines };
                 Message::Progress { id: self.id(), attempt: self.u32(), seq: self.u64(), progress }
             }
-            _ => Message::Outcome { id: self.id(), attempt: self.u32(), outcome: self.outcome().into() },
+            _ => {
+                let (id, attempt) = (self.id(), self.u32());
+                // Only the hub's jobs have one.
+                Message::Outcome { id, attempt, outcome: Outcome { pull_request: None, ..self.outcome() }.into() }
+            }
         }
     }
 
     fn outcome(&mut self) -> Outcome {
-        const CODES: [FailCode; 14] = [
+        const CODES: [FailCode; 15] = [
             FailCode::QuotaExceeded,
+            FailCode::Rejected,
             FailCode::Timeout,
             FailCode::CliExit,
             FailCode::CliNotFound,
@@ -644,6 +662,7 @@ impl<'a> Makings<'a> {
                 head_commit: self.maybe(Self::text),
             },
             warnings: self.several(Self::long_text),
+            pull_request: self.maybe(Self::text),
         }
     }
 
@@ -674,6 +693,7 @@ impl<'a> Makings<'a> {
                 _ => Payload::At(self.text()),
             },
             time_limit: self.maybe(|makings| Duration::from_secs(makings.u64())),
+            branch: Branch::parse(&self.text()).ok(),
         };
         let run = RunId(u128::from(self.u64()) << 64 | u128::from(self.u64()));
         Job { run, ticket, repo, time_limit: Duration::from_secs(self.u64()) }

@@ -1,5 +1,6 @@
 //! An in-process backend on a free port: accepts the agent's WebSocket and its HTTP requests, and lets a test say
-//! what is answered, send any frame, drop or freeze a connection, and wait for what the agent does.
+//! what is answered, send any frame, drop or freeze a connection, and wait for what the agent does. By itself it
+//! answers no frame; a [`Reactor`] does that where a test wants it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
@@ -97,6 +98,33 @@ impl Answer {
     }
 }
 
+/// A backend that speaks by itself. What a test orders goes before that.
+pub trait Reactor: Send + Sync {
+    /// How an upgrade is answered that nobody has ordered anything for.
+    fn upgrade(&self, request: &Request) -> Upgrade;
+
+    /// What is sent in answer to a frame of text on that connection, before the test sees the frame. `None`: the
+    /// backend dies, and every connection with it.
+    fn react(&self, connection: usize, text: &str) -> Option<Vec<Message>>;
+
+    fn closed(&self, connection: usize);
+}
+
+/// Accepts everything and says nothing.
+struct Silent;
+
+impl Reactor for Silent {
+    fn upgrade(&self, _: &Request) -> Upgrade {
+        Upgrade::Accept
+    }
+
+    fn react(&self, _: usize, _: &str) -> Option<Vec<Message>> {
+        Some(Vec::new())
+    }
+
+    fn closed(&self, _: usize) {}
+}
+
 #[derive(Default)]
 struct Script {
     upgrades: Vec<Upgrade>,
@@ -106,6 +134,7 @@ struct Script {
 
 struct State {
     script: Mutex<Script>,
+    reactor: Arc<dyn Reactor>,
     requests: Mutex<Vec<Request>>,
     connections: Mutex<Connections>,
     seen: Sender<Seen>,
@@ -139,11 +168,16 @@ pub struct Backend {
 
 impl Backend {
     pub fn start() -> Self {
+        Self::with(Arc::new(Silent))
+    }
+
+    pub fn with(reactor: Arc<dyn Reactor>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         let (seen, news) = crossbeam_channel::unbounded();
         let state = Arc::new(State {
             script: Mutex::default(),
+            reactor,
             requests: Mutex::default(),
             connections: Mutex::default(),
             seen,
@@ -207,12 +241,7 @@ impl Backend {
     }
 
     pub fn send_message(&self, message: Message) {
-        let mut bytes = Vec::new();
-        let config = WebSocketConfig::default();
-        let mut encoder = WebSocket::from_raw_socket(io::Cursor::new(&mut bytes), Role::Server, Some(config));
-        encoder.send(message).expect("a frame that can be encoded");
-        drop(encoder);
-        self.send_raw(&bytes);
+        self.send_raw(&encode(message));
     }
 
     /// Bytes as they are, which need not be a frame.
@@ -365,6 +394,15 @@ impl Backend {
     }
 }
 
+fn encode(message: Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let config = WebSocketConfig::default();
+    let mut encoder = WebSocket::from_raw_socket(io::Cursor::new(&mut bytes), Role::Server, Some(config));
+    encoder.send(message).expect("a frame that can be encoded");
+    drop(encoder);
+    bytes
+}
+
 pub fn is_outcome(frame: &Value) -> bool {
     frame["type"] == "ticket.result" || frame["type"] == "ticket.fail"
 }
@@ -417,7 +455,7 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
 fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Result<()> {
     let upgrade = {
         let mut script = state.script.lock().unwrap();
-        if script.upgrades.is_empty() { Upgrade::Accept } else { script.upgrades.remove(0) }
+        if script.upgrades.is_empty() { state.reactor.upgrade(request) } else { script.upgrades.remove(0) }
     };
     let mut connections = state.connections.lock().unwrap();
     let connection = connections.count + 1;
@@ -452,16 +490,22 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
     connections.open.insert(connection, Connection { write: write.clone(), answers_pings, is_frozen });
     drop(connections);
     see(What::Connected);
-    let mut socket = WebSocket::from_raw_socket(
-        Halves { read, write, answers_pings: pings, is_frozen: frozen },
-        Role::Server,
-        None,
-    );
+    let halves = Halves { read, write: write.clone(), answers_pings: pings, is_frozen: frozen };
+    let mut socket = WebSocket::from_raw_socket(halves, Role::Server, None);
     let mut code = None;
     loop {
         match socket.read() {
             Ok(Message::Text(text)) => {
                 state.largest.fetch_max(text.len(), Ordering::SeqCst);
+                match state.reactor.react(connection, &text) {
+                    // The agent may have hung up; that shows below.
+                    Some(answers) => answers.into_iter().for_each(|answer| {
+                        let _ = write.lock().unwrap().write_all(&encode(answer));
+                    }),
+                    None => state.connections.lock().unwrap().open.values().for_each(|connection| {
+                        let _ = connection.write.lock().unwrap().shutdown(Shutdown::Both);
+                    }),
+                }
                 see(What::Frame(serde_json::from_str(&text).unwrap_or(Value::Null)));
             }
             Ok(Message::Ping(_)) => {
@@ -476,6 +520,7 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
                 // Tests hold copies of the stream; the agent waits for its end.
                 let _ = socket.get_mut().read.shutdown(Shutdown::Both);
                 state.connections.lock().unwrap().open.remove(&connection);
+                state.reactor.closed(connection);
                 see(What::Closed(code));
                 return Ok(());
             }

@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod backend;
 pub mod files;
+pub mod hub;
 pub mod network;
 pub mod processes;
 #[cfg(target_os = "linux")]

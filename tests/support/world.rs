@@ -40,12 +40,16 @@ pub const SLUG: &str = "acme/app";
 impl World {
     /// With a repository of one commit.
     pub fn new() -> Self {
+        Self::with(Backend::start())
+    }
+
+    pub fn with(backend: Backend) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         #[cfg(unix)]
         let ear = Fifo::open(&dir.path().join("told"));
         let world = Self {
             dir,
-            backend: Backend::start(),
+            backend,
             told: RefCell::default(),
             #[cfg(unix)]
             ear,
@@ -126,6 +130,14 @@ impl World {
         }
     }
 
+    /// Puts such a script into a folder that comes before all others on PATH; gives the value of PATH.
+    pub fn on_path(&self, program: &str, script: &str) -> String {
+        let bin = self.path("bin");
+        fs::create_dir_all(&bin).expect("a folder");
+        self.program(&bin.join(program), script);
+        format!("{}:{}", bin.display(), std::env::var("PATH").expect("a PATH"))
+    }
+
     /// A file that the fake CLI wrote into this world's folder.
     pub fn read(&self, name: &str) -> String {
         let bytes = fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -142,6 +154,7 @@ impl World {
             .env("WORKFORCE0_AGENT_TOKEN", TOKEN)
             .env("REPO_PATHS", format!("{SLUG}={}", self.repo().display()))
             .env("STATE_DIR", self.state())
+            .env("WORKFORCE0_PROTOCOL", "ticket")
             .env("CLI_COMMAND", cli)
             .env("KILL_GRACE_SECONDS", "1")
             .env("DRAIN_SECONDS", "0")

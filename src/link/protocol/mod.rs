@@ -1,10 +1,15 @@
 //! Frames: the wire format of each dialect and the sizes that hold for all (PROTOCOL.md sections 1 and 6).
 
+pub mod hub;
+mod outcome;
 pub mod ticket;
 
-use std::time::SystemTime;
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
 
-use crate::domain::event::Event;
+use crate::domain::dialect::Dialect;
+use crate::domain::event::{Event, Order};
+use crate::domain::message::Message;
 use crate::domain::ticket::Outcome;
 
 /// A larger inbound frame closes the connection with 1009.
@@ -27,8 +32,65 @@ pub enum Decoded {
     Event(Event),
     /// Not for this daemon, or of no use; a line for the log.
     Dropped(String),
-    /// Of no use, and it has been said already.
-    DroppedAgain,
+    /// Nothing to do and nothing to say.
+    Ignored,
+}
+
+/// One codec for each dialect, and the one of the current connection.
+#[derive(Debug)]
+pub struct Codecs {
+    pub current: Dialect,
+    ticket: ticket::Codec,
+    hub: hub::Codec,
+}
+
+impl Codecs {
+    /// `current`: what the backend spoke last.
+    pub fn new(current: Dialect, ticket: ticket::Codec, hub: hub::Codec) -> Self {
+        Self { current, ticket, hub }
+    }
+
+    pub fn encode(&self, message: &Message) -> String {
+        match self.current {
+            Dialect::Ticket => self.ticket.encode(message),
+            Dialect::Hub => self.hub.encode(message),
+        }
+    }
+
+    pub fn decode(&mut self, text: &str) -> Decoded {
+        match self.current {
+            Dialect::Ticket => self.ticket.decode(text),
+            Dialect::Hub => self.hub.decode(text),
+        }
+    }
+}
+
+/// The complaint about a frame quotes the frame; so much of it is sent back.
+const WHY_MAX: usize = 300;
+
+/// Types that a codec does not know, so that each is logged once.
+#[derive(Debug, Default)]
+struct Unknown(HashSet<String>);
+
+impl Unknown {
+    /// A backend that invents more of them is not worth more memory.
+    const MAX: usize = 64;
+
+    fn seen(&mut self, kind: &str) -> Decoded {
+        let short: String = kind.chars().take(64).collect();
+        if self.0.len() >= Self::MAX || !self.0.insert(short.clone()) {
+            return Decoded::Ignored;
+        }
+        Decoded::Dropped(format!("a frame of the unknown type {short:?}; further ones are not mentioned"))
+    }
+}
+
+fn event(order: Order) -> Decoded {
+    Decoded::Event(Event::Backend(order))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339, UTC, milliseconds.

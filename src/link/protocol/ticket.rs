@@ -1,38 +1,32 @@
 //! The `ticket` dialect: the documented protocol (PROTOCOL.md sections 3 and 4).
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Decoded, Identity, fit, rfc3339};
+use super::outcome::{OutcomeBody, outcome_body};
+use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit, millis, rfc3339};
 use crate::config::ApiUrl;
-use crate::domain::event::{Event, Order, Phase, Progress, Unavailable};
+use crate::domain::event::{Order, Phase, Progress, Unavailable};
 use crate::domain::message::{Capacity, Heartbeat, Message, Register, Status};
 use crate::domain::repos::RepoRef;
 use crate::domain::text::one_line;
-use crate::domain::ticket::{Exit, Outcome, Payload, Role, Span, Ticket, TicketId};
+use crate::domain::ticket::{Payload, Role, Ticket, TicketId};
 use crate::wire::WireBrief;
-
-/// Unknown types remembered, so that each is logged once. A backend that invents more is not worth more memory.
-const KNOWN_UNKNOWNS: usize = 64;
-
-/// The complaint about a frame quotes the frame; so much of it is sent back.
-const WHY_MAX: usize = 300;
 
 /// Turns messages into frames and frames into events.
 #[derive(Debug)]
 pub struct Codec {
     identity: Identity,
     api: ApiUrl,
-    unknown: HashSet<String>,
+    unknown: Unknown,
 }
 
 impl Codec {
     pub fn new(identity: Identity, api: ApiUrl) -> Self {
-        Self { identity, api, unknown: HashSet::new() }
+        Self { identity, api, unknown: Unknown::default() }
     }
 
     pub fn encode(&self, message: &Message) -> String {
@@ -47,7 +41,10 @@ impl Codec {
             }
             Message::Outcome { id, attempt, outcome } => {
                 let kind = if outcome.failure.is_some() { "ticket.fail" } else { "ticket.result" };
-                fit(outcome, |outcome| self.frame(kind, &outcome_body(id, *attempt, outcome)))
+                fit(outcome, |outcome| {
+                    let body = outcome_body(outcome);
+                    self.frame(kind, &Ended { ticket_id: id.as_str(), attempt: *attempt, body })
+                })
             }
         }
     }
@@ -85,7 +82,7 @@ impl Codec {
                 let reconnect_after = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
                 event(Order::ServerShutdown { reconnect_after })
             }
-            unknown => self.unknown(unknown),
+            unknown => self.unknown.seen(unknown),
         }
     }
 
@@ -121,15 +118,8 @@ impl Codec {
             brief,
             payload,
             time_limit,
+            branch: None,
         })
-    }
-
-    fn unknown(&mut self, kind: &str) -> Decoded {
-        let short: String = kind.chars().take(64).collect();
-        if self.unknown.len() >= KNOWN_UNKNOWNS || !self.unknown.insert(short.clone()) {
-            return Decoded::DroppedAgain;
-        }
-        Decoded::Dropped(format!("a frame of the unknown type {short:?}; further ones are not mentioned"))
     }
 }
 
@@ -143,10 +133,6 @@ fn repo_ref(text: String) -> RepoRef {
     let local = !cfg!(windows) || text.as_bytes().get(1) == Some(&b':');
     let resolved = if local { dunce::canonicalize(&path).unwrap_or(path) } else { path };
     RepoRef::Path { asked: text, resolved }
-}
-
-fn event(order: Order) -> Decoded {
-    Decoded::Event(Event::Backend(order))
 }
 
 fn of_ticket(frame: &Value, kind: &str, order: impl FnOnce(TicketId) -> Order) -> Decoded {
@@ -332,95 +318,13 @@ fn progress_body<'a>(id: &'a TicketId, attempt: u32, seq: u64, progress: &'a Pro
     }
 }
 
-/// `ticket.result`, and `ticket.fail` with what is known of a result.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OutcomeBody<'a> {
+struct Ended<'a> {
     ticket_id: &'a str,
     attempt: u32,
-    exit_code: Option<i32>,
     #[serde(flatten)]
-    failure: Option<FailureBody<'a>>,
-    #[serde(flatten)]
-    run: Option<RunBody<'a>>,
-    warnings: &'a [String],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct FailureBody<'a> {
-    code: &'static str,
-    error: &'a str,
-    signal: Option<i32>,
-    retryable: bool,
-}
-
-/// What is only known of a ticket that was started.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RunBody<'a> {
-    stdout: String,
-    stdout_truncated: bool,
-    diff: Option<&'a str>,
-    diff_truncated: bool,
-    diff_stat: Option<DiffStatBody>,
-    base_commit: Option<&'a str>,
-    head_commit: Option<&'a str>,
-    started_at: String,
-    finished_at: String,
-    duration_ms: u64,
-}
-
-#[derive(Serialize)]
-struct DiffStatBody {
-    files: u64,
-    insertions: u64,
-    deletions: u64,
-}
-
-fn outcome_body<'a>(id: &'a TicketId, attempt: u32, outcome: &'a Outcome) -> OutcomeBody<'a> {
-    let (exit_code, signal) = match outcome.exit {
-        Some(Exit::Code(code)) => (Some(code), None),
-        Some(Exit::Signal(signal)) => (None, Some(signal)),
-        None => (None, None),
-    };
-    OutcomeBody {
-        ticket_id: id.as_str(),
-        attempt,
-        exit_code,
-        failure: outcome.failure.as_ref().map(|failure| FailureBody {
-            code: failure.code.as_str(),
-            error: &failure.error,
-            signal,
-            retryable: failure.code.retryable(),
-        }),
-        run: outcome.span.map(|span| run_body(outcome, span)),
-        warnings: &outcome.warnings,
-    }
-}
-
-fn run_body(outcome: &Outcome, span: Span) -> RunBody<'_> {
-    let changes = &outcome.changes;
-    RunBody {
-        stdout: outcome.stdout.render(),
-        stdout_truncated: outcome.stdout.is_cut(),
-        diff: changes.diff.as_deref(),
-        diff_truncated: changes.diff_truncated,
-        diff_stat: changes.stat.map(|stat| DiffStatBody {
-            files: stat.files,
-            insertions: stat.insertions,
-            deletions: stat.deletions,
-        }),
-        base_commit: changes.base_commit.as_deref(),
-        head_commit: changes.head_commit.as_deref(),
-        started_at: rfc3339(span.started_at),
-        finished_at: rfc3339(span.finished_at),
-        duration_ms: millis(span.duration),
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    body: OutcomeBody<'a>,
 }
 
 #[derive(Deserialize)]
