@@ -9,6 +9,7 @@ mod patch;
 mod payload;
 mod process;
 mod recover;
+mod scratch;
 mod worker;
 
 pub use capture::Capture;
