@@ -7,15 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use log::{info, warn};
 
-use crate::config::Config;
+use crate::config::{Config, WorkspaceMode};
 use crate::domain::Now;
 use crate::domain::event::{CliState, Event, Exit, Record, Unavailable};
 use crate::domain::outbox::Entry;
-use crate::domain::repos::{Repo, Repos};
+use crate::domain::repos::{Repo, Repos, Workspace};
 use crate::domain::session::{Past, Policy, Session};
 use crate::environment::Environment;
 use crate::job::cli::{Cli, find};
-use crate::job::{self, Context, Worker};
+use crate::job::{self, Chores, Context, GitDirs, Worker};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::{Errand, EventLoop};
@@ -58,7 +58,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     let cli = Cli::from_config(&config.cli);
     log_cli(&cli, &environment);
     let policy = Policy {
-        repos: known_to_git(config.repos, &environment),
+        repos: known_to_git(config.repos, config.workspace, &environment),
         roles: config.roles,
         max_concurrent: config.max_concurrent,
         grace: config.grace,
@@ -76,9 +76,15 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         limits: config.limits,
         store,
     });
+    let chores = Chores::new();
     let start = |slot| {
         let mailbox = mailbox.clone();
-        Worker::start(slot, context.clone(), Box::new(move |run, event| mailbox.post(Event::Job(run, event))))
+        Worker::start(
+            slot,
+            context.clone(),
+            chores.clone(),
+            Box::new(move |run, event| mailbox.post(Event::Job(run, event))),
+        )
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
     let mut past = Past { quota: context.store.quota(&context.cli.name), ..Past::default() };
@@ -96,10 +102,12 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         let is_allowed = policy.repos.at(&job.repo.path).is_some();
         let entry = job::recover(&job, &started, is_allowed, &context);
         // At once: should this process be ended too, the next one need not begin anew.
-        keep_outcome(&context.store, &entry, &workers[0]);
+        keep_outcome(&context.store, &entry, &chores);
         past.ended.push(entry);
     }
     let store = context.store.clone();
+    // Of a process that ended before it came to it.
+    remove_spent_clones(&store, keep_delivered, &chores);
     let mut pruned = None;
     let session = Session::new(policy, now());
     let exit = event_loop.run(session, past, &mut |errand| match errand {
@@ -112,8 +120,8 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
             None
         }
         Errand::Keep(record) => {
-            prune_now_and_then(&store, keep_delivered, &mut pruned);
-            keep(&store, record, &context.cli.name, &workers[0])
+            prune_now_and_then(&store, keep_delivered, &mut pruned, &chores);
+            keep(&store, record, &context.cli.name, &chores)
         }
         Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;
@@ -123,17 +131,22 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
 
 /// At the first record, and then at most once an hour: a daemon runs for a year.
 #[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
-fn prune_now_and_then(store: &Store, keep: Duration, last: &mut Option<SystemTime>) {
+fn prune_now_and_then(store: &Store, keep: Duration, last: &mut Option<SystemTime>, chores: &Chores) {
     let now = SystemTime::now();
     let is_due = last.is_none_or(|last| now.duration_since(last).map_or(true, |age| age > Duration::from_secs(3600)));
     if is_due {
         *last = Some(now);
         store.prune(keep, now);
+        remove_spent_clones(store, keep, chores);
     }
 }
 
-/// `tidier` is any worker; one that is busy tidies later.
-fn keep(store: &Store, record: Record, cli: &str, tidier: &Worker) -> Option<Event> {
+#[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
+fn remove_spent_clones(store: &Store, keep: Duration, chores: &Chores) {
+    store.spent_clones(keep, SystemTime::now()).into_iter().for_each(|run| chores.remove_clone(run));
+}
+
+fn keep(store: &Store, record: Record, cli: &str, chores: &Chores) -> Option<Event> {
     match record {
         Record::Ticket { job, claimed_at } => {
             Some(Event::Kept(job.run, store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string())))
@@ -145,7 +158,7 @@ fn keep(store: &Store, record: Record, cli: &str, tidier: &Worker) -> Option<Eve
             None
         }
         Record::Outcome(entry) => {
-            keep_outcome(store, &entry, tidier);
+            keep_outcome(store, &entry, chores);
             None
         }
         Record::Quota(quota) => {
@@ -158,15 +171,18 @@ fn keep(store: &Store, record: Record, cli: &str, tidier: &Worker) -> Option<Eve
             if let Err(e) = store.keep_delivery(run) {
                 warn!("run {run}: its delivery cannot be noted, and it may be sent again: {e}");
             }
+            if store.has_spent_clone(run) {
+                chores.remove_clone(run);
+            }
             None
         }
     }
 }
 
 /// Only what is on disk is tidied: else a crash would make a run of it that was cut off, with its diff still to take.
-fn keep_outcome(store: &Store, entry: &Entry, tidier: &Worker) {
+fn keep_outcome(store: &Store, entry: &Entry, chores: &Chores) {
     match store.keep_outcome(entry) {
-        Ok(()) => tidier.tidy(entry.run),
+        Ok(()) => chores.tidy(entry.run),
         Err(e) => warn!("ticket {}: its outcome cannot be written to disk, and is sent all the same: {e}", entry.id),
     }
 }
@@ -189,18 +205,29 @@ fn now() -> Now {
     Now { mono: std::time::Instant::now(), wall: SystemTime::now() }
 }
 
-/// Fills in the slugs that the settings leave open, and which entries share a work tree.
-fn known_to_git(repos: Vec<Repo>, environment: &Environment) -> Repos {
+/// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
+fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
     let open: Vec<_> = repos.iter().filter(|repo| repo.slug.is_none()).map(|repo| repo.path.clone()).collect();
     let mut found = job::origin_slug(environment, &open).into_iter();
     let fill = |repo: Repo| match repo.slug {
         Some(_) => repo,
         None => Repo { slug: found.next().flatten(), ..repo },
     };
-    let root = |repo: Repo| Repo { root: job::work_tree_of(&repo.path).unwrap_or(repo.root), ..repo };
-    let repos = Repos::new(repos.into_iter().map(fill).map(root).collect());
+    let look = |repo: Repo| match GitDirs::find(&repo.path) {
+        Some(GitDirs { top, .. }) => Repo { root: top, workspace: job::choose(mode, &repo.path), ..repo },
+        None => Repo { workspace: job::choose(mode, &repo.path), ..repo },
+    };
+    let repos = Repos::new(repos.into_iter().map(fill).map(look).collect());
     for repo in repos.iter() {
-        info!("repository {} ({})", repo.path.display(), repo.slug.as_deref().unwrap_or("no slug: by path only"));
+        let slug = repo.slug.as_deref().unwrap_or("no slug: by path only");
+        let workspace = match repo.workspace {
+            Workspace::InPlace => "in place",
+            Workspace::Clone => "each ticket in a clone",
+        };
+        info!("repository {} ({slug}), {workspace}", repo.path.display());
+        if repo.workspace == Workspace::Clone && GitDirs::find(&repo.path).is_none() {
+            warn!("{} is in no git repository and cannot be cloned: its tickets will fail", repo.path.display());
+        }
     }
     for slug in repos.shared_slugs() {
         warn!("several entries of REPO_PATHS are {slug}: its tickets go to the first; tell them apart as slug=path");

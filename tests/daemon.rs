@@ -44,3 +44,5 @@ mod stop;
 mod template;
 #[path = "daemon/whole_way.rs"]
 mod whole_way;
+#[path = "daemon/workspace.rs"]
+mod workspace;

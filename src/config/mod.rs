@@ -12,7 +12,7 @@ pub use api_url::ApiUrl;
 use settings::{RESERVED, Sources};
 
 use crate::domain::quota_message::QuotaMessage;
-use crate::domain::repos::{Repo, is_slug};
+use crate::domain::repos::{Repo, Workspace, is_slug};
 use crate::domain::template::Template;
 use crate::domain::ticket::Role;
 
@@ -31,6 +31,7 @@ pub struct Config {
     /// How long runs may go on once the daemon is told to stop.
     pub drain: Duration,
     pub keep_days: u64,
+    pub workspace: WorkspaceMode,
     pub progress: ProgressConfig,
     pub limits: Limits,
     pub state_dir: PathBuf,
@@ -54,6 +55,14 @@ pub enum Autonomy {
     Edits,
     Commands,
     All,
+}
+
+/// Where runs work: as each repository allows, in it, or each in a clone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkspaceMode {
+    Auto,
+    InPlace,
+    Clone,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +144,7 @@ impl Config {
         let grace = Duration::from_secs(r.number("KILL_GRACE_SECONDS", 5, 0, 300));
         let drain = Duration::from_secs(r.number("DRAIN_SECONDS", 60, 0, 3600));
         let keep_days = r.number("KEEP_TICKETS_DAYS", 14, 1, 3650);
+        let workspace = r.or("WORKSPACE_MODE", "auto", WorkspaceMode::Auto, parse_workspace);
         let every = Duration::from_secs(r.number("PROGRESS_SECONDS", 10, 1, 3600));
         let progress = ProgressConfig { every, lines: r.flag("PROGRESS_LINES", true) };
         let limits = Limits {
@@ -158,6 +168,7 @@ impl Config {
                 grace,
                 drain,
                 keep_days,
+                workspace,
                 progress,
                 limits,
                 state_dir,
@@ -165,6 +176,12 @@ impl Config {
             }),
             _ => Err(ConfigError(r.errors)),
         }
+    }
+
+    /// Only the state folder, for what looks into it without being the daemon.
+    pub fn load_state_dir(sources: &Sources) -> Result<PathBuf, ConfigError> {
+        let mut r = Reader { sources, errors: Vec::new() };
+        r.state_dir(&[]).ok_or(ConfigError(r.errors))
     }
 }
 
@@ -292,7 +309,7 @@ fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
             return Err(format!("{path:?} is not UTF-8, which the protocol demands"));
         }
         if !repos.iter().any(|repo| repo.path == path) {
-            repos.push(Repo { root: path.clone(), path, slug });
+            repos.push(Repo { root: path.clone(), path, slug, workspace: Workspace::InPlace });
         }
     }
     if repos.is_empty() { Err("names no folder".to_owned()) } else { Ok(repos) }
@@ -317,6 +334,15 @@ fn parse_autonomy(text: &str) -> Result<Autonomy, String> {
         "commands" => Ok(Autonomy::Commands),
         "all" => Ok(Autonomy::All),
         _ => Err("must be edits, commands or all".to_owned()),
+    }
+}
+
+fn parse_workspace(text: &str) -> Result<WorkspaceMode, String> {
+    match text.trim() {
+        "auto" => Ok(WorkspaceMode::Auto),
+        "inplace" => Ok(WorkspaceMode::InPlace),
+        "clone" => Ok(WorkspaceMode::Clone),
+        _ => Err("must be auto, inplace or clone".to_owned()),
     }
 }
 

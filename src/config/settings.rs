@@ -62,7 +62,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("CLI_AUTONOMY", "LEVEL", "edits", "what the CLI may do unasked: edits, commands or all"),
     setting("AGENT_ROLES", "LIST", "dev,qa", "roles to claim, comma-separated"),
     setting("AGENT_NAME", "NAME", "host name", "how the agent is called in the web UI"),
-    setting("MAX_CONCURRENT_TICKETS", "N", "1", "runs at once, 1 to 64; one at a time within one repository"),
+    setting("MAX_CONCURRENT_TICKETS", "N", "1", "runs at once, 1 to 64; one at a time within one work tree"),
     setting(
         "TICKET_TIMEOUT_<ROLE>_SECONDS",
         "SECONDS",
@@ -83,6 +83,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("KEEP_TICKETS_DAYS", "DAYS", "14", "a run's folder is removed so long after its delivery, 1 to 3650"),
     setting(
+        "WORKSPACE_MODE",
+        "MODE",
+        "auto",
+        "where runs work: inplace, clone (each in a clone below STATE_DIR), auto (in place where the folder is writable)",
+    ),
+    setting(
         "ALLOW_INSECURE",
         "0|1",
         "0",
@@ -92,11 +98,8 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// Settings of later versions, with the values that ask for nothing new.
-pub const RESERVED: &[(&str, &[&str])] = &[
-    ("REQUIRE_APPROVAL", &["0"]),
-    ("WORKFORCE0_PROTOCOL", &["ticket", "auto"]),
-    ("WORKSPACE_MODE", &["inplace", "auto"]),
-];
+pub const RESERVED: &[(&str, &[&str])] =
+    &[("REQUIRE_APPROVAL", &["0"]), ("WORKFORCE0_PROTOCOL", &["ticket", "auto"])];
 
 /// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
 pub fn find(name: &str) -> Option<&'static Setting> {

@@ -6,6 +6,8 @@
 //! such a filter would change on its way into git is left out, with a warning: what git keeps encrypted must not be
 //! sent in the clear. Filters in the user's own settings, such as that of git-lfs, work as ever.
 //!
+//! A run in a clone is compared within its clone, in the same way.
+//!
 //! Files that the user has marked `assume-unchanged` are taken at the user's word.
 
 use std::ffi::OsString;

@@ -176,11 +176,6 @@ fn read_line(path: &Path) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
-/// The root of the work tree that a folder is in.
-pub fn work_tree_of(folder: &Path) -> Option<PathBuf> {
-    GitDirs::find(folder).map(|dirs| dirs.top)
-}
-
 /// `owner/name` of each folder, from the address of its remote `origin`; all are asked at once.
 pub fn origin_slug(environment: &Environment, folders: &[PathBuf]) -> Vec<Option<String>> {
     let halt = Halt::never();

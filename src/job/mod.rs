@@ -1,4 +1,4 @@
-//! Carrying out a ticket: payload, prompt, snapshot, CLI, diff. Nothing here knows the backend's socket.
+//! Carrying out a ticket: payload, prompt, workspace, snapshot, CLI, diff. Nothing here knows the backend's socket.
 
 mod capture;
 pub mod cli;
@@ -11,9 +11,11 @@ mod process;
 mod recover;
 mod scratch;
 mod worker;
+mod workspace;
 
 pub use capture::Capture;
-pub use git::{Git, GitError, origin_slug, work_tree_of};
+pub use git::{Git, GitDirs, GitError, origin_slug};
 pub use halt::Halt;
 pub use recover::recover;
-pub use worker::{Context, DownloadsFrom, Post, Worker};
+pub use worker::{Chores, Context, DownloadsFrom, Post, Worker};
+pub use workspace::choose;

@@ -1,7 +1,7 @@
 //! A git directory put together by hand, which borrows a repository's objects and is never told of the repository.
 //!
 //! Nothing that works in it can change the repository, and nothing that the repository's settings name is started:
-//! of those only the few that are listed here are taken over. What it is for is said in `diff`.
+//! of those only the few that are listed here are taken over. What it is for is said in `diff` and `workspace`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};

@@ -7,17 +7,17 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::record::{millis, read_json, time, unusable, write_json};
-use super::{RunFolder, Store, set_aside};
+use super::{CLONE, PATCH, RunFolder, Store, set_aside};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::Entry;
-use crate::domain::repos::{Repo, RepoRef};
+use crate::domain::repos::{Repo, RepoRef, Workspace};
 use crate::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
     Ticket, TicketId,
@@ -50,6 +50,9 @@ pub enum Past {
 pub struct Started {
     pub at_ms: u64,
     pub base_commit: Option<String>,
+    /// The folder within its clone that the program works in; `None`: it works in the repository itself.
+    #[serde(default)]
+    pub clone: Option<PathBuf>,
 }
 
 impl Store {
@@ -60,9 +63,7 @@ impl Store {
         let mut past: Vec<(u64, Past)> = Vec::new();
         let mut delivered: Vec<(SystemTime, RunFolder, RunId)> = Vec::new();
         for path in folders.flatten().map(|entry| entry.path()) {
-            let run =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| u128::from_str_radix(name, 16).ok());
-            let Some(run) = run.map(RunId) else { continue };
+            let Some(run) = run_of(&path) else { continue };
             let folder = RunFolder { path };
             match fs::metadata(folder.path(DELIVERED)).and_then(|meta| meta.modified()) {
                 Ok(at) => delivered.push((at, folder, run)),
@@ -91,14 +92,38 @@ impl Store {
         let mut left = 50;
         for folder in folders.flatten().map(|entry| entry.path()) {
             let delivered = fs::metadata(folder.join(DELIVERED)).and_then(|meta| meta.modified());
-            let is_old = delivered.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > keep));
-            if is_old && left > 0 {
+            let is_old = delivered.is_ok_and(|at| is_older(at, keep, now));
+            // A clone goes first, and where there is time for it.
+            if is_old && left > 0 && !folder.join(CLONE).exists() {
                 left -= 1;
                 if let Err(e) = fs::remove_dir_all(&folder) {
                     warn!("{}: cannot be removed: {e}", folder.display());
                 }
             }
         }
+    }
+
+    /// The runs whose clones may go. One that is the only place that has what the run did stays as long as the run's
+    /// folder would.
+    pub fn spent_clones(&self, keep: Duration, now: SystemTime) -> Vec<RunId> {
+        let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
+        let runs = folders.flatten().filter_map(|entry| run_of(&entry.path()));
+        let is_old = |run: RunId| {
+            let delivered = fs::metadata(self.folder_of(run).path(DELIVERED)).and_then(|meta| meta.modified());
+            delivered.is_ok_and(|at| is_older(at, keep, now)) && self.folder_of(run).clone_path().exists()
+        };
+        runs.filter(|run| self.has_spent_clone(*run) || is_old(*run)).collect()
+    }
+
+    /// Whether the run has a clone, its outcome was delivered, and what it did is on disk or was nothing.
+    pub fn has_spent_clone(&self, run: RunId) -> bool {
+        let folder = self.folder_of(run);
+        let is_only_copy = || folder.path(STARTED).exists() && !folder.path(PATCH).exists();
+        folder.clone_path().exists() && folder.path(DELIVERED).exists() && !is_only_copy()
+    }
+
+    fn folder_of(&self, run: RunId) -> RunFolder {
+        RunFolder { path: self.tickets().join(run.to_string()) }
     }
 
     /// Before the claim is sent.
@@ -136,6 +161,15 @@ impl RunFolder {
     }
 }
 
+/// A run's folder is named after it.
+fn run_of(folder: &Path) -> Option<RunId> {
+    u128::from_str_radix(folder.file_name()?.to_str()?, 16).ok().map(RunId)
+}
+
+fn is_older(at: SystemTime, than: Duration, now: SystemTime) -> bool {
+    now.duration_since(at).is_ok_and(|age| age > than)
+}
+
 fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>> {
     let Some(ticket) = read_json::<TicketRecord>(&folder.path(TICKET))? else { return Ok(None) };
     let at = ticket.claimed_at_ms;
@@ -143,7 +177,7 @@ fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>
     // A ticket that was claimed gets its answer, whatever has become of the rest.
     let progress = read_progress(folder, run, &mut job).unwrap_or_else(|e| {
         warn!("{}: {e}: taken for a run that was cut off", folder.path.display());
-        Progress::Started(Started { at_ms: at, base_commit: None })
+        Progress::Started(Started { at_ms: at, base_commit: None, clone: None })
     });
     Ok(Some(match progress {
         Progress::Ended(entry) => (at, Past::Ended(entry)),
@@ -279,7 +313,8 @@ impl TicketRecord {
             },
             time_limit: self.asked_limit_s.map(Duration::from_secs),
         };
-        let repo = Repo { root: self.repo_path.clone(), path: self.repo_path, slug: self.repo_slug };
+        let workspace = Workspace::InPlace;
+        let repo = Repo { root: self.repo_path.clone(), path: self.repo_path, slug: self.repo_slug, workspace };
         Some(Job { run, ticket, repo, time_limit: Duration::from_secs(self.limit_s) })
     }
 }

@@ -24,6 +24,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("MAX_STDOUT_BYTES", "1048576"),
     ("MAX_DIFF_BYTES", "3145728"),
     ("STATE_DIR", ""),
+    ("WORKSPACE_MODE", "auto"),
     ("ALLOW_INSECURE", "0"),
     ("LOG_LEVEL", "info"),
 ];
@@ -113,7 +114,7 @@ fn missing_settings_are_all_named() {
 #[test]
 fn a_reserved_setting_is_refused() {
     let world = World::new();
-    for (name, value) in [("REQUIRE_APPROVAL", "1"), ("WORKSPACE_MODE", "clone"), ("WORKFORCE0_PROTOCOL", "hub")] {
+    for (name, value) in [("REQUIRE_APPROVAL", "1"), ("WORKFORCE0_PROTOCOL", "hub")] {
         let mut agent = world.launch("true").env(name, value).start();
         agent.logged(&format!("{name}: "));
         assert_eq!(agent.exit_code(), 78, "{name}");
@@ -167,6 +168,7 @@ fn each_unusable_value_is_refused() {
         ("MAX_STDOUT_BYTES", "1 MiB"),
         ("MAX_DIFF_BYTES", "99999999999999999999999"),
         ("ALLOW_INSECURE", "sure"),
+        ("WORKSPACE_MODE", "worktree"),
         ("CLI_AUTONOMY", "everything"),
         ("CLI_ARGS_TEMPLATE", "-p 'unclosed"),
         ("CLI_ARGS_TEMPLATE", "{unknown}"),

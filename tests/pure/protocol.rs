@@ -75,10 +75,7 @@ fn outcome(outcome: Outcome) -> Message {
 fn register_frames() {
     let full = Register {
         roles: vec![role("dev"), role("qa")],
-        repos: vec![
-            repo("app"),
-            Repo { path: PathBuf::from("/repos/été"), slug: None, root: PathBuf::from("/repos/été") },
-        ],
+        repos: vec![repo("app"), Repo { slug: None, ..repo("été") }],
         cli: CliState { version: Some("1.2.3".to_owned()), ..cli() },
         capacity: Capacity { max: 3, free: 1 },
         active: vec![ActiveTicket { id: id("TEAM-1"), attempt: 2, started_at: at(7) }],

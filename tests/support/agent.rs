@@ -53,7 +53,9 @@ impl Launch {
     /// Started by root as another user, from a copy of the program that this user can reach.
     #[cfg(unix)]
     pub fn by_user(mut self, user: u32, copy: &Path) -> Self {
-        std::fs::copy(&self.program, copy).expect("a copy of the daemon");
+        // By another process: a program that this one has open for writing cannot be started, nor while a child that
+        // another test is just starting has it open.
+        super::files::copy(&self.program, copy);
         self.program = copy.to_owned();
         self.user = Some(user);
         self
