@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "daemon/apply.rs"]
+mod apply;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/connect.rs"]

@@ -17,5 +17,6 @@ pub use capture::Capture;
 pub use git::{Git, GitDirs, GitError, origin_slug};
 pub use halt::Halt;
 pub use recover::recover;
+pub use scratch::os_string;
 pub use worker::{Chores, Context, DownloadsFrom, Post, Worker};
 pub use workspace::choose;

@@ -14,7 +14,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::record::{millis, read_json, time, unusable, write_json};
-use super::{CLONE, PATCH, RunFolder, Store, set_aside};
+use super::{CLONE, PATCH, RunFolder, Store, TICKETS, set_aside};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::Entry;
 use crate::domain::repos::{Repo, RepoRef, Workspace};
@@ -151,6 +151,48 @@ impl Store {
     /// The backend has the outcome.
     pub fn keep_delivery(&self, run: RunId) -> io::Result<()> {
         self.run_folder(run)?.create(DELIVERED).map(|_| ())
+    }
+}
+
+/// A run as somebody sees it who looks into a state folder without having opened it.
+pub struct Seen {
+    pub run: RunId,
+    pub ticket: TicketId,
+    pub claimed_at: SystemTime,
+    /// The entry of `REPO_PATHS`.
+    pub repo: PathBuf,
+    folder: RunFolder,
+}
+
+/// The runs in a state folder, the newest first. Nothing is written, so a daemon may be at work in it: each file is
+/// there whole or not at all. What cannot be read is left out.
+pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
+    let folders = fs::read_dir(state_dir.join(TICKETS))?.flatten().map(|entry| entry.path());
+    let see = |path: PathBuf| {
+        let (run, folder) = (run_of(&path)?, RunFolder { path });
+        let record = read_json::<TicketRecord>(&folder.path(TICKET)).ok()??;
+        let ticket = TicketId::parse(&record.ticket_id).ok()?;
+        Some(Seen { run, ticket, claimed_at: time(record.claimed_at_ms), repo: record.repo_path, folder })
+    };
+    let mut runs: Vec<_> = folders.filter_map(see).collect();
+    runs.sort_by_key(|seen| std::cmp::Reverse(seen.claimed_at));
+    Ok(runs)
+}
+
+impl Seen {
+    /// `None`: its program has not been started.
+    pub fn started(&self) -> io::Result<Option<Started>> {
+        read_json(&self.folder.path(STARTED))
+    }
+
+    /// `None`: it has not ended.
+    pub fn outcome(&self) -> io::Result<Option<Entry>> {
+        let Some(record) = read_json::<OutcomeRecord>(&self.folder.path(OUTCOME))? else { return Ok(None) };
+        record.entry(self.run).map(Some).ok_or_else(|| unusable(OUTCOME))
+    }
+
+    pub fn patch(&self) -> PathBuf {
+        self.folder.path(PATCH)
     }
 }
 

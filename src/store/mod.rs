@@ -79,7 +79,7 @@ impl Store {
     }
 
     fn tickets(&self) -> PathBuf {
-        self.root.join("tickets")
+        self.root.join(TICKETS)
     }
 
     /// A new folder for a run.
@@ -90,6 +90,8 @@ impl Store {
     }
 }
 
+/// The folder of the runs' folders.
+const TICKETS: &str = "tickets";
 /// The clone that a run works in, in its folder.
 const CLONE: &str = "clone";
 /// What the run changed, whole. It is there only once all of it is.
