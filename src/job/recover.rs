@@ -81,7 +81,7 @@ fn collect(
     });
     if clone.is_some() {
         let base = started.base_commit.as_deref();
-        outcome.warnings.extend(workspace::head_moved(&context.environment, &job.repo.path, base, &halt));
+        outcome.warnings.extend(workspace::head_moved(&context.environment, &job.repo.path, base, GIT_LIMIT));
     }
     match changes {
         Ok(Some(changes)) => outcome.changes = changes,

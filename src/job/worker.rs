@@ -240,7 +240,10 @@ impl Run<'_> {
         let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
         let stderr = Shared::new(stderr);
         self.note_start(folder, snapshot.as_ref())?;
-        let process = self.start(&args, prompt.len(), stdin, [&stdout, &stderr])?;
+        let process = self.start(&args, prompt.len(), stdin, [&stdout, &stderr]).inspect_err(|_| {
+            // Nothing has worked in it, and without a diff it would be kept.
+            let _ = folder.remove_clone();
+        })?;
         let snapshot = self.settle(snapshot);
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
@@ -257,7 +260,8 @@ impl Run<'_> {
                 self.outcome.warnings.push(format!("not all of {name} is on disk: {e}"));
             }
         }
-        let stopped = self.collect(snapshot, folder);
+        let stopped = self.collect(snapshot);
+        self.judge_clone(folder);
         match failure_of(&ended, &self.outcome, &stderr, &self.context.cli.quota).or(stopped) {
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -362,7 +366,7 @@ impl Run<'_> {
 
     /// The diff belongs to a failed run too. A run that was told to end gets one if git is quick about it.
     /// Told to end while git was at it, there is no diff, and without it no result.
-    fn collect(&mut self, snapshot: Option<Snapshot<'_>>, folder: &RunFolder) -> Option<Failure> {
+    fn collect(&mut self, snapshot: Option<Snapshot<'_>>) -> Option<Failure> {
         let mut snapshot = snapshot?;
         let never = Halt::never();
         let mut halt = self.halt;
@@ -373,15 +377,20 @@ impl Run<'_> {
         match snapshot.changes(self.context.limits.diff_bytes, halt, &mut self.outcome.warnings) {
             Ok(changes) => self.outcome.changes = changes,
             Err(GitError::Stopped(reason)) => return Some(reason.failure()),
-            Err(e) => {
-                self.outcome.warnings.push(format!("no diff: {e}"));
-                self.outcome.warnings.extend(self.clone.as_ref().map(|_| workspace::only_in(folder)));
-            }
-        }
-        if let (Some(clone), None) = (&self.clone, self.halt.reason()) {
-            clone.compare(folder, self.halt, &mut self.outcome.warnings);
+            Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
         }
         None
+    }
+
+    /// Of a run in a clone: where its work is if there is no diff, and whether the checkout is still what it was.
+    fn judge_clone(&mut self, folder: &RunFolder) {
+        let Some(clone) = &self.clone else { return };
+        if self.outcome.changes.stat.is_none() {
+            self.outcome.warnings.push(workspace::only_in(folder));
+        }
+        if self.halt.reason().is_none() {
+            clone.compare(folder, self.halt, &mut self.outcome.warnings);
+        }
     }
 }
 

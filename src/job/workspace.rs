@@ -207,9 +207,9 @@ pub fn only_in(folder: &RunFolder) -> String {
 }
 
 /// Whether the repository's HEAD has moved since, as a warning.
-pub fn head_moved(environment: &Environment, repo: &Path, base: Option<&str>, halt: &Halt) -> Option<String> {
-    let git = Git::new(environment, repo, &GitDirs::find(repo)?.git_dir).ok()?;
-    moved(base, head_of(&git, halt).ok()?.as_deref())
+pub fn head_moved(environment: &Environment, repo: &Path, base: Option<&str>, limit: Duration) -> Option<String> {
+    let git = Git::new(environment, repo, &GitDirs::find(repo)?.git_dir).ok()?.within(limit);
+    moved(base, head_of(&git, &Halt::never()).ok()?.as_deref())
 }
 
 /// `None`: there is no commit yet.

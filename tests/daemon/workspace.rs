@@ -393,7 +393,16 @@ fn a_clone_without_a_diff_is_kept() {
     no_clone_is_left(&world);
 }
 
-/// A run that is cancelled or times out gives its partial diff from the clone, and the clone goes as ever.
+/// A run whose CLI could not be started leaves no clone: there is nothing in it to be kept.
+#[test]
+fn a_cli_that_is_missing_leaves_no_clone() {
+    let world = World::new();
+    let _agent = world.registered(clones(&world, "true").env("CLI_COMMAND", world.path("missing")));
+    assert_eq!(world.outcome_of("T-1")["code"], "cli_not_found");
+    no_clone_is_left(&world);
+}
+
+/// A run that is cancelled gives its partial diff from the clone, and the clone goes as ever.
 #[test]
 fn a_run_that_is_ended_gives_its_diff_too() {
     let world = World::new();

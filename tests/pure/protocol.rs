@@ -1,6 +1,5 @@
 //! The wire format of the `ticket` dialect (PROTOCOL.md sections 1, 3, 4 and 6).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -493,7 +492,7 @@ fn paths_are_resolved() {
         std::os::unix::fs::symlink("/", real.join("root")).unwrap();
         let links = [
             ("link", real.join("link"), real.join("app")),
-            ("link that leads out", real.join("root"), PathBuf::from("/")),
+            ("link that leads out", real.join("root"), std::path::PathBuf::from("/")),
             ("back from a link", real.join("link/.."), real.clone()),
         ];
         [rows, links.into()].concat()
