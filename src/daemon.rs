@@ -12,14 +12,14 @@ use log::{info, warn};
 
 use keeper::Keeper;
 
-use crate::config::Config;
+use crate::config::{Config, WorkspaceMode};
 use crate::domain::Now;
 use crate::domain::event::{CliState, Event, Exit, Unavailable};
-use crate::domain::repos::{Repo, Repos};
+use crate::domain::repos::{Repo, Repos, Workspace};
 use crate::domain::session::{Past, Policy, Session};
 use crate::environment::Environment;
 use crate::job::cli::{Cli, find};
-use crate::job::{self, Context, Worker};
+use crate::job::{self, Chores, Context, GitDirs, Worker};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::{Errand, EventLoop};
@@ -70,7 +70,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     let cli = Cli::from_config(&config.cli);
     log_cli(&cli, &environment);
     let policy = Policy {
-        repos: known_to_git(config.repos, &environment),
+        repos: known_to_git(config.repos, config.workspace, &environment),
         roles: config.roles,
         max_concurrent: config.max_concurrent,
         grace: config.grace,
@@ -93,12 +93,18 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         limits: config.limits,
         store,
     });
+    let chores = Chores::new();
     let start = |slot| {
         let mailbox = mailbox.clone();
-        Worker::start(slot, context.clone(), Box::new(move |run, event| mailbox.post(Event::Job(run, event))))
+        Worker::start(
+            slot,
+            context.clone(),
+            chores.clone(),
+            Box::new(move |run, event| mailbox.post(Event::Job(run, event))),
+        )
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
-    let mut keeper = Keeper::new(context.store.clone(), context.cli.name.clone(), keep_delivered);
+    let mut keeper = Keeper::new(context.store.clone(), chores, context.cli.name.clone(), keep_delivered);
     let quota = context.store.quota(&context.cli.name);
     let mut past = Past { quota, dialect: last, ..Past::default() };
     let mut cut_off = Vec::new();
@@ -115,9 +121,10 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         let is_allowed = policy.repos.at(&job.repo.path).is_some();
         let entry = job::recover(&job, &started, is_allowed, &context);
         // At once: should this process be ended too, the next one need not begin anew.
-        keeper.keep_outcome(&entry, &workers[0]);
+        keeper.keep_outcome(&entry);
         past.ended.push(entry);
     }
+    keeper.tidy_up();
     let session = Session::new(policy, now());
     let exit = event_loop.run(session, past, &mut |errand| match errand {
         Errand::Start { slot, job, offline } => {
@@ -128,11 +135,11 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
             workers[slot].stop(run, reason);
             None
         }
-        Errand::Keep(record) => keeper.keep(record, &workers[0]),
+        Errand::Keep(record) => keeper.keep(record),
         Errand::Recall(run) => Some(Event::Recalled(run, context.store.outcome(run))),
         Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
     })?;
-    keeper.catch_up(&workers[0]);
+    keeper.catch_up();
     workers.into_iter().for_each(Worker::join);
     Ok(exit)
 }
@@ -155,18 +162,29 @@ fn now() -> Now {
     Now { mono: std::time::Instant::now(), wall: SystemTime::now() }
 }
 
-/// Fills in the slugs that the settings leave open, and which entries share a work tree.
-fn known_to_git(repos: Vec<Repo>, environment: &Environment) -> Repos {
+/// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
+fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
     let open: Vec<_> = repos.iter().filter(|repo| repo.slug.is_none()).map(|repo| repo.path.clone()).collect();
     let mut found = job::origin_slug(environment, &open).into_iter();
     let fill = |repo: Repo| match repo.slug {
         Some(_) => repo,
         None => Repo { slug: found.next().flatten(), ..repo },
     };
-    let root = |repo: Repo| Repo { root: job::work_tree_of(&repo.path).unwrap_or(repo.root), ..repo };
-    let repos = Repos::new(repos.into_iter().map(fill).map(root).collect());
+    let look = |repo: Repo| match GitDirs::find(&repo.path) {
+        Some(GitDirs { top, .. }) => Repo { root: top, workspace: job::choose(mode, &repo.path), ..repo },
+        None => Repo { workspace: job::choose(mode, &repo.path), ..repo },
+    };
+    let repos = Repos::new(repos.into_iter().map(fill).map(look).collect());
     for repo in repos.iter() {
-        info!("repository {} ({})", repo.path.display(), repo.slug.as_deref().unwrap_or("no slug: by path only"));
+        let slug = repo.slug.as_deref().unwrap_or("no slug: by path only");
+        let workspace = match repo.workspace {
+            Workspace::InPlace => "in place",
+            Workspace::Clone => "each ticket in a clone",
+        };
+        info!("repository {} ({slug}), {workspace}", repo.path.display());
+        if repo.workspace == Workspace::Clone && GitDirs::find(&repo.path).is_none() {
+            warn!("{} is in no git repository and cannot be cloned: its tickets will fail", repo.path.display());
+        }
     }
     for slug in repos.shared_slugs() {
         warn!("several entries of REPO_PATHS are {slug}: its tickets go to the first; tell them apart as slug=path");

@@ -27,7 +27,7 @@
 //!
 //! * Every claimed ticket ends with exactly one outcome.
 //! * Nothing is sent on a connection before `agent.register`.
-//! * There are never more runs than slots, nor two at once in one repository.
+//! * There are never more runs than slots, nor two at once in one work tree.
 //! * A run's processes are gone before its outcome is posted.
 //! * The token is in no argument, child's environment, frame, log line, error or file.
 

@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "daemon/apply.rs"]
+mod apply;
 #[path = "daemon/approval.rs"]
 mod approval;
 #[path = "daemon/branch.rs"]
@@ -56,3 +58,5 @@ mod stop;
 mod template;
 #[path = "daemon/whole_way.rs"]
 mod whole_way;
+#[path = "daemon/workspace.rs"]
+mod workspace;

@@ -3,13 +3,16 @@
 use std::io::Write;
 
 use super::exit;
-use crate::config::settings::{RESERVED, SETTINGS, Setting, flag_of_name};
+use crate::config::settings::{SETTINGS, Setting, flag_of_name};
 
 const HEAD: &str = "\
 wf0-agent runs WorkForce0 tickets with the coding CLI on your own machine.
 
 Usage:
   wf0-agent [run] [OPTIONS]    connect to the backend and take tickets until stopped
+  wf0-agent apply TICKET [CHECKOUT]
+                               apply what a ticket changed in its clone to your checkout, or to CHECKOUT; TICKET is
+                               a ticket's id or a run's. Needs STATE_DIR only; a daemon may be running
   wf0-agent demo [--cli]       show one ticket from start to end, without network or account;
                                --cli: with your configured CLI instead of the built-in stand-in
   wf0-agent --help | --version
@@ -23,7 +26,7 @@ Settings: as a flag, in the environment or in .env, the first that is there coun
 ";
 
 const TAIL: &str = "
-Exit codes: 0 stopped as asked, 1 the demo failed, 2 wrong arguments, 70 internal error, 75 another daemon has the
+Exit codes: 0 stopped as asked, 1 the demo or apply failed, 2 wrong arguments, 70 internal error, 75 another daemon has the
 state folder, 76 protocol version not supported, 77 token rejected, 78 wrong settings.
 ";
 
@@ -32,8 +35,6 @@ pub fn print() -> u8 {
     for setting in SETTINGS {
         text.push_str(&describe(setting));
     }
-    let reserved: Vec<_> = RESERVED.iter().map(|(name, _)| *name).collect();
-    text.push_str(&format!("\nReserved for later versions, and refused until then: {}.\n", reserved.join(", ")));
     text.push_str(TAIL);
     // Whoever closes the pipe early has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());

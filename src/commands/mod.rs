@@ -1,5 +1,6 @@
 //! The command line: which command, with which flags.
 
+mod apply;
 mod demo;
 mod help;
 mod run;
@@ -29,6 +30,10 @@ pub mod exit {
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
     Run,
+    Apply {
+        ticket: Option<String>,
+        checkout: Option<PathBuf>,
+    },
     Demo {
         own_cli: bool,
     },
@@ -60,6 +65,9 @@ pub fn main() -> ExitCode {
                 exit::OK
             }
             Command::StandIn => demo::stand_in(),
+            Command::Apply { ticket, checkout } => {
+                apply::run(&ticket.unwrap_or_default(), checkout, line.flags, line.env_file)
+            }
             Command::Demo { own_cli } => demo::run(own_cli, line.flags, line.env_file),
             Command::Run => run::run(line.flags, line.env_file),
         },
@@ -91,14 +99,23 @@ fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
                 named = true;
                 line.command = match word.to_str() {
                     Some("run") => Command::Run,
+                    Some("apply") => Command::Apply { ticket: None, checkout: None },
                     Some("demo") => Command::Demo { own_cli: false },
                     Some("help") => Command::Help,
                     Some(demo::STAND_IN) => Command::StandIn,
                     _ => return Err(format!("unknown command {word:?}").into()),
                 };
             }
+            Value(word) => match &mut line.command {
+                Command::Apply { ticket: ticket @ None, .. } => *ticket = Some(word.string()?),
+                Command::Apply { checkout: checkout @ None, .. } => *checkout = Some(word.into()),
+                _ => return Err(Value(word).unexpected()),
+            },
             other => return Err(other.unexpected()),
         }
+    }
+    if let Command::Apply { ticket: None, .. } = line.command {
+        return Err("apply needs a ticket's id".into());
     }
     match (&mut line.command, own_cli) {
         (_, false) => {}

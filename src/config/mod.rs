@@ -13,11 +13,11 @@ use std::time::Duration;
 pub use api_url::ApiUrl;
 pub use proxy::Proxy;
 pub use roots::Roots;
-use settings::{RESERVED, Sources};
+use settings::Sources;
 
 use crate::domain::dialect::Dialect;
 use crate::domain::quota_message::QuotaMessage;
-use crate::domain::repos::{Repo, is_slug};
+use crate::domain::repos::{Repo, Workspace, is_slug};
 use crate::domain::template::Template;
 use crate::domain::ticket::Role;
 
@@ -42,6 +42,7 @@ pub struct Config {
     /// How long runs may go on once the daemon is told to stop.
     pub drain: Duration,
     pub keep_days: u64,
+    pub workspace: WorkspaceMode,
     pub progress: ProgressConfig,
     pub limits: Limits,
     pub state_dir: PathBuf,
@@ -66,6 +67,14 @@ pub enum Autonomy {
     Edits,
     Commands,
     All,
+}
+
+/// Where runs work: as each repository allows, in it, or each in a clone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkspaceMode {
+    Auto,
+    InPlace,
+    Clone,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -158,6 +167,7 @@ impl Config {
         let grace = Duration::from_secs(r.number("KILL_GRACE_SECONDS", 5, 0, 300));
         let drain = Duration::from_secs(r.number("DRAIN_SECONDS", 60, 0, 3600));
         let keep_days = r.number("KEEP_TICKETS_DAYS", 14, 1, 3650);
+        let workspace = r.or("WORKSPACE_MODE", "auto", WorkspaceMode::Auto, parse_workspace);
         let every = Duration::from_secs(r.number("PROGRESS_SECONDS", 10, 1, 3600));
         let progress = ProgressConfig { every, lines: r.flag("PROGRESS_LINES", true) };
         let limits = Limits {
@@ -169,7 +179,6 @@ impl Config {
             text.parse().map_err(|_| "must be error, warn, info, debug or trace".to_owned())
         });
         let require_approval = r.flag("REQUIRE_APPROVAL", false);
-        r.reserved();
         match (api, token, repos, state_dir) {
             (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
                 api,
@@ -185,6 +194,7 @@ impl Config {
                 grace,
                 drain,
                 keep_days,
+                workspace,
                 progress,
                 limits,
                 state_dir,
@@ -193,6 +203,12 @@ impl Config {
             }),
             _ => Err(ConfigError(r.errors)),
         }
+    }
+
+    /// Only the state folder, for what looks into it without being the daemon.
+    pub fn load_state_dir(sources: &Sources) -> Result<PathBuf, ConfigError> {
+        let mut r = Reader { sources, errors: Vec::new() };
+        r.state_dir(&[]).ok_or(ConfigError(r.errors))
     }
 }
 
@@ -247,16 +263,6 @@ impl Reader<'_> {
             "1" => Ok(true),
             _ => Err("must be 0 or 1".to_owned()),
         })
-    }
-
-    /// What asks for something that this version does not do is better refused than ignored.
-    fn reserved(&mut self) {
-        for (name, harmless) in RESERVED {
-            let value = self.sources.get(name);
-            if value.is_some_and(|value| !harmless.iter().any(|word| value == *word)) {
-                self.errors.push(format!("{name}: this version does not do that yet; leave it out"));
-            }
-        }
     }
 
     fn token(&mut self) -> Option<Token> {
@@ -337,7 +343,7 @@ fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
             return Err(format!("{path:?} is not UTF-8, which the protocol demands"));
         }
         if !repos.iter().any(|repo| repo.path == path) {
-            repos.push(Repo { root: path.clone(), path, slug });
+            repos.push(Repo { root: path.clone(), path, slug, workspace: Workspace::InPlace });
         }
     }
     if repos.is_empty() { Err("names no folder".to_owned()) } else { Ok(repos) }
@@ -362,6 +368,15 @@ fn parse_autonomy(text: &str) -> Result<Autonomy, String> {
         "commands" => Ok(Autonomy::Commands),
         "all" => Ok(Autonomy::All),
         _ => Err("must be edits, commands or all".to_owned()),
+    }
+}
+
+fn parse_workspace(text: &str) -> Result<WorkspaceMode, String> {
+    match text.trim() {
+        "auto" => Ok(WorkspaceMode::Auto),
+        "inplace" => Ok(WorkspaceMode::InPlace),
+        "clone" => Ok(WorkspaceMode::Clone),
+        _ => Err("must be auto, inplace or clone".to_owned()),
     }
 }
 

@@ -63,7 +63,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("CLI_AUTONOMY", "LEVEL", "edits", "what the CLI may do unasked: edits, commands or all"),
     setting("AGENT_ROLES", "LIST", "dev,qa", "roles to claim, comma-separated"),
     setting("AGENT_NAME", "NAME", "host name", "how the agent is called in the web UI"),
-    setting("MAX_CONCURRENT_TICKETS", "N", "1", "runs at once, 1 to 64; one at a time within one repository"),
+    setting("MAX_CONCURRENT_TICKETS", "N", "1", "runs at once, 1 to 64; one at a time within one work tree"),
     setting(
         "TICKET_TIMEOUT_<ROLE>_SECONDS",
         "SECONDS",
@@ -83,6 +83,12 @@ pub const SETTINGS: &[Setting] = &[
         "agent id, lock, and a folder for each run with its prompt, output and diff",
     ),
     setting("KEEP_TICKETS_DAYS", "DAYS", "14", "a run's folder is removed so long after its delivery, 1 to 3650"),
+    setting(
+        "WORKSPACE_MODE",
+        "MODE",
+        "auto",
+        "where runs work: inplace, clone (each in a clone below STATE_DIR), auto (in place where the folder is writable)",
+    ),
     setting(
         "ALLOW_INSECURE",
         "0|1",
@@ -114,9 +120,6 @@ pub const SETTINGS: &[Setting] = &[
     setting("SSL_CERT_DIR", "FOLDERS", "", "folders with such files, separated as in PATH"),
     setting("LOG_LEVEL", "LEVEL", "info", "error, warn, info, debug (shows all WebSocket traffic) or trace"),
 ];
-
-/// Settings of later versions, with the values that ask for nothing new.
-pub const RESERVED: &[(&str, &[&str])] = &[("WORKSPACE_MODE", &["inplace", "auto"])];
 
 /// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
 pub fn find(name: &str) -> Option<&'static Setting> {
@@ -161,7 +164,7 @@ impl Sources {
     pub fn only(flags: HashMap<String, OsString>, environment: &Environment, token: OsString) -> Self {
         let variables = environment.for_cli().into_iter().filter(|(name, _)| {
             let name = name.to_string_lossy();
-            find(&name).is_none() && RESERVED.iter().all(|(reserved, _)| *reserved != name)
+            find(&name).is_none()
         });
         let variables = variables.chain([("WORKFORCE0_AGENT_TOKEN".into(), token)]).collect();
         Self { flags, environment: Environment::new(variables), env_file: HashMap::new() }

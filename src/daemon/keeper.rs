@@ -8,7 +8,7 @@ use log::warn;
 use crate::domain::event::{Event, Record};
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::RunId;
-use crate::job::Worker;
+use crate::job::Chores;
 use crate::store::Store;
 
 /// How often old folders are looked for: a daemon runs for a year.
@@ -16,6 +16,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 pub struct Keeper {
     store: Arc<Store>,
+    chores: Chores,
     /// Whose quota is kept.
     cli: String,
     keep_delivered: Duration,
@@ -27,14 +28,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(store: Arc<Store>, cli: String, keep_delivered: Duration) -> Self {
-        Self { store, cli, keep_delivered, pruned: None, outcomes: Vec::new(), deliveries: Vec::new() }
+    pub fn new(store: Arc<Store>, chores: Chores, cli: String, keep_delivered: Duration) -> Self {
+        Self { store, chores, cli, keep_delivered, pruned: None, outcomes: Vec::new(), deliveries: Vec::new() }
     }
 
-    /// `tidier` is any worker; one that is busy tidies later.
-    pub fn keep(&mut self, record: Record, tidier: &Worker) -> Option<Event> {
+    pub fn keep(&mut self, record: Record) -> Option<Event> {
         self.prune_now_and_then();
-        self.catch_up(tidier);
+        self.catch_up();
         match record {
             Record::Ticket { job, claimed_at } => {
                 let kept = self.store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string());
@@ -45,13 +45,16 @@ impl Keeper {
                     warn!("run {run}: its attempt {attempt} cannot be noted: {e}");
                 }
             }
-            Record::Outcome(entry) => self.keep_outcome(&entry, tidier),
+            Record::Outcome(entry) => self.keep_outcome(&entry),
             Record::Delivered(run) => {
                 // Of what was delivered the outcome itself need no longer be kept.
                 self.outcomes.retain(|entry| entry.run != run);
                 if let Err(e) = self.store.keep_delivery(run) {
                     warn!("run {run}: its delivery cannot be noted yet, and it may be sent again: {e}");
                     self.deliveries.push(run);
+                }
+                if self.store.has_spent_clone(run) {
+                    self.chores.remove_clone(run);
                 }
             }
             Record::Dialect(dialect) => {
@@ -70,9 +73,9 @@ impl Keeper {
 
     /// Only what is on disk is tidied: else a crash would make a run of it that was cut off, with its diff still to
     /// take.
-    pub fn keep_outcome(&mut self, entry: &Entry, tidier: &Worker) {
+    pub fn keep_outcome(&mut self, entry: &Entry) {
         match self.store.keep_outcome(entry) {
-            Ok(()) => tidier.tidy(entry.run),
+            Ok(()) => self.chores.tidy(entry.run),
             Err(e) => {
                 let id = &entry.id;
                 warn!("ticket {id}: its outcome cannot be written to disk yet, and is sent all the same: {e}");
@@ -82,14 +85,22 @@ impl Keeper {
     }
 
     /// Tries again what could not be written: there is something new to write, and so perhaps room for it.
-    pub fn catch_up(&mut self, tidier: &Worker) {
-        let store = &self.store;
+    pub fn catch_up(&mut self) {
+        let (store, chores) = (&self.store, &self.chores);
         self.outcomes.retain(|entry| {
             let kept = store.keep_outcome(entry);
-            kept.iter().for_each(|()| tidier.tidy(entry.run));
+            kept.iter().for_each(|()| chores.tidy(entry.run));
             kept.is_err()
         });
         self.deliveries.retain(|run| store.keep_delivery(*run).is_err());
+    }
+
+    /// Has removed what an earlier process left, which ended before it came to it.
+    #[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
+    pub fn tidy_up(&self) {
+        self.store.untidied().into_iter().for_each(|run| self.chores.tidy(run));
+        let spent = self.store.spent_clones(self.keep_delivered, SystemTime::now());
+        spent.into_iter().for_each(|run| self.chores.remove_clone(run));
     }
 
     #[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
@@ -99,6 +110,7 @@ impl Keeper {
         if since.is_none_or(|since| since >= PRUNE_EVERY) {
             self.pruned = Some(now);
             self.store.prune(self.keep_delivered, now);
+            self.tidy_up();
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Who runs and who waits: a fixed number of slots, one run at a time within one repository, a bounded line.
+//! Who runs and who waits: a fixed number of slots, one run at a time within one work tree, a bounded line.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::message::ActiveTicket;
+use super::repos::Repo;
 use super::ticket::{Job, RunId, TicketId};
 
 /// Tickets that may wait for a slot beyond those that run.
@@ -22,7 +23,8 @@ pub struct Claimed {
     pub seq: u64,
     /// It has been told to end: what comes under a newer attempt is another run.
     pub stopping: bool,
-    root: PathBuf,
+    /// The work tree that it shares with other runs, if it does.
+    root: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -46,19 +48,21 @@ impl Queue {
         self.slots.len()
     }
 
-    /// Slots that a new ticket could have at once: who waits although one is free waits for its repository.
+    /// Slots that a new ticket could have at once: who waits although one is free waits for its work tree.
     pub fn free(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_none()).count()
     }
 
     /// Whether a ticket for that repository can start at once or stand in line.
-    pub fn has_room_for(&self, root: &Path) -> bool {
-        let could_start = self.slots.iter().any(Option::is_none) && self.is_idle(root);
+    pub fn has_room_for(&self, repo: &Repo) -> bool {
+        let could_start = self.slots.iter().any(Option::is_none) && self.is_idle(repo.shared_root());
         self.waiting.len() < WAITING_LINE || could_start
     }
 
-    fn is_idle(&self, root: &Path) -> bool {
-        self.running().all(|(_, running)| !overlap(&running.root, root))
+    /// Whether no run is under way in that work tree.
+    fn is_idle(&self, root: Option<&Path>) -> bool {
+        let Some(root) = root else { return true };
+        self.running().filter_map(|(_, running)| running.root.as_deref()).all(|busy| !overlap(busy, root))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -100,16 +104,16 @@ impl Queue {
             run: job.run,
             claimed_at,
             seq: 0,
-            root: job.repo.root.clone(),
+            root: job.repo.shared_root().map(Path::to_owned),
             stopping: false,
         };
         self.waiting.push_back(Waiting { claimed, job });
     }
 
-    /// The first in line whose repository is idle, moved into a free slot.
+    /// The first in line whose work tree is idle, moved into a free slot.
     pub fn start_next(&mut self) -> Option<(usize, Box<Job>)> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        let next = self.waiting.iter().position(|w| self.is_idle(&w.claimed.root))?;
+        let next = self.waiting.iter().position(|w| self.is_idle(w.claimed.root.as_deref()))?;
         let Waiting { claimed, mut job } = self.waiting.remove(next)?;
         job.ticket.attempt = claimed.attempt;
         self.slots[slot] = Some(claimed);

@@ -12,6 +12,22 @@ pub struct Repo {
     pub slug: Option<String>,
     /// The root of the work tree that it is in, or itself: two entries of one work tree share index and HEAD.
     pub root: PathBuf,
+    pub workspace: Workspace,
+}
+
+/// Where the runs of a repository work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workspace {
+    InPlace,
+    /// Each in a clone of its own.
+    Clone,
+}
+
+impl Repo {
+    /// What its runs would change under each other's feet; `None` where each has a clone.
+    pub fn shared_root(&self) -> Option<&Path> {
+        (self.workspace == Workspace::InPlace).then_some(&self.root)
+    }
 }
 
 /// How a ticket names its repository.

@@ -367,7 +367,7 @@ impl Session {
             let error = format!("{} is not among this agent's REPO_PATHS", ticket.repo.describe());
             return Err(Failure::new(FailCode::RepoNotAllowed, error));
         };
-        if !self.queue.has_room_for(&repo.root) {
+        if !self.queue.has_room_for(repo) {
             return Err(Failure::new(FailCode::AtCapacity, "no slot is free and the waiting line is full"));
         }
         Ok((repo.clone(), ticket.time_limit.map_or(*limit, |asked| asked.min(*limit))))

@@ -6,9 +6,11 @@
 //! such a filter would change on its way into git is left out, with a warning: what git keeps encrypted must not be
 //! sent in the clear. Filters in the user's own settings, such as that of git-lfs, work as ever.
 //!
+//! A run in a clone is compared within its clone, in the same way.
+//!
 //! Files that the user has marked `assume-unchanged` are taken at the user's word.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,25 +19,13 @@ use std::time::Duration;
 use super::git::{Call, Git, GitDirs, GitError};
 use super::halt::Halt;
 use super::patch::{Patch, attribute_pattern, names_of_non_utf8, split};
+use super::scratch::{
+    HEAD, LIST_SETTINGS, SPARSE, Setting, args, borrow_objects, copy_if_there, copy_index, copy_with_time, is_sparse,
+    local_filters, os_string, parse_settings, scratch_config, scratch_failed,
+};
 use crate::domain::ticket::{Changes, DiffStat, RunId};
 use crate::environment::{Environment, MARK};
 use crate::store::RunFolder;
-
-/// The repository's settings that decide what counts as a change. No other reaches git.
-const KEPT_SETTINGS: &[&str] = &[
-    "core.autocrlf",
-    "core.eol",
-    "core.excludesfile",
-    "core.filemode",
-    "core.ignorecase",
-    "core.longpaths",
-    "core.precomposeunicode",
-    "core.protecthfs",
-    "core.protectntfs",
-    "core.sparsecheckoutcone",
-    "core.symlinks",
-    "extensions.objectformat",
-];
 
 /// The work tree as it was before a run.
 pub struct Snapshot<'a> {
@@ -76,7 +66,7 @@ impl<'a> Snapshot<'a> {
         // The CLI waits for all of this: so both answers are under way while the index is copied.
         let settings = real.start(&args(LIST_SETTINGS), None)?;
         let head = real.start(&args(HEAD), None)?;
-        prepare_scratch(&scratch_dir, &dirs).map_err(scratch_failed)?;
+        borrow_objects(&scratch_dir, &dirs).and_then(|()| copy_index(&scratch_dir, &dirs)).map_err(scratch_failed)?;
         let settings = settings.finish(halt)?;
         let settings: Vec<_> = parse_settings(&settings).collect();
         folder.write(SETTINGS, scratch_config(&scratch_dir, &settings).as_bytes()).map_err(scratch_failed)?;
@@ -297,19 +287,8 @@ const CHANGED: &str = "scratch/changed";
 const ATTRIBUTES: &str = "scratch/attributes";
 /// Each is an argument of git, and arguments are limited.
 const LEFT_OUT_MAX: usize = 200;
-const LIST_SETTINGS: &[&str] = &["config", "--list", "--show-scope", "-z"];
-const SPARSE: &str = "info/sparse-checkout";
 /// In a partial clone not every object is here, nor needs to be.
 const WRITE_TREE: &[&str] = &["write-tree", "--missing-ok"];
-const HEAD: &[&str] = &["rev-parse", "--verify", "--quiet", "HEAD"];
-
-fn args<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
-    words.iter().map(|word| OsStr::new(*word)).collect()
-}
-
-fn scratch_failed(e: io::Error) -> GitError {
-    GitError::Failed(format!("the scratch folder for the diff cannot be used: {e}"))
-}
 
 /// Stages everything below the working directory.
 fn start_add(git: &Git, is_sparse: bool) -> Result<Call, GitError> {
@@ -336,133 +315,4 @@ fn remove_locks(scratch: &Path) {
     for name in ["index.lock", "index-after.lock"] {
         let _ = fs::remove_file(scratch.join(name));
     }
-}
-
-/// Everything of a git directory but its settings.
-fn prepare_scratch(scratch: &Path, dirs: &GitDirs) -> io::Result<()> {
-    for folder in ["objects/info", "refs", "info"] {
-        fs::create_dir_all(scratch.join(folder))?;
-    }
-    fs::write(scratch.join("HEAD"), "ref: refs/heads/none\n")?;
-    let mut alternates = dirs.common_dir.join("objects").into_os_string().into_encoded_bytes();
-    if alternates.contains(&b'\n') {
-        return Err(io::Error::other("the repository's path has a line break in it"));
-    }
-    alternates.push(b'\n');
-    fs::write(scratch.join("objects/info/alternates"), alternates)?;
-    for name in ["info/exclude", "info/attributes"] {
-        copy_if_there(&dirs.common_dir.join(name), &scratch.join(name))?;
-    }
-    for entry in fs::read_dir(&dirs.git_dir)?.flatten() {
-        // Where the index is split, the larger part is in files of this name.
-        if entry.file_name().to_string_lossy().starts_with("sharedindex.") {
-            copy_with_time(&entry.path(), &scratch.join(entry.file_name()))?;
-        }
-    }
-    let index = dirs.git_dir.join("index");
-    if index.exists() { copy_with_time(&index, &scratch.join("index")) } else { Ok(()) }
-}
-
-/// One line of `git config --list --show-scope -z`.
-struct Setting<'a> {
-    scope: &'a str,
-    name: &'a str,
-    value: &'a str,
-}
-
-fn parse_settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
-    let mut fields = text.split('\0');
-    std::iter::from_fn(move || {
-        let (scope, entry) = (fields.next()?, fields.next()?);
-        // A name without a value means that it is true.
-        let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
-        Some(Setting { scope, name, value })
-    })
-}
-
-fn is_sparse(settings: &[Setting<'_>]) -> bool {
-    settings.iter().any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true")
-}
-
-/// Names of filters that only the repository's own settings define.
-fn local_filters(settings: &[Setting<'_>]) -> Vec<String> {
-    let filter = |setting: &Setting<'_>| {
-        let (name, key) = setting.name.strip_prefix("filter.")?.rsplit_once('.')?;
-        matches!(key, "clean" | "process").then(|| (setting.scope.to_owned(), name.to_owned()))
-    };
-    let filters: Vec<_> = settings.iter().filter_map(filter).collect();
-    let is_local = |scope: &str| matches!(scope, "local" | "worktree");
-    let users_own = |name: &str| filters.iter().any(|(scope, own)| own == name && !is_local(scope));
-    let mut local: Vec<_> = filters.iter().map(|(_, name)| name.clone()).filter(|name| !users_own(name)).collect();
-    local.sort();
-    local.dedup();
-    local
-}
-
-/// A settings file for the scratch directory: what counts as a change is as in the repository, and nothing is started.
-fn scratch_config(scratch: &Path, settings: &[Setting<'_>]) -> String {
-    let mut lines = vec!["[core]".to_owned()];
-    let mut set = |section: &str, key: &str, value: &str| {
-        lines.push(format!("[{section}]\n\t{key} = {}", quoted(value)));
-    };
-    for Setting { name, value, .. } in settings.iter().filter(|setting| KEPT_SETTINGS.contains(&setting.name)) {
-        if let Some((section, key)) = name.split_once('.') {
-            set(section, key, value);
-        }
-    }
-    let nowhere = scratch.join("no-hooks");
-    for (key, value) in [
-        ("repositoryformatversion", "1"),
-        ("bare", "false"),
-        ("fsmonitor", "false"),
-        ("hooksPath", &nowhere.to_string_lossy()),
-        ("quotePath", "true"),
-        ("sharedRepository", "0600"),
-        ("safecrlf", "false"),
-        // With it git looks at files marked `skip-worktree` that are there all the same.
-        ("sparseCheckout", "true"),
-        ("splitIndex", "false"),
-        ("untrackedCache", "false"),
-    ] {
-        set("core", key, value);
-    }
-    set("advice", "addEmbeddedRepo", "false");
-    set("gc", "auto", "0");
-    lines.push(String::new());
-    lines.join("\n")
-}
-
-/// See "Syntax" in git-config(1).
-fn quoted(value: &str) -> String {
-    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t");
-    format!("\"{escaped}\"")
-}
-
-fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::copy(from, to) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other.map(|_| ()),
-    }
-}
-
-/// git takes a file that is as new as the index for one that may have changed since: so the copy keeps the time.
-fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
-    let time = fs::metadata(from)?.modified()?;
-    // Not `fs::copy`: it would copy the mode too, and a read-only file cannot be given its time.
-    let mut copy = File::create(to)?;
-    io::copy(&mut File::open(from)?, &mut copy)?;
-    copy.set_modified(time)
-}
-
-/// A name as git has it.
-#[cfg(unix)]
-fn os_string(bytes: &[u8]) -> OsString {
-    use std::os::unix::ffi::OsStrExt;
-    OsStr::from_bytes(bytes).to_owned()
-}
-
-/// A name as git has it: on Windows always UTF-8.
-#[cfg(not(unix))]
-fn os_string(bytes: &[u8]) -> OsString {
-    String::from_utf8_lossy(bytes).into_owned().into()
 }

@@ -51,12 +51,17 @@ impl fmt::Display for GitError {
 impl Git {
     /// `git_dir` is named, never discovered: discovery would ask who owns the folder and read settings on the way.
     pub fn new(environment: &Environment, cwd: &Path, git_dir: &Path) -> Result<Self, GitError> {
+        Ok(Self::discovering(environment, cwd)?.with("GIT_DIR", git_dir))
+    }
+
+    /// As somebody in that folder would call it: with the settings of the repository that it is in, unless it is
+    /// somebody else's.
+    pub fn discovering(environment: &Environment, cwd: &Path) -> Result<Self, GitError> {
         let program = find::program("git", environment.get("PATH")).ok_or(GitError::NotInstalled)?;
         let mut env = environment.for_git();
         let own =
             [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("GIT_NO_LAZY_FETCH", "1")];
         env.extend(own.map(|(name, value)| (name.into(), value.into())));
-        env.push(("GIT_DIR".into(), git_dir.into()));
         Ok(Self { program, cwd: cwd.to_owned(), env, limit: LIMIT })
     }
 
@@ -127,18 +132,27 @@ impl Call {
 
     /// Its exit code, standard output, and a line that says what went wrong.
     pub fn finish_any(self, halt: &Halt) -> Result<(i32, String, String), GitError> {
+        let what = self.what.clone();
+        let (code, stdout, stderr) = self.finish_said(halt)?;
+        Ok((code, stdout, complaint(&what, &stderr)))
+    }
+
+    /// Its exit code, standard output, and everything that it said of it.
+    pub fn finish_said(self, halt: &Halt) -> Result<(i32, String, String), GitError> {
         let Ended { cause, exit, .. } = self.process.wait(halt, None, || {});
-        let complaint = self.stderr.lock().excerpt().render();
-        let is_said = |line: &&str| !line.starts_with("hint:");
-        let complaint = complaint.trim().lines().rfind(is_said).unwrap_or("no message").to_owned();
-        let complaint = format!("git {}: {complaint}", self.what);
+        let stderr = self.stderr.lock().excerpt().render();
         match (cause, exit) {
             (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
             (Cause::TimedOut, _) => Err(GitError::Failed(format!("git {} took too long", self.what))),
-            (Cause::Exited, Some(Exit::Code(code))) => Ok((code, self.stdout.lock().excerpt().render(), complaint)),
-            (Cause::Exited, _) => Err(GitError::Failed(complaint)),
+            (Cause::Exited, Some(Exit::Code(code))) => Ok((code, self.stdout.lock().excerpt().render(), stderr)),
+            (Cause::Exited, _) => Err(GitError::Failed(complaint(&self.what, &stderr))),
         }
     }
+}
+
+fn complaint(what: &str, stderr: &str) -> String {
+    let is_said = |line: &&str| !line.starts_with("hint:");
+    format!("git {what}: {}", stderr.trim().lines().rfind(is_said).unwrap_or("no message"))
 }
 
 /// Where git keeps what belongs to a folder. Found by looking, without starting git.
@@ -174,11 +188,6 @@ fn read_line(path: &Path) -> Option<String> {
     let mut text = String::new();
     File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
     Some(text.trim_end().to_owned())
-}
-
-/// The root of the work tree that a folder is in.
-pub fn work_tree_of(folder: &Path) -> Option<PathBuf> {
-    GitDirs::find(folder).map(|dirs| dirs.top)
 }
 
 /// `owner/name` of each folder, from the address of its remote `origin`; all are asked at once.

@@ -1,11 +1,11 @@
 //! Reads what `git diff-tree --numstat --patch` wrote: the numbers, and the patch file by file. Not how it is asked for.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::domain::ticket::DiffStat;
-use crate::store::RunFolder;
+use crate::store::{PATCH, RunFolder};
 
 /// What `diff-tree` wrote, as far as it may be sent.
 pub enum Patch {
@@ -15,7 +15,7 @@ pub enum Patch {
 }
 
 /// Takes apart what `diff-tree --numstat --patch` wrote: lines of numbers, an empty line, the patch. The patch
-/// goes to `diff.patch`, and into memory if it is no larger than `max`.
+/// goes to [`PATCH`], and into memory if it is no larger than `max`.
 pub fn split(raw: &Path, folder: &RunFolder, max: usize) -> io::Result<(DiffStat, Patch)> {
     let mut raw = io::BufReader::new(File::open(raw)?);
     let mut stat = DiffStat::default();
@@ -28,12 +28,15 @@ pub fn split(raw: &Path, folder: &RunFolder, max: usize) -> io::Result<(DiffStat
         }
         count(&mut stat, &String::from_utf8_lossy(&line));
     }
-    let mut patch = folder.create("diff.patch")?;
+    // Under its own name only when it is whole: a run in a clone leaves nothing else behind.
+    let unfinished = "scratch/diff.patch";
+    let mut patch = folder.create(unfinished)?;
     let mut kept = Vec::new();
     raw.by_ref().take(max as u64 + 1).read_to_end(&mut kept)?;
     patch.write_all(&kept)?;
+    io::copy(&mut raw, &mut patch)?;
+    fs::rename(folder.path(unfinished), folder.path(PATCH))?;
     if kept.len() > max {
-        io::copy(&mut raw, &mut patch)?;
         return Ok((stat, Patch::TooLarge));
     }
     Ok((stat, String::from_utf8(kept).map_or_else(|e| Patch::NotUtf8(e.into_bytes()), Patch::Text)))

@@ -9,6 +9,7 @@ use super::diff::Snapshot;
 use super::halt::Halt;
 use super::process;
 use super::worker::Context;
+use super::workspace;
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
 use crate::store::RunFolder;
@@ -67,16 +68,29 @@ fn collect(
     }
     let halt = Halt::never();
     let base = started.base_commit.clone();
-    let snapshot = Snapshot::reopen(&context.environment, job.run, &job.repo.path, folder, base, &halt);
+    let clone = started.clone.as_ref().map(|within| folder.clone_path().join(within));
+    if folder.clone_path().exists() && (clone.is_none() || !folder.clone_path().join(".git").exists()) {
+        // Where it worked is not known for lack of its record, or is no repository any more: another would be looked at.
+        return outcome.warnings.push(format!("no diff: {}", workspace::only_in(folder)));
+    }
+    let worked_in = clone.as_ref().unwrap_or(&job.repo.path);
+    let snapshot = Snapshot::reopen(&context.environment, job.run, worked_in, folder, base, &halt);
     let changes = snapshot.and_then(|snapshot| {
         // The daemon connects only afterwards.
         let snapshot = snapshot.map(|snapshot| snapshot.within(GIT_LIMIT));
         snapshot.map(|s| s.changes(context.limits.diff_bytes, &halt, &mut outcome.warnings)).transpose()
     });
+    if clone.is_some() {
+        let base = started.base_commit.as_deref();
+        outcome.warnings.extend(workspace::head_moved(&context.environment, &job.repo.path, base, GIT_LIMIT));
+    }
     match changes {
         Ok(Some(changes)) => outcome.changes = changes,
         Ok(None) => outcome.warnings.push("no diff: there is no snapshot of the time before the run".to_owned()),
         Err(e) => outcome.warnings.push(format!("no diff: {e}")),
+    }
+    if clone.is_some() && outcome.changes.stat.is_none() {
+        outcome.warnings.push(workspace::only_in(folder));
     }
 }
 

@@ -1,4 +1,4 @@
-//! One ticket from start to end: payload, prompt, snapshot, CLI, diff, outcome. Exactly one outcome each.
+//! One ticket from start to end: payload, prompt, workspace, snapshot, CLI, diff, outcome. Exactly one outcome each.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,22 +8,25 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use log::warn;
 
 use super::approval::{Approval, Question};
 use super::branch::OnBranch;
 use super::capture::Capture;
+use super::chores::Chores;
 use super::cli::{Cli, find};
 use super::diff::Snapshot;
 use super::git::GitError;
 use super::halt::Halt;
 use super::payload::Downloads;
 use super::process::{self, Cause, Ended, Process, Shared, Sink, Spec};
+use super::workspace::{self, OwnClone};
 use crate::config::{Limits, ProgressConfig, Token};
 use crate::domain::event::{JobEvent, Phase, Progress};
 use crate::domain::prompt;
 use crate::domain::quota_message::{Exceeded, QuotaMessage};
+use crate::domain::repos::Workspace;
 use crate::domain::template::{Template, Values};
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
@@ -67,13 +70,10 @@ pub struct DownloadsFrom {
 /// Where a worker posts what happens in its runs.
 pub type Post = Box<dyn Fn(RunId, JobEvent) + Send>;
 
-enum Task {
-    Run {
-        job: Box<Job>,
-        /// The backend cannot be reached.
-        offline: bool,
-    },
-    Tidy(RunId),
+struct Task {
+    job: Box<Job>,
+    /// The backend cannot be reached.
+    offline: bool,
 }
 
 /// One worker thread: one run at a time.
@@ -86,18 +86,21 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn start(slot: usize, context: Arc<Context>, post: Post) -> io::Result<Self> {
+    pub fn start(slot: usize, context: Arc<Context>, chores: Chores, post: Post) -> io::Result<Self> {
         let (tasks, inbox) = crossbeam_channel::unbounded();
         let (stops, orders) = crossbeam_channel::unbounded();
         let (end, ended) = crossbeam_channel::bounded(0);
         let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
             let _end = end;
             let downloads = Downloads::new(context.downloads.route.clone(), context.downloads.token.clone());
-            for task in inbox {
-                let (job, offline) = match task {
-                    Task::Run { job, offline } => (job, offline),
-                    Task::Tidy(run) => {
-                        context.store.run_folder(run).iter().for_each(RunFolder::remove_scratch);
+            loop {
+                let Task { job, offline } = select! {
+                    recv(inbox) -> task => match task {
+                        Ok(task) => task,
+                        Err(_) => break,
+                    },
+                    recv(chores.list()) -> chore => {
+                        chore.iter().for_each(|chore| chore.carry_out(&context));
                         continue;
                     }
                 };
@@ -108,22 +111,14 @@ impl Worker {
                 let outcome = carry_out(&job, args, &context, &downloads, &folder, &orders, &post);
                 post(job.run, JobEvent::Finished(Arc::new(outcome)));
             }
+            chores.list().try_iter().for_each(|chore| chore.carry_out(&context));
         })?;
         Ok(Self { tasks, stops, thread, ended })
     }
 
     /// To be given a job only when the last one has finished.
     pub fn run(&self, job: Box<Job>, offline: bool) {
-        self.send(Task::Run { job, offline });
-    }
-
-    /// Removes what only the run itself needed, for when its outcome is on disk.
-    pub fn tidy(&self, run: RunId) {
-        self.send(Task::Tidy(run));
-    }
-
-    fn send(&self, task: Task) {
-        if self.tasks.send(task).is_err() {
+        if self.tasks.send(Task { job, offline }).is_err() {
             panic!("a worker thread is gone");
         }
     }
@@ -162,7 +157,7 @@ fn carry_out(
     let halt = Halt::new(orders.clone(), job.run);
     let report =
         Report { job, config: context.progress, post, clock: Clock::start(), last: Duration::ZERO, stdout_bytes: 0 };
-    let mut run = Run { job, args, context, halt: &halt, report, outcome: Outcome::default() };
+    let mut run = Run { job, args, context, halt: &halt, report, clone: None, outcome: Outcome::default() };
     let folder = folder.as_ref().map_err(state_failed);
     if let Err(failure) = folder.and_then(|folder| run.carry_out(folder, downloads)) {
         run.outcome.failure = Some(failure);
@@ -178,6 +173,8 @@ struct Run<'a> {
     context: &'a Context,
     halt: &'a Halt,
     report: Report<'a>,
+    /// What the CLI works in; `None`: the repository itself.
+    clone: Option<OwnClone>,
     outcome: Outcome,
 }
 
@@ -189,16 +186,17 @@ impl Run<'_> {
         let prompt = prompt::assemble(&self.job.ticket, &brief);
         let title = prompt::title_line(&brief);
         let prompt_file = folder.write("prompt.md", prompt.as_bytes()).map_err(|e| state_failed(&e))?;
-        let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
-        let stdin = self.args.prompt_on_stdin().then_some(prompt_file);
         if let Some(approval) = &self.context.approval {
             let prompt_file = folder.path("prompt.md");
             approval.ask(&Question { job: self.job, title: &title, prompt: &prompt, prompt_file }, self.halt)?;
         }
+        self.make_clone(folder)?;
+        let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
+        let stdin = self.args.prompt_on_stdin().then_some(prompt_file);
 
         let branch = self.job.ticket.branch.as_ref();
         let check_out =
-            |branch| OnBranch::check_out(&self.context.environment, &self.job.repo.path, self.job, branch, self.halt);
+            |branch| OnBranch::check_out(&self.context.environment, self.cwd(), self.job, branch, self.halt);
         let Some(branch) = branch.map(check_out).transpose()? else {
             return self.run_cli(folder, &args, prompt.len(), stdin, None);
         };
@@ -226,7 +224,10 @@ impl Run<'_> {
         let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
         let stderr = Shared::new(stderr);
         self.note_start(folder, snapshot.as_ref())?;
-        let process = self.start(args, prompt_len, stdin, [&stdout, &stderr])?;
+        let process = self.start(args, prompt_len, stdin, [&stdout, &stderr]).inspect_err(|_| {
+            // Nothing has worked in it, and without a diff it would be kept.
+            let _ = folder.remove_clone();
+        })?;
         let snapshot = self.settle(snapshot);
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
@@ -248,6 +249,7 @@ impl Run<'_> {
             branch.commit(title, self.halt, &mut self.outcome.warnings);
         }
         let stopped = self.collect(snapshot);
+        self.judge_clone(folder);
         match failure.or(stopped) {
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -256,7 +258,7 @@ impl Run<'_> {
 
     fn arguments(&self, prompt_file: &Path, prompt: &str, title: &str) -> Result<Vec<OsString>, Failure> {
         let values = Values {
-            cwd: &self.job.repo.path.to_string_lossy(),
+            cwd: &self.cwd().to_string_lossy(),
             prompt,
             prompt_file: &prompt_file.to_string_lossy(),
             ticket_id: self.job.ticket.id.as_str(),
@@ -270,14 +272,29 @@ impl Run<'_> {
         Ok(args.into_iter().map(OsString::from).collect())
     }
 
-    /// Without git, or where git fails, the run goes on without a diff, and says so.
+    /// Where the CLI works.
+    fn cwd(&self) -> &Path {
+        self.clone.as_ref().map_or(&self.job.repo.path, OwnClone::cwd)
+    }
+
+    fn make_clone(&mut self, folder: &RunFolder) -> Result<(), Failure> {
+        if self.job.repo.workspace == Workspace::Clone {
+            let (environment, path) = (&self.context.environment, &self.job.repo.path);
+            let made = OwnClone::make(environment, path, folder, self.halt, &mut self.outcome.warnings);
+            self.clone = Some(made.map_err(|e| no_clone(&e))?);
+        }
+        Ok(())
+    }
+
+    /// Without git, or where git fails, the run goes on without a diff, and says so. Not so in a clone, which is
+    /// removed: without a diff nothing would be left of what the CLI did.
     fn snapshot<'f>(&mut self, folder: &'f RunFolder) -> Result<Option<Snapshot<'f>>, Failure> {
-        let Job { run, repo, .. } = self.job;
-        let taken = Snapshot::take(&self.context.environment, *run, &repo.path, folder, self.halt);
+        let taken = Snapshot::take(&self.context.environment, self.job.run, self.cwd(), folder, self.halt);
         match taken {
             Ok(Some(snapshot)) => return Ok(Some(snapshot)),
             Ok(None) => self.outcome.warnings.push("no diff: the folder is not in a git repository".to_owned()),
             Err(GitError::Stopped(reason)) => return Err(reason.failure()),
+            Err(e) if self.clone.is_some() => return Err(no_clone(&e)),
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
         }
         Ok(None)
@@ -287,7 +304,8 @@ impl Run<'_> {
     /// started: it might run a second time beside itself.
     fn note_start(&mut self, folder: &RunFolder, snapshot: Option<&Snapshot<'_>>) -> Result<(), Failure> {
         let base_commit = snapshot.and_then(Snapshot::base_commit).map(str::to_owned);
-        let started = Started { at_ms: millis(self.report.clock.wall), base_commit };
+        let clone = self.clone.as_ref().map(|clone| clone.within().to_owned());
+        let started = Started { at_ms: millis(self.report.clock.wall), base_commit, clone };
         folder.keep_start(&started).map_err(|e| state_failed(&e))
     }
 
@@ -321,7 +339,7 @@ impl Run<'_> {
         let spec = Spec {
             program: &program,
             args,
-            cwd: &self.job.repo.path,
+            cwd: self.cwd(),
             env,
             mark: Some(self.context.environment.mark_of(self.job.run)),
             stdin,
@@ -331,7 +349,7 @@ impl Run<'_> {
             grace: self.context.grace,
         };
         let argument = self.args.prompt_as_argument().then_some(prompt_len);
-        process::start(spec).map_err(|e| start_failed(&e, &program, &self.job.repo.path, argument))
+        process::start(spec).map_err(|e| start_failed(&e, &program, self.cwd(), argument))
     }
 
     /// The diff belongs to a failed run too. A run that was told to end gets one if git is quick about it.
@@ -351,6 +369,17 @@ impl Run<'_> {
         }
         None
     }
+
+    /// Of a run in a clone: where its work is if there is no diff, and whether the checkout is still what it was.
+    fn judge_clone(&mut self, folder: &RunFolder) {
+        let Some(clone) = &self.clone else { return };
+        if self.outcome.changes.stat.is_none() {
+            self.outcome.warnings.push(workspace::only_in(folder));
+        }
+        if self.halt.reason().is_none() {
+            clone.compare(folder, self.halt, &mut self.outcome.warnings);
+        }
+    }
 }
 
 fn capture(folder: &RunFolder, name: &str, max: usize) -> io::Result<Capture> {
@@ -359,6 +388,16 @@ fn capture(folder: &RunFolder, name: &str, max: usize) -> io::Result<Capture> {
 
 fn state_failed(e: &io::Error) -> Failure {
     Failure::new(FailCode::Internal, format!("the agent's state folder cannot be used: {e}"))
+}
+
+/// Another agent may have the repository in another state.
+fn no_clone(e: &GitError) -> Failure {
+    match e {
+        GitError::Stopped(reason) => reason.failure(),
+        e => {
+            Failure::new(FailCode::Internal, format!("the ticket's own clone of the repository cannot be made: {e}"))
+        }
+    }
 }
 
 fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Option<usize>) -> Failure {

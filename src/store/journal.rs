@@ -7,18 +7,18 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::record::{millis, read_json, time, unusable, write_json};
-use super::{RunFolder, Store, set_aside};
+use super::{CLONE, PATCH, RunFolder, SCRATCH, Store, TICKETS, set_aside};
 use crate::domain::branch::Branch;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
-use crate::domain::repos::{Repo, RepoRef};
+use crate::domain::repos::{Repo, RepoRef, Workspace};
 use crate::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
     Ticket, TicketId,
@@ -47,6 +47,9 @@ pub enum Past {
 pub struct Started {
     pub at_ms: u64,
     pub base_commit: Option<String>,
+    /// The folder within its clone that the program works in; `None`: it works in the repository itself.
+    #[serde(default)]
+    pub clone: Option<PathBuf>,
 }
 
 impl Store {
@@ -57,9 +60,7 @@ impl Store {
         let mut past: Vec<(u64, Past)> = Vec::new();
         let mut delivered: Vec<(SystemTime, RunFolder, RunId)> = Vec::new();
         for path in folders.flatten().map(|entry| entry.path()) {
-            let run =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| u128::from_str_radix(name, 16).ok());
-            let Some(run) = run.map(RunId) else { continue };
+            let Some(run) = run_of(&path) else { continue };
             let folder = RunFolder { path };
             match fs::metadata(folder.path(DELIVERED)).and_then(|meta| meta.modified()) {
                 Ok(at) => delivered.push((at, folder, run)),
@@ -79,8 +80,7 @@ impl Store {
 
     /// What a run that ended here came to, if that can still be read.
     pub fn outcome(&self, run: RunId) -> Option<Entry> {
-        let path = self.tickets().join(run.to_string()).join(OUTCOME);
-        read_json::<OutcomeRecord>(&path).ok()??.entry(run)
+        read_json::<OutcomeRecord>(&self.folder_of(run).path(OUTCOME)).ok()??.entry(run)
     }
 
     /// Removes folders of runs whose outcome was delivered that long ago.
@@ -90,14 +90,49 @@ impl Store {
         let mut left = 50;
         for folder in folders.flatten().map(|entry| entry.path()) {
             let delivered = fs::metadata(folder.join(DELIVERED)).and_then(|meta| meta.modified());
-            let is_old = delivered.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > keep));
-            if is_old && left > 0 {
+            let is_old = delivered.is_ok_and(|at| is_older(at, keep, now));
+            // A clone goes first, and where there is time for it.
+            if is_old && left > 0 && !folder.join(CLONE).exists() {
                 left -= 1;
                 if let Err(e) = fs::remove_dir_all(&folder) {
                     warn!("{}: cannot be removed: {e}", folder.display());
                 }
             }
         }
+    }
+
+    /// The runs whose clones may go. One that is the only place that has what the run did stays as long as the run's
+    /// folder would.
+    pub fn spent_clones(&self, keep: Duration, now: SystemTime) -> Vec<RunId> {
+        let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
+        let runs = folders.flatten().filter_map(|entry| run_of(&entry.path()));
+        let is_old = |run: RunId| {
+            let delivered = fs::metadata(self.folder_of(run).path(DELIVERED)).and_then(|meta| meta.modified());
+            delivered.is_ok_and(|at| is_older(at, keep, now)) && self.folder_of(run).clone_path().exists()
+        };
+        runs.filter(|run| self.has_spent_clone(*run) || is_old(*run)).collect()
+    }
+
+    /// Runs that have ended and still have what only the run itself needed.
+    pub fn untidied(&self) -> Vec<RunId> {
+        let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
+        let runs = folders.flatten().filter_map(|entry| run_of(&entry.path()));
+        let left = |run: &RunId| {
+            let folder = self.folder_of(*run);
+            folder.path(SCRATCH).exists() && folder.path(OUTCOME).exists()
+        };
+        runs.filter(left).collect()
+    }
+
+    /// Whether the run has a clone, its outcome was delivered, and what it did is on disk or was nothing.
+    pub fn has_spent_clone(&self, run: RunId) -> bool {
+        let folder = self.folder_of(run);
+        let is_only_copy = || folder.path(STARTED).exists() && !folder.path(PATCH).exists();
+        folder.clone_path().exists() && folder.path(DELIVERED).exists() && !is_only_copy()
+    }
+
+    fn folder_of(&self, run: RunId) -> RunFolder {
+        RunFolder { path: self.tickets().join(run.to_string()) }
     }
 
     /// Before the claim is sent.
@@ -128,11 +163,62 @@ impl Store {
     }
 }
 
+/// A run as somebody sees it who looks into a state folder without having opened it.
+pub struct Seen {
+    pub run: RunId,
+    pub ticket: TicketId,
+    pub claimed_at: SystemTime,
+    /// The entry of `REPO_PATHS`.
+    pub repo: PathBuf,
+    folder: RunFolder,
+}
+
+/// The runs in a state folder, the newest first. Nothing is written, so a daemon may be at work in it: each file is
+/// there whole or not at all. What cannot be read is left out.
+pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
+    let folders = fs::read_dir(state_dir.join(TICKETS))?.flatten().map(|entry| entry.path());
+    let see = |path: PathBuf| {
+        let (run, folder) = (run_of(&path)?, RunFolder { path });
+        let record = read_json::<TicketRecord>(&folder.path(TICKET)).ok()??;
+        let ticket = TicketId::parse(&record.ticket_id).ok()?;
+        Some(Seen { run, ticket, claimed_at: time(record.claimed_at_ms), repo: record.repo_path, folder })
+    };
+    let mut runs: Vec<_> = folders.filter_map(see).collect();
+    runs.sort_by_key(|seen| std::cmp::Reverse(seen.claimed_at));
+    Ok(runs)
+}
+
+impl Seen {
+    /// `None`: its program has not been started.
+    pub fn started(&self) -> io::Result<Option<Started>> {
+        read_json(&self.folder.path(STARTED))
+    }
+
+    /// `None`: it has not ended.
+    pub fn outcome(&self) -> io::Result<Option<Entry>> {
+        let Some(record) = read_json::<OutcomeRecord>(&self.folder.path(OUTCOME))? else { return Ok(None) };
+        record.entry(self.run).map(Some).ok_or_else(|| unusable(OUTCOME))
+    }
+
+    pub fn patch(&self) -> PathBuf {
+        self.folder.path(PATCH)
+    }
+}
+
 impl RunFolder {
     /// Before the run's program is started.
     pub fn keep_start(&self, started: &Started) -> io::Result<()> {
         write_json(&self.path(STARTED), started)
     }
+}
+
+/// A run's folder is named after it.
+fn run_of(folder: &Path) -> Option<RunId> {
+    u128::from_str_radix(folder.file_name()?.to_str()?, 16).ok().map(RunId)
+}
+
+fn is_older(at: SystemTime, than: Duration, now: SystemTime) -> bool {
+    now.duration_since(at).is_ok_and(|age| age > than)
 }
 
 fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>> {
@@ -142,7 +228,7 @@ fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>
     // A ticket that was claimed gets its answer, whatever has become of the rest.
     let progress = read_progress(folder, run, &mut job).unwrap_or_else(|e| {
         warn!("{}: {e}: taken for a run that was cut off", folder.path.display());
-        Progress::Started(Started { at_ms: at, base_commit: None })
+        Progress::Started(Started { at_ms: at, base_commit: None, clone: None })
     });
     Ok(Some(match progress {
         Progress::Ended(entry) => (at, Past::Ended(entry)),
@@ -297,7 +383,8 @@ impl TicketRecord {
             time_limit: self.asked_limit_s.map(Duration::from_secs),
             branch: self.branch.map(|branch| Branch::parse(&branch)).transpose().ok()?,
         };
-        let repo = Repo { root: self.repo_path.clone(), path: self.repo_path, slug: self.repo_slug };
+        let workspace = Workspace::InPlace;
+        let repo = Repo { root: self.repo_path.clone(), path: self.repo_path, slug: self.repo_slug, workspace };
         Some(Job { run, ticket, repo, time_limit: Duration::from_secs(self.limit_s) })
     }
 }

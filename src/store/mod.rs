@@ -90,7 +90,7 @@ impl Store {
     }
 
     fn tickets(&self) -> PathBuf {
-        self.root.join("tickets")
+        self.root.join(TICKETS)
     }
 
     /// A new folder for a run.
@@ -100,6 +100,15 @@ impl Store {
         Ok(RunFolder { path })
     }
 }
+
+/// The folder of the runs' folders.
+const TICKETS: &str = "tickets";
+/// What only the run itself needs.
+const SCRATCH: &str = "scratch";
+/// The clone that a run works in, in its folder.
+const CLONE: &str = "clone";
+/// What the run changed, whole. It is there only once all of it is.
+pub const PATCH: &str = "diff.patch";
 
 /// Where everything of one run is kept.
 #[derive(Debug)]
@@ -125,7 +134,33 @@ impl RunFolder {
 
     /// Removes what only the run itself needed. What cannot be removed takes room and does no harm.
     pub fn remove_scratch(&self) {
-        let _ = fs::remove_dir_all(self.path("scratch"));
+        let _ = fs::remove_dir_all(self.path(SCRATCH));
+    }
+
+    /// Where the run's clone is, if it has one.
+    pub fn clone_path(&self) -> PathBuf {
+        self.path(CLONE)
+    }
+
+    pub fn make_clone_folder(&self) -> io::Result<PathBuf> {
+        self.folder(CLONE)
+    }
+
+    /// For when nothing of the run is alive any more.
+    pub fn remove_clone(&self) -> io::Result<()> {
+        match remove_all(&self.clone_path()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Before the clone is removed: from then on the patch may be all that is left of the run.
+    pub fn flush_patch(&self) -> io::Result<()> {
+        match File::open(self.path(PATCH)) {
+            Ok(patch) => patch.sync_all(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
@@ -133,6 +168,35 @@ impl RunFolder {
         make_folder(&path)?;
         Ok(path)
     }
+}
+
+/// Removes a folder even where somebody has made folders in it read-only, as some package managers do.
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            make_removable(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+#[cfg(unix)]
+fn make_removable(folder: &Path) -> io::Result<()> {
+    close_to_others(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // A link is no folder here, wherever it leads.
+        if entry.file_type()?.is_dir() {
+            make_removable(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn make_removable(_folder: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Written aside, flushed and renamed, so that a file is there whole or not at all.

@@ -24,6 +24,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("MAX_STDOUT_BYTES", "1048576"),
     ("MAX_DIFF_BYTES", "3145728"),
     ("STATE_DIR", ""),
+    ("WORKSPACE_MODE", "auto"),
     ("ALLOW_INSECURE", "0"),
     ("HTTPS_PROXY", ""),
     ("HTTP_PROXY", ""),
@@ -45,7 +46,7 @@ fn help_is_complete() {
         let entry = help.stdout[at..].split("\n\n").next().unwrap();
         assert!(entry.contains(default), "the default {default:?} is not in: {entry}");
     }
-    for command in ["run", "demo", "--version", "--env-file"] {
+    for command in ["run", "apply", "demo", "--version", "--env-file"] {
         assert!(help.stdout.contains(command), "{command} is not in:\n{}", help.stdout);
     }
     assert_eq!(help.stderr, "");
@@ -73,6 +74,8 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         &["--env-file"],
         &["--repo-paths"],
         &["demo", "--no-such-flag"],
+        &["apply"],
+        &["apply", "T-1", "folder", "more"],
         &[""],
     ];
     for args in wrong {
@@ -112,17 +115,6 @@ fn missing_settings_are_all_named() {
         let lines: Vec<_> = ended.stderr.lines().filter(|line| line.contains(&format!("{name}:"))).collect();
         assert_eq!(lines.len(), 1, "{name}: {}", ended.stderr);
         assert!(lines[0].contains("example"), "{}", lines[0]);
-    }
-}
-
-/// A setting that asks for what this version cannot do is refused, not ignored.
-#[test]
-fn a_reserved_setting_is_refused() {
-    let world = World::new();
-    for (name, value) in [("WORKSPACE_MODE", "clone")] {
-        let mut agent = world.launch("true").env(name, value).start();
-        agent.logged(&format!("{name}: "));
-        assert_eq!(agent.exit_code(), 78, "{name}");
     }
 }
 
@@ -173,6 +165,7 @@ fn each_unusable_value_is_refused() {
         ("MAX_STDOUT_BYTES", "1 MiB"),
         ("MAX_DIFF_BYTES", "99999999999999999999999"),
         ("ALLOW_INSECURE", "sure"),
+        ("WORKSPACE_MODE", "worktree"),
         ("CLI_AUTONOMY", "everything"),
         ("CLI_ARGS_TEMPLATE", "-p 'unclosed"),
         ("CLI_ARGS_TEMPLATE", "{unknown}"),

@@ -57,7 +57,7 @@ fn register() -> Register {
     let path = PathBuf::from("/repos/plain");
     Register {
         roles: vec![role("dev")],
-        repos: vec![repo("app"), Repo { root: path.clone(), path, slug: None }, repo("web")],
+        repos: vec![repo("app"), Repo { root: path.clone(), path, slug: None, ..repo("app") }, repo("web")],
         cli: cli(),
         capacity: Capacity { max: 2, free: 1 },
         active: vec![ActiveTicket { id: id("J-1"), attempt: 1, started_at: SystemTime::UNIX_EPOCH }],

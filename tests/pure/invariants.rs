@@ -20,13 +20,15 @@ use wf0_agent::domain::session::Session;
 use wf0_agent::domain::ticket::{Changes, FailCode, Failure, Job, Outcome, RunId, StopReason, Ticket, TicketId};
 
 use super::support::{
-    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket,
+    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded, role, ticket,
 };
 
 /// As many as keep a test quick; each world takes about 1500.
 const WORLDS: u64 = if cfg!(debug_assertions) { 250 } else { 1000 };
 const STEPS: usize = 1500;
 const REPOS: [&str; 5] = ["app", "web", "api", "docs", "ops"];
+/// Each run there has a clone of its own.
+const CLONED: [&str; 2] = ["web", "ops"];
 /// PROTOCOL.md sections 1, 2 and 7, with room for jitter; the grace is the policy's.
 const DEAD_AFTER: Duration = Duration::from_secs(25);
 const LONGEST_WAIT: Duration = Duration::from_secs(330);
@@ -60,6 +62,8 @@ struct Seen {
     events: u64,
     runs: u64,
     refusals: u64,
+    /// Beside another one of the same repository.
+    together: u64,
     full: u64,
     claims_again: u64,
     outcomes_again: u64,
@@ -75,6 +79,7 @@ impl Seen {
         self.events += other.events;
         self.runs += other.runs;
         self.refusals += other.refusals;
+        self.together += other.together;
         self.full += other.full;
         self.claims_again += other.claims_again;
         self.outcomes_again += other.outcomes_again;
@@ -87,12 +92,12 @@ impl Seen {
 
     fn check(&self) {
         let Self { events, runs, refusals, full, claims_again, outcomes_again, .. } = self;
-        let Self { delivered, silences, given_up, withdrawn, exits, .. } = self;
+        let Self { together, delivered, silences, given_up, withdrawn, exits, .. } = self;
         assert_eq!(*exits, WORLDS, "every world ends: {self:?}");
         assert!(*events >= WORLDS * 500, "{self:?}");
         let often = [runs, refusals, claims_again, outcomes_again, delivered];
         assert!(often.into_iter().all(|count| *count > WORLDS * 3), "something hardly ever happened: {self:?}");
-        let now_and_then = [full, silences, given_up, withdrawn];
+        let now_and_then = [together, full, silences, given_up, withdrawn];
         assert!(now_and_then.into_iter().all(|count| *count > WORLDS / 20), "something never happened: {self:?}");
     }
 }
@@ -224,7 +229,7 @@ impl World {
         let clock = Clock::new();
         let endings = [Ending::AtLast, Ending::AtLast, Ending::Stop, Ending::TokenRejected, Ending::VersionRefused];
         Self {
-            session: Session::new(policy(slots, &REPOS[..repos], seed), clock.now()),
+            session: Session::new(in_clones(policy(slots, &REPOS[..repos], seed), &CLONED), clock.now()),
             disk: Disk::default(),
             clock,
             slots: vec![None; slots],
@@ -760,6 +765,7 @@ impl World {
                 assert!(self.slots[slot].is_none(), "{} starts in a slot that is taken", ticket.id);
                 assert!(self.runs.insert(run), "a run id for the second time");
                 assert!(!self.busy(&repo.path), "a second run in {}", repo.path.display());
+                self.seen.together += u64::from(self.runs_in(&repo.path) > 0);
                 let stay =
                     self.open_stay(&ticket.id).unwrap_or_else(|| panic!("{} starts without a claim", ticket.id));
                 assert_eq!((stay.run, stay.attempt, &stay.repo), (None, ticket.attempt, &repo.path), "{}", ticket.id);
@@ -786,9 +792,14 @@ impl World {
         }
     }
 
+    /// Whether a run is under way that another one in that repository has to wait for.
     fn busy(&self, repo: &Path) -> bool {
+        !CLONED.iter().any(|name| repo.ends_with(name)) && self.runs_in(repo) > 0
+    }
+
+    fn runs_in(&self, repo: &Path) -> usize {
         let running = self.slots.iter().flatten().filter_map(|(name, _)| self.stays[name].last());
-        running.into_iter().any(|stay| stay.repo == repo)
+        running.filter(|stay| stay.repo == repo).count()
     }
 
     fn send(&mut self, frame: Frame, registers: bool) {

@@ -1,6 +1,5 @@
 //! The wire format of the `ticket` dialect (PROTOCOL.md sections 1, 3, 4 and 6).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -77,10 +76,7 @@ fn outcome(outcome: Outcome) -> Message {
 fn register_frames() {
     let full = Register {
         roles: vec![role("dev"), role("qa")],
-        repos: vec![
-            repo("app"),
-            Repo { path: PathBuf::from("/repos/été"), slug: None, root: PathBuf::from("/repos/été") },
-        ],
+        repos: vec![repo("app"), Repo { slug: None, ..repo("été") }],
         cli: CliState { version: Some("1.2.3".to_owned()), ..cli() },
         capacity: Capacity { max: 3, free: 1 },
         active: vec![ActiveTicket { id: id("TEAM-1"), attempt: 2, started_at: at(7) }],
@@ -498,7 +494,7 @@ fn paths_are_resolved() {
         std::os::unix::fs::symlink("/", real.join("root")).unwrap();
         let links = [
             ("link", real.join("link"), real.join("app")),
-            ("link that leads out", real.join("root"), PathBuf::from("/")),
+            ("link that leads out", real.join("root"), std::path::PathBuf::from("/")),
             ("back from a link", real.join("link/.."), real.clone()),
         ];
         [rows, links.into()].concat()

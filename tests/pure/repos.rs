@@ -9,8 +9,7 @@ use super::support::{at_path, repo};
 /// A ticket reaches exactly the entries of the settings: by slug or by the whole path, and nothing inside or near.
 #[test]
 fn only_exact_entries_are_found() {
-    let nameless =
-        Repo { path: PathBuf::from("/repos/nameless"), slug: None, root: PathBuf::from("/repos/nameless") };
+    let nameless = Repo { slug: None, ..repo("nameless") };
     let repos = Repos::new(vec![repo("app"), repo("web"), nameless]);
     let slug = |text: &str| RepoRef::Slug(text.to_owned());
     let rows = [

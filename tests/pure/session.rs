@@ -18,7 +18,7 @@ use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
 
 use super::support::{
-    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, on, policy, quota_exceeded, role, ticket,
+    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded, role, ticket,
 };
 
 const REPOS: [&str; 4] = ["app", "web", "api", "docs"];
@@ -536,6 +536,36 @@ fn one_run_at_a_time_in_one_repository() {
             ],
         ),
     ]);
+}
+
+/// Where each run has a clone, several tickets of one repository run at once; what is worked in keeps its turns,
+/// also beside a clone of it.
+#[test]
+fn in_clones_they_run_at_once() {
+    let mut fixture = Fixture::new(in_clones(policy(3, &["app", "app/sub", "web"], 1), &["app"]));
+    fixture.step("wait 0");
+    fixture.step("connect");
+    assert_eq!(fixture.step("assign A"), "claim A#1; start 0 A#1");
+    assert_eq!(fixture.step("assign B in app/sub"), "claim B#1; start 1 B#1");
+    assert_eq!(fixture.step("assign C in app/sub"), "claim C#1", "one at a time where it is worked in");
+    assert_eq!(fixture.step("assign D"), "claim D#1; start 2 D#1");
+    assert_eq!(fixture.step("assign E"), "claim E#1", "never more than slots");
+    assert_eq!(fixture.step("finish A"), "start 0 E#1; result A#1; ping 1");
+    assert_eq!(fixture.step("finish B"), "start 1 C#1; result B#1; ping 2");
+}
+
+/// A full line does not keep out a ticket that has a slot and a clone.
+#[test]
+fn a_clone_needs_no_place_in_a_full_line() {
+    let mut fixture = Fixture::new(in_clones(policy(2, &["app", "web"], 1), &["web"]));
+    fixture.step("wait 0");
+    fixture.step("connect");
+    for n in 0..=16 {
+        fixture.step(&format!("assign W{n}"));
+    }
+    assert_eq!(fixture.step("assign X"), "fail X#1 at_capacity");
+    assert_eq!(fixture.step("assign Y in web"), "claim Y#1; start 1 Y#1");
+    assert_eq!(fixture.step("assign Z in web"), "fail Z#1 at_capacity");
 }
 
 /// A repository within another one waits for it, and the other way round: each would see the other's changes.

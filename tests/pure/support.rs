@@ -10,7 +10,7 @@ use wf0_agent::domain::Now;
 use wf0_agent::domain::event::{Action, CliState, Event, Record};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::outbox::Entry;
-use wf0_agent::domain::repos::{Repo, RepoRef, Repos};
+use wf0_agent::domain::repos::{Repo, RepoRef, Repos, Workspace};
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Brief, FailCode, Failure, Outcome, Payload, Role, RunId, Ticket, TicketId};
 
@@ -65,7 +65,7 @@ pub fn api(url: &str) -> ApiUrl {
 /// A repository `acme/<name>` at `/repos/<name>`.
 pub fn repo(name: &str) -> Repo {
     let path = PathBuf::from(format!("/repos/{name}"));
-    Repo { root: path.clone(), path, slug: Some(format!("acme/{name}")) }
+    Repo { root: path.clone(), path, slug: Some(format!("acme/{name}")), workspace: Workspace::InPlace }
 }
 
 pub fn cli() -> CliState {
@@ -88,6 +88,15 @@ pub fn policy(slots: usize, repos: &[&str], seed: u64) -> Policy {
         cli: cli(),
         seed,
     }
+}
+
+/// The same, with each run in these repositories in a clone of its own.
+pub fn in_clones(mut policy: Policy, repos: &[&str]) -> Policy {
+    let is_cloned = |own: &Repo| repos.iter().any(|name| repo(name).path == own.path);
+    let workspace = |own: &Repo| if is_cloned(own) { Workspace::Clone } else { Workspace::InPlace };
+    policy.repos =
+        Repos::new(policy.repos.iter().map(|own| Repo { workspace: workspace(own), ..own.clone() }).collect());
+    policy
 }
 
 /// A good ticket for `dev` in `acme/app`.

@@ -13,14 +13,14 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wf0_agent::config::Config;
-use wf0_agent::config::settings::{self as names, RESERVED, Sources};
+use wf0_agent::config::settings::{self as names, Sources};
 use wf0_agent::domain::branch::Branch;
 use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, CliState, Event, JobEvent, Phase, Progress, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Message, Register};
 use wf0_agent::domain::outbox::{Delivered, Entry};
-use wf0_agent::domain::repos::{Repo, RepoRef, Repos};
+use wf0_agent::domain::repos::{Repo, RepoRef, Repos, Workspace};
 use wf0_agent::domain::session::{Past, Policy, Session};
 use wf0_agent::domain::template::{LooksLikeOption, Template, Values};
 use wf0_agent::domain::ticket::{
@@ -341,7 +341,7 @@ fn env_file(home: &Home, data: &[u8]) -> bool {
             assert!(!e.contains(TOKEN), "the token: {e}");
             for line in e.lines() {
                 let name = line.split_once(": ").unwrap_or_else(|| panic!("{line:?} in {e:?}")).0;
-                let known = names::find(name).is_some() || RESERVED.iter().any(|(reserved, _)| *reserved == name);
+                let known = names::find(name).is_some();
                 assert!(known, "{line:?} names no setting: {e:?}");
             }
             false
@@ -444,7 +444,11 @@ impl State {
             job.ticket.attempt = makings.u32();
             self.store.keep_attempt(job.run, job.ticket.attempt).unwrap();
         }
-        let started = Started { at_ms: makings.u64(), base_commit: makings.maybe(Makings::text) };
+        let started = Started {
+            at_ms: makings.u64(),
+            base_commit: makings.maybe(Makings::text),
+            clone: makings.maybe(Makings::text).map(PathBuf::from),
+        };
         let entry = Entry {
             run: job.run,
             id: job.ticket.id.clone(),
@@ -466,7 +470,7 @@ impl State {
             (0, journal::Past::Waiting { job: own, claimed_at: at }) => assert_eq!((*own, at), (job, claimed_at)),
             (1, journal::Past::CutOff { job: own, started: at }) => {
                 assert_eq!(*own, job);
-                assert_eq!((at.at_ms, at.base_commit), (started.at_ms, started.base_commit));
+                assert_eq!((at.at_ms, at.base_commit, at.clone), (started.at_ms, started.base_commit, started.clone));
             }
             (2, journal::Past::Ended(own)) => assert_eq!(own, entry),
             (3.., journal::Past::Delivered(Delivered { run, id, attempt })) => {
@@ -575,7 +579,7 @@ impl<'a> Makings<'a> {
 
     fn repo(&mut self) -> Repo {
         let path = PathBuf::from(self.text());
-        Repo { root: path.clone(), path, slug: self.maybe(Self::text) }
+        Repo { root: path.clone(), path, slug: self.maybe(Self::text), workspace: Workspace::InPlace }
     }
 
     fn message(&mut self) -> Message {

@@ -59,7 +59,8 @@ impl Launch {
     /// Started by root as another user, from a copy of the program that this user can reach.
     #[cfg(unix)]
     pub fn by_user(mut self, user: u32, copy: &Path) -> Self {
-        // By another process: a file that this one writes is open in whatever it starts meanwhile, and then busy.
+        // By another process: a program that this one has open for writing cannot be started, nor while a child that
+        // another test is just starting has it open.
         super::files::copy(&self.program, copy);
         self.program = copy.to_owned();
         self.user = Some(user);

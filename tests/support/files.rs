@@ -65,6 +65,12 @@ pub fn chmod(mode: &str, root: &Path) {
     assert!(status.success(), "chmod -R {mode} {}", root.display());
 }
 
+/// Gives everything below `root` and itself to another user, as chown does.
+pub fn chown(user: u32, root: &Path) {
+    let status = Command::new("chown").args(["-hR", &user.to_string()]).arg(root).status().expect("chown starts");
+    assert!(status.success(), "chown -hR {user} {}", root.display());
+}
+
 /// Whether any file below `root` holds `text`; the first of them.
 pub fn holding(root: &Path, text: &[u8]) -> Option<PathBuf> {
     let holds = |entry: &Entry| match &entry.kind {

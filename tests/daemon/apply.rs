@@ -1,0 +1,242 @@
+//! `wf0-agent apply`: all of a run's patch in the developer's checkout, or a reason and none of it.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use serde_json::json;
+
+use crate::support::agent::{Agent, Ended, Launch};
+use crate::support::files;
+use crate::support::world::World;
+
+/// A daemon whose runs are in clones.
+fn agent(world: &World, script: &str) -> Agent {
+    world.registered(world.launch(script).env("WORKSPACE_MODE", "clone"))
+}
+
+/// With the state folder as the only setting.
+fn launch(world: &World, args: &[&str]) -> Launch {
+    let launch = Launch::new(world.dir.path()).env("HOME", world.home()).env("GIT_CONFIG_NOSYSTEM", "1");
+    args.iter().fold(launch.env("STATE_DIR", world.state()).arg("apply"), |launch, arg| launch.arg(arg))
+}
+
+fn apply(world: &World, args: &[&str]) -> Ended {
+    launch(world, args).output()
+}
+
+/// Every kind of change arrives in the checkout, uncommitted, while the daemon is at work; the second time there is
+/// nothing left to do.
+#[test]
+fn a_patch_is_applied() {
+    let world = World::new();
+    let repo = world.repo();
+    for name in ["gone.txt", "old name.txt", "tool"] {
+        fs::write(repo.join(name), format!("content of {name}\nmore\nand more\n")).unwrap();
+    }
+    fs::write(repo.join("picture.bin"), [0u8, 1, 2, 255]).unwrap();
+    symlink("gone.txt", repo.join("link")).unwrap();
+    world.git(&repo, &["add", "."]);
+    world.git(&repo, &["commit", "--quiet", "--message", "second"]);
+    let script = "
+        echo changed >> README.md; rm gone.txt; mv 'old name.txt' 'new name.txt'; chmod +x tool
+        printf '\\000\\001\\377new' > picture.bin; ln -sf README.md link; printf 'caf\\351' > latin.txt
+        mkdir -p deep/er; echo new > deep/er/new.txt; git add deep; commit --message mine";
+    let before = world.path("before");
+    files::copy(&repo, &before);
+    // What the run makes of it, from a checkout where it runs in place.
+    let in_place = world.registered(
+        world
+            .launch(script)
+            .env("STATE_DIR", world.path("state-2"))
+            .env("REPO_PATHS", format!("acme/app={}", before.display())),
+    );
+    world.outcome_of("T-0");
+    drop(in_place);
+    // The settings of whoever applies do not make it another patch.
+    fs::write(world.home().join(".gitconfig"), "[apply]\n\twhitespace = error-all\n[core]\n\tautocrlf = false\n")
+        .unwrap();
+    let dot_git = files::everything(&repo.join(".git"));
+    let _agent = agent(&world, script);
+    world.outcome_of("T-1");
+
+    let ended = apply(&world, &["T-1"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    let after = files::work_tree(&repo);
+    files::assert_same(&files::work_tree(&before), &after);
+    files::assert_same(&dot_git, &files::everything(&repo.join(".git")));
+    for text in ["README.md  +1 −0", "new name.txt", "picture.bin  binary", "8 files", repo.to_str().unwrap()] {
+        assert!(ended.stdout.contains(text), "{text} is not in: {}", ended.stdout);
+    }
+    let again = apply(&world, &["T-1"]);
+    assert!(again.code == 0 && again.stdout.contains("already"), "{again:?}");
+    files::assert_same(&after, &files::work_tree(&repo));
+}
+
+/// What the developer did elsewhere stays, and does not keep a patch from being applied.
+#[test]
+fn other_changes_stay() {
+    let world = World::new();
+    let repo = world.repo();
+    let _agent = agent(&world, "echo changed >> README.md");
+    world.outcome_of("T-1");
+    fs::write(repo.join("src/lib.rs"), "pub fn two() {}\n").unwrap();
+    world.git(&repo, &["commit", "--quiet", "--all", "--message", "elsewhere"]);
+    fs::write(repo.join("untracked.txt"), "by hand\n").unwrap();
+    let ended = apply(&world, &["T-1"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(fs::read_to_string(repo.join("README.md")).unwrap(), "# App\nchanged\n");
+    assert_eq!(fs::read_to_string(repo.join("src/lib.rs")).unwrap(), "pub fn two() {}\n");
+    assert_eq!(fs::read_to_string(repo.join("untracked.txt")).unwrap(), "by hand\n");
+}
+
+/// A patch that does not apply names the file and the two commits, or the uncommitted changes, and nothing changes.
+#[test]
+fn a_patch_that_does_not_apply_says_why() {
+    let world = World::new();
+    let repo = world.repo();
+    let _agent = agent(&world, "echo fits > aaa.txt; sed -i s/App/Run/ README.md; echo fits > zzz.txt");
+    world.outcome_of("T-1");
+    // Not even in its spaces it is another patch, whatever the user's settings say.
+    fs::write(world.home().join(".gitconfig"), "[apply]\n\tignoreWhitespace = change\n").unwrap();
+    fs::write(repo.join("README.md"), "#  App\n").unwrap();
+    let base = world.git(&repo, &["rev-parse", "HEAD"]);
+    for committed in [false, true] {
+        if committed {
+            world.git(&repo, &["commit", "--quiet", "--all", "--message", "meanwhile"]);
+        }
+        let before = files::everything(&repo);
+        let ended = apply(&world, &["T-1"]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
+        let head = world.git(&repo, &["rev-parse", "HEAD"]);
+        for text in ["README.md", base.trim(), if committed { head.trim() } else { "uncommitted" }, "--3way"] {
+            assert!(ended.stderr.contains(text), "{text} is not in: {}", ended.stderr);
+        }
+        files::assert_same(&before, &files::everything(&repo));
+    }
+}
+
+/// Where git fails halfway, as with a folder that cannot be written to, every file is put back.
+#[test]
+fn nothing_is_left_half_done() {
+    let world = World::new();
+    let repo = world.repo();
+    for name in ["aaa", "locked", "zzz"] {
+        fs::create_dir(repo.join(name)).unwrap();
+        for file in ["changed.txt", "gone.txt"] {
+            fs::write(repo.join(name).join(file), "before\n").unwrap();
+        }
+        symlink("gone.txt", repo.join(name).join("link")).unwrap();
+    }
+    world.git(&repo, &["add", "."]);
+    world.git(&repo, &["commit", "--quiet", "--message", "second"]);
+    let script = "for f in aaa locked zzz; do
+        echo x >> $f/changed.txt; rm $f/gone.txt; ln -sf changed.txt $f/link; echo x > $f/new.txt; done; mv src/lib.rs src/moved.rs";
+    let mut agent = agent(&world, script);
+    world.outcome_of("T-1");
+    world.fence();
+    agent.terminate();
+    fs::set_permissions(repo.join("locked"), fs::Permissions::from_mode(0o555)).unwrap();
+    let before = files::everything(&repo);
+    let mut launch = launch(&world, &["T-1"]);
+    fs::create_dir(world.path("tmp")).unwrap();
+    launch = launch.env("TMPDIR", world.path("tmp"));
+    if nix::unistd::geteuid().is_root() {
+        // Root may write everywhere, so somebody else does it here.
+        const NOBODY: u32 = 65_534;
+        launch = launch.by_user(NOBODY, &world.path("wf0-agent"));
+        files::chown(NOBODY, world.dir.path());
+    }
+    let ended = launch.output();
+    files::assert_same(&before, &files::everything(&repo));
+    fs::set_permissions(repo.join("locked"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.stderr.contains("locked") && ended.stderr.contains("as it was"), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0, "copies are left");
+}
+
+/// A typo is answered with the newest tickets; a run in place, a run under way and one that changed nothing are told
+/// as what they are.
+#[test]
+fn what_cannot_be_applied_is_told() {
+    let world = World::new();
+    let mut agent = agent(&world, "echo changed >> README.md");
+    world.outcome_of("T-1");
+    world.cli("true");
+    world.outcome_of("nothing");
+    world.cli("echo x > partial.txt; exit 3");
+    world.outcome_of("failed");
+    world.cli("tell up; hold go");
+    world.assign("running");
+    world.told("up");
+    let before = files::everything(&world.repo());
+    let rows = [
+        ("T-11", 1, "running, failed, nothing, T-1"),
+        ("../../etc", 1, "no ticket"),
+        ("", 1, "no ticket"),
+        ("running", 1, "not ended"),
+        ("nothing", 0, "changed nothing"),
+    ];
+    for (ticket, code, text) in rows {
+        let ended = apply(&world, &[ticket]);
+        assert_eq!(ended.code, code, "{ticket}: {ended:?}");
+        let said = if code == 0 { &ended.stdout } else { &ended.stderr };
+        assert!(said.contains(text), "{ticket}: {ended:?}");
+        files::assert_same(&before, &files::everything(&world.repo()));
+    }
+    let ended = apply(&world, &["failed"]);
+    assert!(ended.code == 0 && ended.stdout.contains("cli_exit"), "{ended:?}");
+    assert!(world.repo().join("partial.txt").exists());
+    world.release("go");
+    world.backend.outcome("running");
+    agent.terminate();
+    let _agent = world.agent("echo in place > place.txt");
+    world.outcome_of("place");
+    let ended = apply(&world, &["place"]);
+    assert!(ended.code == 0 && ended.stdout.contains("in place"), "{ended:?}");
+    let ended = apply(&world, &["T-1"]).code;
+    assert_eq!(ended, 0, "a run in a clone stays one whatever the mode is now");
+}
+
+/// The newest run of a ticket counts; an older one can be named by its own id.
+#[test]
+fn the_newest_run_counts() {
+    let world = World::new();
+    let agent = agent(&world, "echo one > one.txt");
+    world.outcome_of("T-1");
+    let line = agent.logged("T-1 (attempt 1): claimed");
+    let first = line.rsplit_once("run ").unwrap().1;
+    world.cli("echo two > two.txt");
+    world.outcome_with("T-1", json!({"attempt": 2}));
+    assert_eq!(apply(&world, &["T-1"]).code, 0);
+    assert!(world.repo().join("two.txt").exists() && !world.repo().join("one.txt").exists());
+    assert_eq!(apply(&world, &[first]).code, 0);
+    assert!(world.repo().join("one.txt").exists());
+}
+
+/// A ticket for a folder of a repository is applied where it belongs, and another checkout can be named.
+#[test]
+fn a_subfolder_and_another_checkout_work() {
+    let world = World::new();
+    let elsewhere = world.path("elsewhere");
+    files::copy(&world.repo(), &elsewhere);
+    let launch = world.launch("echo x > new.rs; echo x >> lib.rs").env("WORKSPACE_MODE", "clone");
+    let paths = format!("acme/app={}", world.repo().join("src").display());
+    let _agent = world.registered(launch.env("REPO_PATHS", paths));
+    world.outcome_of("T-1");
+    assert_eq!(apply(&world, &["T-1", elsewhere.join("src").to_str().unwrap()]).code, 0);
+    assert!(elsewhere.join("src/new.rs").exists() && !world.repo().join("src/new.rs").exists());
+    assert_eq!(apply(&world, &["T-1"]).code, 0);
+    assert!(world.repo().join("src/new.rs").exists());
+    let ended = apply(&world, &["T-1", world.home().to_str().unwrap()]);
+    assert!(ended.code == 1 && ended.stderr.contains("git repository"), "{ended:?}");
+}
+
+/// A state folder that is not there is a wrong setting, and is not made.
+#[test]
+fn a_missing_state_folder_is_a_wrong_setting() {
+    let world = World::new();
+    let ended = apply(&world, &["T-1"]);
+    assert_eq!(ended.code, 78, "{ended:?}");
+    assert!(ended.stderr.contains("STATE_DIR"), "{}", ended.stderr);
+    assert!(!world.state().exists());
+}
