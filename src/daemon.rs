@@ -14,6 +14,7 @@ use crate::domain::outbox::Entry;
 use crate::domain::repos::{Repo, Repos};
 use crate::domain::session::{Past, Policy, Session};
 use crate::environment::Environment;
+use crate::job::cli::version::Asker;
 use crate::job::cli::{Cli, find};
 use crate::job::{self, Context, Worker};
 use crate::link::Dialer;
@@ -81,6 +82,12 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         Worker::start(slot, context.clone(), Box::new(move |run, event| mailbox.post(Event::Job(run, event))))
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
+    let (name, teller) = (context.cli.name.clone(), mailbox.clone());
+    let asker = Asker::start(context.clone(), move |version| {
+        let (name, version) = (name.clone(), Some(version));
+        teller.post(Event::Cli(CliState { name, version, unavailable: None }));
+    })?;
+    asker.ask();
     let mut past = Past { quota: context.store.quota(&context.cli.name), ..Past::default() };
     let mut cut_off = Vec::new();
     for found in context.store.past() {
@@ -115,8 +122,15 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
             prune_now_and_then(&store, keep_delivered, &mut pruned);
             keep(&store, record, &context.cli.name, &workers[0])
         }
-        Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
+        Errand::LookForCli => {
+            let state = cli_state(&context.cli, &context.environment);
+            if state.unavailable.is_none() {
+                asker.ask();
+            }
+            Some(Event::Cli(state))
+        }
     })?;
+    asker.join();
     workers.into_iter().for_each(Worker::join);
     Ok(exit)
 }

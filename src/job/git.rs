@@ -128,14 +128,16 @@ impl Call {
     /// Its exit code, standard output, and a line that says what went wrong.
     pub fn finish_any(self, halt: &Halt) -> Result<(i32, String, String), GitError> {
         let Ended { cause, exit, .. } = self.process.wait(halt, None, || {});
-        let complaint = self.stderr.lock().excerpt().render();
+        let complaint = self.stderr.lock().bytes.excerpt().render();
         let is_said = |line: &&str| !line.starts_with("hint:");
         let complaint = complaint.trim().lines().rfind(is_said).unwrap_or("no message").to_owned();
         let complaint = format!("git {}: {complaint}", self.what);
         match (cause, exit) {
             (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
             (Cause::TimedOut, _) => Err(GitError::Failed(format!("git {} took too long", self.what))),
-            (Cause::Exited, Some(Exit::Code(code))) => Ok((code, self.stdout.lock().excerpt().render(), complaint)),
+            (Cause::Exited, Some(Exit::Code(code))) => {
+                Ok((code, self.stdout.lock().bytes.excerpt().render(), complaint))
+            }
             (Cause::Exited, _) => Err(GitError::Failed(complaint)),
         }
     }

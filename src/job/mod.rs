@@ -5,10 +5,12 @@ pub mod cli;
 mod diff;
 mod git;
 mod halt;
+mod output;
 mod patch;
 mod payload;
 mod process;
 mod recover;
+mod verdict;
 mod worker;
 
 pub use capture::Capture;

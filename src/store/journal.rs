@@ -20,7 +20,7 @@ use crate::domain::outbox::Entry;
 use crate::domain::repos::{Repo, RepoRef};
 use crate::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
-    Ticket, TicketId,
+    Ticket, TicketId, Usage,
 };
 
 const TICKET: &str = "ticket.json";
@@ -302,6 +302,29 @@ struct OutcomeRecord {
     head_commit: Option<String>,
     span: Option<SpanRecord>,
     warnings: Vec<String>,
+    usage: Option<UsageRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UsageRecord {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_tokens: Option<u64>,
+    cost_micros: Option<u64>,
+    turns: Option<u64>,
+    session_id: Option<String>,
+}
+
+impl UsageRecord {
+    fn of(usage: &Usage) -> Self {
+        let Usage { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id } = usage.clone();
+        Self { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id }
+    }
+
+    fn usage(self) -> Usage {
+        let Self { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id } = self;
+        Usage { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -313,7 +336,7 @@ struct SpanRecord {
 
 impl OutcomeRecord {
     fn of(entry: &Entry) -> Self {
-        let Outcome { failure, exit, stdout, changes, span, warnings } = &*entry.outcome;
+        let Outcome { failure, exit, stdout, usage, changes, span, warnings } = &*entry.outcome;
         let (head, omitted, tail) = stdout.parts();
         Self {
             ticket_id: entry.id.as_str().to_owned(),
@@ -335,6 +358,7 @@ impl OutcomeRecord {
                 duration_ms: u64::try_from(span.duration.as_millis()).unwrap_or(u64::MAX),
             }),
             warnings: warnings.clone(),
+            usage: usage.as_ref().map(UsageRecord::of),
         }
     }
 
@@ -360,6 +384,7 @@ impl OutcomeRecord {
                 duration: Duration::from_millis(span.duration_ms),
             }),
             warnings: self.warnings,
+            usage: self.usage.map(UsageRecord::usage),
         };
         let id = TicketId::parse(&self.ticket_id).ok()?;
         Some(Entry { run, id, attempt: self.attempt, outcome: outcome.into() })

@@ -13,7 +13,7 @@ use crate::domain::event::{Event, Order, Phase, Progress, Unavailable};
 use crate::domain::message::{Capacity, Heartbeat, Message, Register, Status};
 use crate::domain::repos::RepoRef;
 use crate::domain::text::one_line;
-use crate::domain::ticket::{Exit, Outcome, Payload, Role, Span, Ticket, TicketId};
+use crate::domain::ticket::{Exit, Outcome, Payload, Role, Span, Ticket, TicketId, Usage};
 use crate::wire::WireBrief;
 
 /// Unknown types remembered, so that each is logged once. A backend that invents more is not worth more memory.
@@ -91,7 +91,7 @@ impl Codec {
 
     fn frame<T: Serialize>(&self, kind: &str, body: &T) -> String {
         let frame = Frame { kind, agent_id: &self.identity.agent_id, body };
-        // Nothing here can fail to be JSON: the maps have string keys and no number is a float.
+        // Nothing here can fail to be JSON: the maps have string keys.
         serde_json::to_string(&frame).unwrap_or_else(|e| panic!("a {kind} frame cannot be encoded: {e}"))
     }
 
@@ -369,6 +369,20 @@ struct RunBody<'a> {
     started_at: String,
     finished_at: String,
     duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageBody<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageBody<'a> {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_read_tokens: Option<u64>,
+    cost_usd: Option<f64>,
+    turns: Option<u64>,
+    session_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -416,6 +430,19 @@ fn run_body(outcome: &Outcome, span: Span) -> RunBody<'_> {
         started_at: rfc3339(span.started_at),
         finished_at: rfc3339(span.finished_at),
         duration_ms: millis(span.duration),
+        usage: outcome.usage.as_ref().map(usage_body),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no run costs so many dollars")]
+fn usage_body(usage: &Usage) -> UsageBody<'_> {
+    UsageBody {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cache_read_tokens: usage.cache_read_tokens,
+        cost_usd: usage.cost_micros.map(|micros| micros as f64 / 1e6),
+        turns: usage.turns,
+        session_id: usage.session_id.as_deref(),
     }
 }
 

@@ -1,0 +1,89 @@
+//! Which version of the CLI is there. Starting some of them takes seconds, so nobody waits for the answer.
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::{Cli, find};
+use crate::domain::text::one_line;
+use crate::domain::ticket::{Exit, RunId, StopReason};
+use crate::environment::Environment;
+use crate::job::Context;
+use crate::job::capture::Capture;
+use crate::job::halt::Halt;
+use crate::job::process::{self, Cause, Shared, Sink, Spec};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const OUTPUT_MAX: usize = 4 << 10;
+const VERSION_MAX: usize = 40;
+
+/// The thread that asks.
+pub struct Asker {
+    asks: Sender<()>,
+    /// Closed when nobody wants to know any more.
+    wanted: Sender<(RunId, StopReason)>,
+    thread: JoinHandle<()>,
+}
+
+impl Asker {
+    pub fn start(context: Arc<Context>, tell: impl Fn(String) + Send + 'static) -> io::Result<Self> {
+        let (asks, inbox) = crossbeam_channel::bounded(1);
+        let (wanted, orders) = crossbeam_channel::unbounded();
+        let thread = thread::Builder::new().name("version".to_owned()).spawn(move || {
+            let halt = Halt::new(orders, RunId(0));
+            for () in inbox {
+                ask(&context.cli, &context.environment, &halt).into_iter().for_each(&tell);
+            }
+        })?;
+        Ok(Self { asks, wanted, thread })
+    }
+
+    /// Not for a second time while the first is still to come.
+    pub fn ask(&self) {
+        let _ = self.asks.try_send(());
+    }
+
+    pub fn join(self) {
+        let Self { asks, wanted, thread } = self;
+        drop((asks, wanted));
+        if thread.join().is_err() {
+            panic!("the version thread has panicked");
+        }
+    }
+}
+
+/// Asks a known CLI. Another program may do anything when it is started with `--version`, and is not.
+fn ask(cli: &Cli, environment: &Environment, halt: &Halt) -> Option<String> {
+    if !cli.is_known() {
+        return None;
+    }
+    let program = find::program(&cli.command, environment.get("PATH"))?;
+    let stdout = Shared::new(Capture::new(OUTPUT_MAX, None));
+    let spec = Spec {
+        program: &program,
+        args: &[OsString::from("--version")],
+        cwd: program.parent()?,
+        env: environment.for_cli(),
+        mark: None,
+        stdin: None,
+        stdout: Sink::Capture(stdout.clone()),
+        stderr: Sink::Capture(Shared::new(Capture::new(OUTPUT_MAX, None))),
+        limit: LIMIT,
+        grace: Duration::ZERO,
+    };
+    let ended = process::start(spec).ok()?.wait(halt, None, || {});
+    let has_told = ended.cause == Cause::Exited && ended.exit == Some(Exit::Code(0));
+    let output = stdout.lock().bytes.excerpt().render();
+    if has_told { version_in(&output) } else { None }
+}
+
+/// The first word that looks like one: `2.1.0 (Claude Code)`, `codex-cli 0.169.0`.
+pub fn version_in(output: &str) -> Option<String> {
+    let words = output.split_whitespace().map(|word| word.trim_start_matches('v'));
+    let looks_like_one = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    words.into_iter().find(looks_like_one).map(|word| one_line(word, VERSION_MAX))
+}
