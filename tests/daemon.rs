@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "daemon/cli_output.rs"]
+mod cli_output;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/connect.rs"]

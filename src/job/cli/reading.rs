@@ -114,7 +114,7 @@ impl Reading {
     fn extend(&mut self, bytes: &[u8]) {
         match self.state {
             State::Plain | State::Unread => return,
-            State::Open if !self.line.first().or(bytes.first()).is_some_and(|first| *first == b'{') => {
+            State::Open if self.line.first().or(bytes.first()).is_none_or(|first| *first != b'{') => {
                 self.before(bytes.len());
                 // Only how it begins matters.
                 self.line.extend(bytes.first().filter(|_| self.line.is_empty()));
