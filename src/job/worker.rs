@@ -347,6 +347,10 @@ fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Opt
                 None => String::new(),
             },
         ),
+        io::ErrorKind::InvalidInput if prompt_argument.is_some() && find::is_shim(&program) => (
+            FailCode::SpawnFailed,
+            ": a .cmd file can be given no more than one line; leave {prompt} out of CLI_ARGS_TEMPLATE and the prompt goes to stdin".to_owned(),
+        ),
         _ if is_foreign_format(e) => {
             let hint = format!(
                 ": it is no program for this system ({}): a script needs #! and its interpreter in the first line, a binary one that was built for this machine",

@@ -148,6 +148,10 @@ fn own_errors() {
         let report = reading.report().expect("lines of a known CLI");
         assert_eq!((report.error(), report.has_failed()), (Some(error), true), "{output}");
     }
+    let quota = read(
+        "{\"type\":\"init\",\"session_id\":\"1\"}\n{\"type\":\"result\",\"status\":\"error\",\"error\":{\"type\":\"TerminalQuotaError\"}}",
+    );
+    assert!(quota.report().unwrap().error_in_full().unwrap().contains("TerminalQuotaError"));
     let reading = read(opencode.to_string());
     assert!(reading.report().unwrap().error_in_full().unwrap().contains("usage_limit_reached"));
     // What comes after it counts.

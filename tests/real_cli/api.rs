@@ -1,5 +1,5 @@
-//! A stand-in for a model's API on loopback, in the three shapes that the CLIs speak: Anthropic's messages, OpenAI's
-//! responses and chat completions, each as a stream of events. It asks for one tool and then says its last words.
+//! A stand-in for a model's API on loopback, in the shapes that the CLIs speak: Anthropic's messages, OpenAI's
+//! responses and chat completions, Google's contents, each as a stream of events. It asks for one tool and then says its last words.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -121,7 +121,8 @@ fn read_body(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
 }
 
 fn answer(path: &str, body: &Value, state: &State) -> (u16, String, String) {
-    let is_model = ["/messages", "/responses", "/completions"].iter().any(|end| path.contains(end));
+    let is_model =
+        ["/messages", "/responses", "/completions", "GenerateContent"].iter().any(|end| path.contains(end));
     if !is_model || path.contains("count_tokens") {
         return (404, String::new(), "{}".to_owned());
     }
@@ -141,7 +142,9 @@ fn answer(path: &str, body: &Value, state: &State) -> (u16, String, String) {
         Plan::Write { .. } | Plan::Command(_) => {}
     }
     let said = body.to_string();
-    let has_run = ["tool_result", "function_call_output", "\"role\":\"tool\""].iter().any(|mark| said.contains(mark));
+    let has_run = ["tool_result", "function_call_output", "\"role\":\"tool\"", "functionResponse"]
+        .iter()
+        .any(|mark| said.contains(mark));
     let has_tools = body["tools"].as_array().is_some_and(|tools| !tools.is_empty());
     let tool = (has_tools && !has_run).then_some(&state.plan);
     if has_run {
@@ -150,6 +153,7 @@ fn answer(path: &str, body: &Value, state: &State) -> (u16, String, String) {
     let events = match path {
         _ if path.contains("/messages") => messages(body, tool, &state.last_words),
         _ if path.contains("/responses") => responses(tool, &state.last_words),
+        _ if path.contains("GenerateContent") => contents(tool, &state.last_words),
         _ => completions(body, tool, &state.last_words),
     };
     (200, String::new(), events)
@@ -241,4 +245,22 @@ fn completions(body: &Value, tool: Option<&Plan>, last_words: &str) -> String {
     let events = [chunk(delta, Value::Null), chunk(json!({}), json!(reason)), usage];
     let events: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     format!("{events}data: [DONE]\n\n")
+}
+
+fn contents(tool: Option<&Plan>, last_words: &str) -> String {
+    let part = match tool {
+        Some(Plan::Write { file, text }) => {
+            json!({"functionCall": {"name": "write_file", "args": {"file_path": file, "content": text}}})
+        }
+        Some(Plan::Command(command)) => {
+            json!({"functionCall": {"name": "run_shell_command", "args": {"command": command}}})
+        }
+        Some(other) => panic!("{other:?} is no tool"),
+        None => json!({"text": last_words}),
+    };
+    let answer = json!({
+        "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 20, "totalTokenCount": 120},
+    });
+    format!("data: {answer}\r\n\r\n")
 }

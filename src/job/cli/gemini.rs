@@ -39,7 +39,7 @@ fn read(line: &Value, report: &mut Report) {
         Some("error") => report.complained(text(line, "message").unwrap_or_default()),
         Some("result") => {
             match text(line, "status") {
-                Some("error") => report.failed(error(line).unwrap_or_default()),
+                Some("error") => failed(line, report),
                 _ => report.ended_well(),
             }
             report.last_said_is_final();
@@ -49,8 +49,8 @@ fn read(line: &Value, report: &mut Report) {
             usage.cache_read_tokens = number(line, "/stats/cached");
         }
         None => {
-            match error(line) {
-                Some(error) => report.failed(error),
+            match line.get("error") {
+                Some(_) => failed(line, report),
                 None => report.ended_well(),
             }
             report.final_message(text(line, "response"));
@@ -59,6 +59,9 @@ fn read(line: &Value, report: &mut Report) {
     }
 }
 
-fn error(line: &Value) -> Option<&str> {
-    line.pointer("/error/message").and_then(Value::as_str)
+fn failed(line: &Value, report: &mut Report) {
+    let error = line.get("error").unwrap_or(&Value::Null);
+    report.failed(text(error, "message").unwrap_or("failed, and did not say why"));
+    // Such as `TerminalQuotaError`.
+    report.details(text(error, "type"));
 }

@@ -29,7 +29,7 @@ fn read(line: &Value, report: &mut Report) {
         Some("text") => report.said(text(part, "text")),
         Some("step_finish") => {
             report.ended_well();
-            if text(part, "reason") == Some("stop") {
+            if text(part, "reason") != Some("tool-calls") {
                 report.last_said_is_final();
             }
             // Told for each step.
