@@ -365,8 +365,12 @@ fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Opt
 
 /// ENOEXEC; on macOS also EBADARCH; on Windows ERROR_BAD_EXE_FORMAT.
 fn is_foreign_format(e: &io::Error) -> bool {
-    let codes: &[i32] = if cfg!(windows) { &[193] } else { &[8, 86] };
-    e.raw_os_error().is_some_and(|code| codes.contains(&code) && (code == 8 || !cfg!(target_os = "linux")))
+    let codes: &[i32] = match () {
+        () if cfg!(windows) => &[193],
+        () if cfg!(target_os = "macos") => &[8, 86],
+        () => &[8],
+    };
+    e.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// When a run started, on both clocks.

@@ -186,7 +186,9 @@ fn single_objects() {
     let pretty = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(claude).unwrap()).unwrap();
     let gemini =
         serde_json::to_string_pretty(&json!({"session_id": "1", "response": "All done.", "stats": {}})).unwrap();
-    for output in [claude.to_owned(), format!("a banner\n{claude}\n"), pretty.clone(), format!("{pretty}\n"), gemini]
+    let list = format!("[{}]\n", CLAUDE.lines().collect::<Vec<_>>().join(","));
+    for output in
+        [claude.to_owned(), format!("a banner\n{claude}\n"), pretty.clone(), format!("{pretty}\n"), gemini, list]
     {
         let reading = read(&output);
         let report = reading.report().unwrap_or_else(|| panic!("text: {output}"));
@@ -209,6 +211,9 @@ fn text_is_text() {
         r#"{"type":"result"}"#,
         r#"{"level":"info","msg":"x"}"#,
         "[1]\n",
+        "[]\n",
+        "[INFO] building\n[INFO] done\n",
+        "[{\"a\": 1}]\n",
         "{ not json\n",
         &late,
     ] {

@@ -75,10 +75,10 @@ impl Reading {
             self.end_line();
         }
         if let State::Object = self.state {
-            let object = std::mem::take(&mut self.line);
-            self.state = match parse(&object).and_then(|object| Some((owner(&object)?, object))) {
-                Some((known, object)) => {
-                    (known.read)(&object, &mut self.report);
+            let text = std::mem::take(&mut self.line);
+            self.state = match parse(&text).and_then(|objects| Some((owner(&objects)?, objects))) {
+                Some((known, objects)) => {
+                    objects.iter().for_each(|object| (known.read)(object, &mut self.report));
                     State::Lines(known)
                 }
                 None => State::Plain,
@@ -114,7 +114,7 @@ impl Reading {
     fn extend(&mut self, bytes: &[u8]) {
         match self.state {
             State::Plain | State::Unread => return,
-            State::Open if self.line.first().or(bytes.first()).is_none_or(|first| *first != b'{') => {
+            State::Open if !self.line.first().or(bytes.first()).is_some_and(looks_own) => {
                 self.before(bytes.len());
                 // Only how it begins matters.
                 self.line.extend(bytes.first().filter(|_| self.line.is_empty()));
@@ -137,16 +137,17 @@ impl Reading {
         }
         let line = std::mem::take(&mut self.line);
         let overlong = std::mem::take(&mut self.overlong);
-        let looks_own = line.trim_ascii_start().first() == Some(&b'{');
-        let value = if overlong { None } else { parse(&line) };
-        match (&self.state, value) {
-            (State::Lines(known), Some(value)) => (known.read)(&value, &mut self.report),
-            (State::Lines(_), None) if looks_own => self.unread += 1,
+        let objects = if overlong { None } else { parse(&line) };
+        match (&self.state, objects) {
+            (State::Lines(known), Some(objects)) => {
+                objects.iter().for_each(|object| (known.read)(object, &mut self.report));
+            }
+            (State::Lines(_), None) if line.trim_ascii_start().first().is_some_and(looks_own) => self.unread += 1,
             (State::Lines(_), None) => self.keep_stray(&line),
-            (State::Open, Some(value)) => match owner(&value) {
+            (State::Open, Some(objects)) => match owner(&objects) {
                 Some(known) => {
                     self.state = State::Lines(known);
-                    (known.read)(&value, &mut self.report);
+                    objects.iter().for_each(|object| (known.read)(object, &mut self.report));
                 }
                 None => self.before(line.len()),
             },
@@ -187,16 +188,25 @@ impl Reading {
     }
 }
 
-/// An object; serde_json bounds how deep it may be.
-fn parse(line: &[u8]) -> Option<Value> {
-    let line = line.trim_ascii();
-    if line.first() != Some(&b'{') {
-        return None;
-    }
-    serde_json::from_str(&String::from_utf8_lossy(line)).ok()
+/// An object, or a list of them as Claude Code prints with `--output-format json --verbose`.
+fn looks_own(first: &u8) -> bool {
+    matches!(first, b'{' | b'[')
 }
 
-/// Whose line it is.
-fn owner(line: &Value) -> Option<&'static Known> {
-    ALL.iter().copied().find(|known| (known.is_own)(line))
+/// serde_json bounds how deep it may be.
+fn parse(line: &[u8]) -> Option<Vec<Value>> {
+    let line = line.trim_ascii();
+    if !line.first().is_some_and(looks_own) {
+        return None;
+    }
+    match serde_json::from_str(&String::from_utf8_lossy(line)).ok()? {
+        Value::Array(objects) => Some(objects),
+        object => Some(vec![object]),
+    }
+}
+
+/// Whose output begins like this.
+fn owner(objects: &[Value]) -> Option<&'static Known> {
+    let first = objects.first()?;
+    ALL.iter().copied().find(|known| (known.is_own)(first))
 }

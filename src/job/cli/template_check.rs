@@ -51,11 +51,12 @@ impl Subject<'_> {
         {
             wrong.push(format!("{command} refuses {option} without {needed}: add that"));
         }
+        if *is_shim && words.iter().any(|word| word.contains("{prompt}")) {
+            wrong.push(format!("{command} is a .cmd file here, which can be given no more than one line: {STDIN}"));
+        }
         let Some(before) = before_the_prompt(words) else { return wrong };
         let last_option = before.iter().rfind(|word| word.starts_with('-'));
-        if *is_shim {
-            wrong.push(format!("{command} is a .cmd file here, which can be given no more than one line: {STDIN}"));
-        } else if let Some(option) = last_option.filter(|option| known.variadic.contains(&option.as_str())) {
+        if let Some(option) = last_option.filter(|option| known.variadic.contains(&option.as_str())) {
             wrong.push(format!(
                 "{command} takes {{prompt}} for one more value of {option}: put -- before it, or {STDIN}"
             ));
