@@ -33,7 +33,13 @@ fn main() {
     let words: Vec<String> = std::env::args().collect();
     match words.get(1).map(String::as_str) {
         Some("cli-touch") => touch(),
-        Some("cli-flood") => flood(),
+        Some("cli-flood") => flood(&[b'x'; 1 << 20]),
+        Some("cli-flood-lines") => {
+            println!(r#"{{"type":"system","subtype":"init","session_id":"s"}}"#);
+            let result = json!({"type": "user", "message": {"content": [{"type": "tool_result", "content": "x".repeat(16 << 10)}]}});
+            flood(format!("{result}\n").repeat(63).as_bytes());
+            println!(r#"{{"type":"result","is_error":false,"result":"Done."}}"#);
+        }
         _ => bench(words.iter().any(|word| word == "--quick")),
     }
 }
@@ -43,7 +49,8 @@ fn bench(quick: bool) {
     println!("{:<52} {:>12}", "figure (median)", "value");
     size();
     starts(rounds);
-    flooded(if quick { 1 } else { 3 });
+    flooded("cli-flood", "", if quick { 1 } else { 3 });
+    flooded("cli-flood-lines", " of JSON lines", if quick { 1 } else { 3 });
     for git in [true, false] {
         tickets(rounds, git);
     }
@@ -105,16 +112,16 @@ fn idle(minutes: usize) {
     row("idle: threads", status_kib(agent.pid(), "Threads"), "");
 }
 
-fn flooded(rounds: usize) {
+fn flooded(cli: &str, of_what: &str, rounds: usize) {
     let more = (0..rounds).map(|_| {
         let world = World::new();
-        let agent = world.registered(launch(&world, "cli-flood"));
+        let agent = world.registered(launch(&world, cli));
         let before = status_kib(agent.pid(), "VmRSS");
         let result = world.outcome_of("FLOOD");
         assert_eq!(result["type"], "ticket.result", "{}", result["error"]);
         (status_kib(agent.pid(), "VmHWM") - before) / 1024.0
     });
-    row(&format!("CLI prints {FLOOD_MIB} MiB: peak memory above idle"), median(more.collect()), "MiB");
+    row(&format!("CLI prints {FLOOD_MIB} MiB{of_what}: memory above idle"), median(more.collect()), "MiB");
 }
 
 fn tickets(rounds: usize, git: bool) {
@@ -259,11 +266,10 @@ fn change(repo: &Path) {
     }
 }
 
-fn flood() {
-    let chunk = vec![b'x'; 1 << 20];
+fn flood(chunk: &[u8]) {
     let mut out = std::io::stdout().lock();
     for _ in 0..FLOOD_MIB {
-        out.write_all(&chunk).expect("somebody reads");
+        out.write_all(chunk).expect("somebody reads");
         out.write_all(b"\n").expect("somebody reads");
     }
 }

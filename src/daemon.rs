@@ -83,11 +83,12 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
     let (name, teller) = (context.cli.name.clone(), mailbox.clone());
-    let asker = Asker::start(context.clone(), move |version| {
+    let tell = move |version| {
         let (name, version) = (name.clone(), Some(version));
         teller.post(Event::Cli(CliState { name, version, unavailable: None }));
-    })?;
-    asker.ask();
+    };
+    let mut asker = Asker::new(context.clone(), Arc::new(tell));
+    asker.ask()?;
     let mut past = Past { quota: context.store.quota(&context.cli.name), ..Past::default() };
     let mut cut_off = Vec::new();
     for found in context.store.past() {
@@ -125,7 +126,8 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         Errand::LookForCli => {
             let state = cli_state(&context.cli, &context.environment);
             if state.unavailable.is_none() {
-                asker.ask();
+                // Without a thread to spare its version stays unknown, and it can run all the same.
+                asker.ask().unwrap_or_else(|e| warn!("the CLI cannot be asked for its version: {e}"));
             }
             Some(Event::Cli(state))
         }

@@ -17,7 +17,7 @@
 //! | `worker-N` | the process | one run at a time |
 //! | `wait` | a program's run | the child process, under its time limit |
 //! | `drain` | a program's run | the child's output pipes |
-//! | `version` | the process | nothing; it asks the CLI for its version |
+//! | `version` | a question | nothing; it asks the CLI for its version |
 //! | `dial` | an attempt to connect | a socket that is not yet open |
 //! | `goodbye` | at most a second | a socket that is being closed |
 //! | `ctrl-c` | the process | nothing; it passes signals on |

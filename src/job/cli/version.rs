@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::{Cli, find};
 use crate::domain::text::one_line;
@@ -21,46 +21,55 @@ const LIMIT: Duration = Duration::from_secs(20);
 const OUTPUT_MAX: usize = 4 << 10;
 const VERSION_MAX: usize = 40;
 
-/// The thread that asks.
+/// Asks on a thread of its own, which lives as long as the question.
 pub struct Asker {
-    asks: Sender<()>,
+    context: Arc<Context>,
+    tell: Tell,
     /// Closed when nobody wants to know any more.
     wanted: Sender<(RunId, StopReason)>,
-    thread: JoinHandle<()>,
+    orders: Receiver<(RunId, StopReason)>,
+    asking: Option<JoinHandle<()>>,
 }
+
+type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
 impl Asker {
-    pub fn start(context: Arc<Context>, tell: impl Fn(String) + Send + 'static) -> io::Result<Self> {
-        let (asks, inbox) = crossbeam_channel::bounded(1);
+    pub fn new(context: Arc<Context>, tell: Tell) -> Self {
         let (wanted, orders) = crossbeam_channel::unbounded();
-        let thread = thread::Builder::new().name("version".to_owned()).spawn(move || {
-            let halt = Halt::new(orders, RunId(0));
-            for () in inbox {
-                ask(&context.cli, &context.environment, &halt).into_iter().for_each(&tell);
-            }
-        })?;
-        Ok(Self { asks, wanted, thread })
+        Self { context, tell, wanted, orders, asking: None }
     }
 
-    /// Not for a second time while the first is still to come.
-    pub fn ask(&self) {
-        let _ = self.asks.try_send(());
-    }
-
-    pub fn join(self) {
-        let Self { asks, wanted, thread } = self;
-        drop((asks, wanted));
-        if thread.join().is_err() {
-            panic!("the version thread has panicked");
+    /// Not for a second time while the first answer is still to come.
+    pub fn ask(&mut self) -> io::Result<()> {
+        let is_asking = self.asking.as_ref().is_some_and(|thread| !thread.is_finished());
+        if is_asking || !self.context.cli.is_known() {
+            return Ok(());
         }
+        self.asking.take().into_iter().for_each(join);
+        let (context, tell, orders) = (self.context.clone(), self.tell.clone(), self.orders.clone());
+        let body = move || {
+            let halt = Halt::new(orders, RunId(0));
+            ask(&context.cli, &context.environment, &halt).into_iter().for_each(|version| tell(version));
+        };
+        self.asking = Some(thread::Builder::new().name("version".to_owned()).spawn(body)?);
+        Ok(())
+    }
+
+    /// Ends a question that is not answered yet.
+    pub fn join(self) {
+        drop((self.wanted, self.orders));
+        self.asking.into_iter().for_each(join);
     }
 }
 
-/// Asks a known CLI. Another program may do anything when it is started with `--version`, and is not.
-fn ask(cli: &Cli, environment: &Environment, halt: &Halt) -> Option<String> {
-    if !cli.is_known() {
-        return None;
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        panic!("the version thread has panicked");
     }
+}
+
+/// Of a known CLI. Another program may do anything when it is started with `--version`, and is not.
+fn ask(cli: &Cli, environment: &Environment, halt: &Halt) -> Option<String> {
     let program = find::program(&cli.command, environment.get("PATH"))?;
     let stdout = Shared::new(Capture::new(OUTPUT_MAX, None));
     let spec = Spec {
