@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use api::{Api, Plan};
 use support::agent::Launch;
 use support::eventually;
-use support::world::{World, ticket_with};
+use support::world::World;
 
 /// What the model has the CLI write, and its last words.
 const SOURCE: &str = "let secret_line = 1;";
@@ -219,7 +219,7 @@ fn claude_timed_out_leaves_no_command() {
     let api = Api::start(Plan::Command("sleep 300".to_owned()), LAST_WORDS);
     let agent = world.registered(launch(&world, "claude", &api).env("CLI_AUTONOMY", "commands"));
     let sleeping = || world.processes(&agent).into_iter().find(|(_, line)| line.trim() == "sleep 300");
-    world.backend.send(&ticket_with("T-1", json!({"timeoutSeconds": 8})));
+    world.backend.send(&support::world::ticket_with("T-1", json!({"timeoutSeconds": 8})));
     eventually("the command to run", sleeping);
     let fail = world.backend.outcome("T-1");
     let left = world.processes(&agent);
