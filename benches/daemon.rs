@@ -33,7 +33,13 @@ fn main() {
     let words: Vec<String> = std::env::args().collect();
     match words.get(1).map(String::as_str) {
         Some("cli-touch") => touch(),
-        Some("cli-flood") => flood(),
+        Some("cli-flood") => flood(&[b'x'; 1 << 20]),
+        Some("cli-flood-lines") => {
+            println!(r#"{{"type":"system","subtype":"init","session_id":"s"}}"#);
+            let result = json!({"type": "user", "message": {"content": [{"type": "tool_result", "content": "x".repeat(16 << 10)}]}});
+            flood(format!("{result}\n").repeat(63).as_bytes());
+            println!(r#"{{"type":"result","is_error":false,"result":"Done."}}"#);
+        }
         #[cfg(unix)]
         Some("relay") => stopped::relay(),
         _ => bench(&words[1..]),
@@ -49,7 +55,10 @@ fn bench(words: &[String]) {
     let figures: &[(&str, &dyn Fn())] = &[
         ("size", &size),
         ("start", &|| starts(rounds)),
-        ("flood", &|| flooded(if quick { 1 } else { 3 })),
+        ("flood", &|| {
+            flooded("cli-flood", "", if quick { 1 } else { 3 });
+            flooded("cli-flood-lines", " of JSON lines", if quick { 1 } else { 3 });
+        }),
         ("tickets", &|| [true, false].into_iter().for_each(|git| tickets(rounds, git))),
         ("soak", &|| soak(if quick { 1000 } else { 10_000 })),
         #[cfg(unix)]
@@ -117,16 +126,16 @@ fn idle(minutes: usize) {
     row("idle: threads", status_kib(agent.pid(), "Threads"), "");
 }
 
-fn flooded(rounds: usize) {
+fn flooded(cli: &str, of_what: &str, rounds: usize) {
     let more = (0..rounds).map(|_| {
         let world = World::new();
-        let agent = world.registered(launch(&world, "cli-flood"));
+        let agent = world.registered(launch(&world, cli));
         let before = status_kib(agent.pid(), "VmRSS");
         let result = world.outcome_of("FLOOD");
         assert_eq!(result["type"], "ticket.result", "{}", result["error"]);
         (status_kib(agent.pid(), "VmHWM") - before) / 1024.0
     });
-    row(&format!("CLI prints {FLOOD_MIB} MiB: peak memory above idle"), median(more.collect()), "MiB");
+    row(&format!("CLI prints {FLOOD_MIB} MiB{of_what}: memory above idle"), median(more.collect()), "MiB");
 }
 
 fn tickets(rounds: usize, git: bool) {
@@ -322,11 +331,10 @@ fn change(repo: &Path) {
     }
 }
 
-fn flood() {
-    let chunk = vec![b'x'; 1 << 20];
+fn flood(chunk: &[u8]) {
     let mut out = std::io::stdout().lock();
     for _ in 0..FLOOD_MIB {
-        out.write_all(&chunk).expect("somebody reads");
+        out.write_all(chunk).expect("somebody reads");
         out.write_all(b"\n").expect("somebody reads");
     }
 }

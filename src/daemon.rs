@@ -18,6 +18,7 @@ use crate::domain::event::{CliState, Event, Exit, Unavailable};
 use crate::domain::repos::{Repo, Repos, Workspace};
 use crate::domain::session::{Past, Policy, Session};
 use crate::environment::Environment;
+use crate::job::cli::version::Asker;
 use crate::job::cli::{Cli, find};
 use crate::job::{self, Chores, Context, GitDirs, Worker};
 use crate::link::Dialer;
@@ -104,6 +105,13 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         )
     };
     let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
+    let (name, teller) = (context.cli.name.clone(), mailbox.clone());
+    let tell = move |version| {
+        let (name, version) = (name.clone(), Some(version));
+        teller.post(Event::Cli(CliState { name, version, unavailable: None }));
+    };
+    let mut asker = Asker::new(context.clone(), Arc::new(tell));
+    asker.ask();
     let mut keeper = Keeper::new(context.store.clone(), chores, context.cli.name.clone(), keep_delivered);
     let quota = context.store.quota(&context.cli.name);
     let mut past = Past { quota, dialect: last, ..Past::default() };
@@ -137,9 +145,16 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         }
         Errand::Keep(record) => keeper.keep(record),
         Errand::Recall(run) => Some(Event::Recalled(run, context.store.outcome(run))),
-        Errand::LookForCli => Some(Event::Cli(cli_state(&context.cli, &context.environment))),
+        Errand::LookForCli => {
+            let state = cli_state(&context.cli, &context.environment);
+            if state.unavailable.is_none() {
+                asker.ask();
+            }
+            Some(Event::Cli(state))
+        }
     })?;
     keeper.catch_up();
+    asker.join();
     workers.into_iter().for_each(Worker::join);
     Ok(exit)
 }

@@ -17,6 +17,7 @@
 //! | `worker-N` | the process | one run at a time |
 //! | `wait` | a program's run | the child process, under its time limit |
 //! | `drain` | a program's run | the child's output pipes |
+//! | `version` | a question | nothing; it asks the CLI for its version |
 //! | `dial` | an attempt to connect | a socket that is not yet open |
 //! | `lookup` | a name lookup | nothing; it may outlast whoever asked |
 //! | `goodbye` | at most a second | a socket that is being closed |

@@ -16,6 +16,8 @@ mod apply;
 mod approval;
 #[path = "daemon/branch.rs"]
 mod branch;
+#[path = "daemon/cli_output.rs"]
+mod cli_output;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/connect.rs"]

@@ -34,6 +34,8 @@ mod protocol;
 mod proxy;
 #[path = "pure/quota.rs"]
 mod quota;
+#[path = "pure/reading.rs"]
+mod reading;
 #[path = "pure/repos.rs"]
 mod repos;
 #[path = "pure/session.rs"]
@@ -42,6 +44,8 @@ mod session;
 mod support;
 #[path = "pure/template.rs"]
 mod template;
+#[path = "pure/template_check.rs"]
+mod template_check;
 #[path = "pure/text.rs"]
 mod text;
 #[path = "pure/ticket.rs"]

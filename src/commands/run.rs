@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::path::PathBuf;
 
-use log::{LevelFilter, Record, error};
+use log::{LevelFilter, Record, error, warn};
 
 use super::exit;
 use crate::config::Config;
@@ -13,6 +13,7 @@ use crate::config::settings::Sources;
 use crate::daemon::{self, DaemonError, Stopper};
 use crate::domain::event::Exit;
 use crate::environment::Environment;
+use crate::job::cli;
 use crate::store::StoreError;
 
 pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
@@ -28,7 +29,13 @@ pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
         eprintln!("wf0-agent: REQUIRE_APPROVAL: there is no terminal to ask at; start it at one, or leave it out");
         return exit::CONFIG;
     }
+    let (wrong, risky) = cli::check(&config.cli, environment.get("PATH"));
+    if !wrong.is_empty() {
+        wrong.iter().for_each(|why| eprintln!("wf0-agent: {why}"));
+        return exit::CONFIG;
+    }
     start_log(config.log_level);
+    risky.iter().for_each(|why| warn!("{why}"));
     end_on_panic();
     match daemon::run(config, environment, stop_on_signals) {
         Ok(Exit::Asked) => exit::OK,

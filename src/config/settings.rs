@@ -58,7 +58,7 @@ pub const SETTINGS: &[Setting] = &[
         "CLI_QUOTA_PATTERN",
         "REGEX",
         "the usual words",
-        "in what a failed run printed last: the CLI's subscription is used up (upper or lower case)",
+        "in a failed run's own error: the CLI's subscription is used up (upper or lower case)",
     ),
     setting("CLI_AUTONOMY", "LEVEL", "edits", "what the CLI may do unasked: edits, commands or all"),
     setting("AGENT_ROLES", "LIST", "dev,qa", "roles to claim, comma-separated"),
@@ -73,7 +73,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("KILL_GRACE_SECONDS", "SECONDS", "5", "between TERM and KILL, 0 to 300"),
     setting("DRAIN_SECONDS", "SECONDS", "60", "on the first signal: how long running tickets may go on, 0 to 3600"),
     setting("PROGRESS_SECONDS", "SECONDS", "10", "how often a long run reports, 1 to 3600"),
-    setting("PROGRESS_LINES", "0|1", "1", "whether reports carry the CLI's new output lines"),
+    setting("PROGRESS_LINES", "0|1", "1", "whether reports say what the CLI does, or prints where it is not known"),
     setting("MAX_STDOUT_BYTES", "BYTES", "1048576", "how much of the CLI's output is sent, 1024 to 4194304"),
     setting("MAX_DIFF_BYTES", "BYTES", "3145728", "a larger diff is not sent, 1024 to 4194304"),
     setting(

@@ -20,10 +20,6 @@ const USUAL: &str = "you['’]ve (hit|reached) your [^\n]{0,40}limit\
     |usage_limit_reached\
     |TerminalQuotaError";
 
-/// An event of Claude Code's stream: it also comes while there is enough left, and then says `allowed`.
-const EVENT: &str = "rate_limit_info";
-const REJECTED: &str = "\"status\"\\s*:\\s*\"rejected\"";
-const RESETS_AT: &str = "\"resetsAt\"\\s*:\\s*([0-9]{9,11})\\b";
 /// Older versions of it: `Claude AI usage limit reached|1750000000`.
 const AFTER_THE_WORDS: &str = "^\\|([0-9]{9,11})\\b";
 
@@ -34,8 +30,6 @@ const LOOKED_AT: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub struct QuotaMessage {
     words: Regex,
-    rejected: Regex,
-    resets_at: Regex,
     after_the_words: Regex,
 }
 
@@ -50,30 +44,20 @@ impl QuotaMessage {
     /// From a regular expression.
     pub fn parse(pattern: &str) -> Result<Self, String> {
         let build = |pattern: &str| RegexBuilder::new(pattern).case_insensitive(true).build();
-        let own = |pattern: &str| build(pattern).map_err(|e| e.to_string());
         let words = build(pattern).map_err(|e| format!("is not a regular expression: {e}"))?;
         if words.is_match("") {
             return Err("matches everything".to_owned());
         }
-        Ok(Self {
-            words,
-            rejected: own(REJECTED)?,
-            resets_at: own(RESETS_AT)?,
-            after_the_words: own(AFTER_THE_WORDS)?,
-        })
+        Ok(Self { words, after_the_words: build(AFTER_THE_WORDS).map_err(|e| e.to_string())? })
     }
 
-    /// Looks at the end of one output stream of a failed run.
+    /// Looks at the end of a failed run's own error, or of its output where it has none.
     pub fn find(&self, output: &str) -> Option<Exceeded> {
         let mut start = output.len().saturating_sub(LOOKED_AT);
         while !output.is_char_boundary(start) {
             start += 1;
         }
         let end = &output[start..];
-        let rejected = end.lines().rfind(|line| line.contains(EVENT) && self.rejected.is_match(line));
-        if let Some(line) = rejected {
-            return Some(Exceeded { until: self.resets_at.captures(line).and_then(|found| unix_time(&found[1])) });
-        }
         let words = self.words.find_iter(end).last()?;
         let until = self.after_the_words.captures(&end[words.end()..]).and_then(|found| unix_time(&found[1]));
         Some(Exceeded { until })

@@ -472,15 +472,17 @@ impl Session {
         self.outbox.push(entry);
     }
 
-    fn cli_changed(&mut self, state: CliState, out: &mut Actions) {
+    /// Who looks whether it is there does not know the version, which comes later.
+    fn cli_changed(&mut self, mut state: CliState, out: &mut Actions) {
+        state.version = state.version.or_else(|| self.policy.cli.version.clone());
         if self.policy.cli != state {
-            out.push(Action::Log(
-                Level::Warn,
-                match state.unavailable {
-                    Some(_) => "the CLI is not there: no roles until it is".to_owned(),
-                    None => "the CLI is there again".to_owned(),
-                },
-            ));
+            let line = match (state.unavailable, self.policy.cli.unavailable, &state.version) {
+                (Some(_), _, _) => Some((Level::Warn, "the CLI is not there: no roles until it is".to_owned())),
+                (None, Some(_), _) => Some((Level::Warn, "the CLI is there again".to_owned())),
+                (None, None, Some(version)) => Some((Level::Info, format!("the CLI's version is {version}"))),
+                (None, None, None) => None,
+            };
+            out.extend(line.map(|(level, line)| Action::Log(level, line)));
             self.policy.cli = state;
             self.register_again(out);
         }

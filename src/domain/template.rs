@@ -90,6 +90,18 @@ impl Template {
         self.words.iter().map(|word| fill_word(word, values)).collect()
     }
 
+    /// The words as they stand, with the placeholders in them.
+    pub fn words(&self) -> Vec<String> {
+        let shown = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Slot(slot) => {
+                let name = SLOTS.iter().find(|(_, known)| known == slot).map_or("", |(name, _)| name);
+                format!("{{{name}}}")
+            }
+        };
+        self.words.iter().map(|word| word.iter().map(shown).collect()).collect()
+    }
+
     fn has(&self, slot: Slot) -> bool {
         self.words.iter().flatten().any(|part| *part == Part::Slot(slot))
     }

@@ -249,13 +249,27 @@ pub struct Span {
     pub duration: Duration,
 }
 
+/// What the CLI says a run took, in its own way of counting. Every field is absent where it does not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input_tokens: Option<u64>,
+    pub output_tokens: Option<u64>,
+    pub cache_read_tokens: Option<u64>,
+    /// In millionths of a dollar.
+    pub cost_micros: Option<u64>,
+    pub turns: Option<u64>,
+    pub session_id: Option<String>,
+}
+
 /// How a ticket ended. A failed ticket is an outcome like any other, never an error of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// `None`: the CLI ended with exit code 0.
     pub failure: Option<Failure>,
     pub exit: Option<Exit>,
+    /// What the CLI said in the end; of a CLI that is not known, all that it printed.
     pub stdout: Excerpt,
+    pub usage: Option<Usage>,
     pub changes: Changes,
     /// `None` for a ticket that never started.
     pub span: Option<Span>,
@@ -281,6 +295,9 @@ impl Outcome {
         self.warnings.iter_mut().for_each(|warning| *warning = one_line(warning, 500));
         if let Some(failure) = &mut self.failure {
             failure.error = one_line(&failure.error, 2000);
+        }
+        if let Some(id) = self.usage.as_mut().and_then(|usage| usage.session_id.as_mut()) {
+            *id = one_line(id, 200);
         }
         self
     }

@@ -188,12 +188,12 @@ impl<'a> OnBranch<'a> {
             grace: Duration::ZERO,
         });
         let ended = process.map_err(|e| format!("gh cannot be started: {e}"))?.wait(halt, None, || {});
-        let said = stdout.lock().excerpt().render();
+        let said = stdout.lock().bytes.excerpt().render();
         let address = said.lines().rev().map(str::trim).find(|line| line.starts_with("https://"));
         match (ended.cause, ended.exit, address) {
             (Cause::Exited, Some(Exit::Code(0)), Some(address)) => Ok(address.to_owned()),
             (Cause::Exited, ..) => {
-                let complaint = last_lines(500, &stderr.lock().excerpt().render());
+                let complaint = last_lines(500, &stderr.lock().bytes.excerpt().render());
                 Err(format!("gh: {}", complaint.as_deref().unwrap_or("it names no address")))
             }
             (Cause::TimedOut, ..) => Err("gh took too long".to_owned()),

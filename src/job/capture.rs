@@ -66,7 +66,7 @@ impl Capture {
 
     /// The whole lines that came since the last time, the newest 16 KiB of them.
     pub fn take_lines(&mut self) -> Vec<String> {
-        self.lines.as_mut().map(Lines::take).unwrap_or_default()
+        self.lines.as_mut().map(|lines| lines.whole.take()).unwrap_or_default()
     }
 
     /// Why not all of it is on disk, if so.
@@ -85,10 +85,33 @@ impl Capture {
     }
 }
 
+/// The newest of many lines.
+#[derive(Debug, Default)]
+pub struct Recent {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Recent {
+    pub fn push(&mut self, line: String) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        // A line counts for one byte at least, so that empty ones are bounded too.
+        while self.bytes + self.lines.len() > LINES_BYTES {
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.bytes -= oldest.len();
+        }
+    }
+
+    pub fn take(&mut self) -> Vec<String> {
+        self.bytes = 0;
+        std::mem::take(&mut self.lines).into()
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lines {
-    whole: VecDeque<String>,
-    bytes: usize,
+    whole: Recent,
     partial: Vec<u8>,
 }
 
@@ -111,18 +134,6 @@ impl Lines {
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.partial);
-        let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
-        self.bytes += line.len();
-        self.whole.push_back(line);
-        // A line counts for one byte at least, so that empty ones are bounded too.
-        while self.bytes + self.whole.len() > LINES_BYTES {
-            let Some(oldest) = self.whole.pop_front() else { break };
-            self.bytes -= oldest.len();
-        }
-    }
-
-    fn take(&mut self) -> Vec<String> {
-        self.bytes = 0;
-        std::mem::take(&mut self.whole).into()
+        self.whole.push(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned());
     }
 }

@@ -140,11 +140,13 @@ impl Call {
     /// Its exit code, standard output, and everything that it said of it.
     pub fn finish_said(self, halt: &Halt) -> Result<(i32, String, String), GitError> {
         let Ended { cause, exit, .. } = self.process.wait(halt, None, || {});
-        let stderr = self.stderr.lock().excerpt().render();
+        let stderr = self.stderr.lock().bytes.excerpt().render();
         match (cause, exit) {
             (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
             (Cause::TimedOut, _) => Err(GitError::Failed(format!("git {} took too long", self.what))),
-            (Cause::Exited, Some(Exit::Code(code))) => Ok((code, self.stdout.lock().excerpt().render(), stderr)),
+            (Cause::Exited, Some(Exit::Code(code))) => {
+                Ok((code, self.stdout.lock().bytes.excerpt().render(), stderr))
+            }
             (Cause::Exited, _) => Err(GitError::Failed(complaint(&self.what, &stderr))),
         }
     }

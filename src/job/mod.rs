@@ -9,11 +9,13 @@ mod diff;
 mod git;
 mod halt;
 mod http;
+mod output;
 mod patch;
 mod payload;
 mod process;
 mod recover;
 mod scratch;
+mod verdict;
 mod worker;
 mod workspace;
 

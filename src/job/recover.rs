@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::capture::Capture;
+use super::cli::reading::Reading;
 use super::diff::Snapshot;
 use super::halt::Halt;
+use super::output::Output;
 use super::process;
 use super::worker::Context;
 use super::workspace;
@@ -54,9 +56,13 @@ fn collect(
     folder: &RunFolder,
     outcome: &mut Outcome,
 ) {
-    match read_back(folder, context.limits.stdout_bytes) {
+    let max = context.limits.stdout_bytes;
+    let stdout = Output::read(Capture::new(max, None), Reading::new(&job.repo.path));
+    match read_back(folder, stdout) {
         Ok((mut stdout, last_written)) => {
-            outcome.stdout = stdout.excerpt();
+            outcome.stdout = stdout.message(max);
+            outcome.usage = stdout.usage();
+            outcome.warnings.extend(stdout.warnings());
             let started_at = time(started.at_ms);
             let duration = last_written.duration_since(started_at).unwrap_or(Duration::ZERO);
             outcome.span = Some(Span { started_at, finished_at: started_at + duration, duration });
@@ -95,15 +101,17 @@ fn collect(
 }
 
 /// The output as far as it came, and when the last of it was written.
-fn read_back(folder: &RunFolder, max: usize) -> io::Result<(Capture, SystemTime)> {
+fn read_back(folder: &RunFolder, mut output: Output) -> io::Result<(Output, SystemTime)> {
     let mut file = std::fs::File::open(folder.path("stdout.log"))?;
     let last_written = file.metadata()?.modified()?;
-    let mut capture = Capture::new(max, None);
     let mut chunk = vec![0; 64 << 10];
     loop {
         match file.read(&mut chunk)? {
-            0 => return Ok((capture, last_written)),
-            n => capture.feed(&chunk[..n]),
+            0 => {
+                output.finish();
+                return Ok((output, last_written));
+            }
+            n => output.feed(&chunk[..n]),
         }
     }
 }

@@ -15,21 +15,22 @@ use super::approval::{Approval, Question};
 use super::branch::OnBranch;
 use super::capture::Capture;
 use super::chores::Chores;
+use super::cli::reading::Reading;
 use super::cli::{Cli, find};
 use super::diff::Snapshot;
 use super::git::GitError;
 use super::halt::Halt;
+use super::output::Output;
 use super::payload::Downloads;
-use super::process::{self, Cause, Ended, Process, Shared, Sink, Spec};
+use super::process::{self, Process, Shared, Sink, Spec};
+use super::verdict;
 use super::workspace::{self, OwnClone};
 use crate::config::{Limits, ProgressConfig, Token};
 use crate::domain::event::{JobEvent, Phase, Progress};
 use crate::domain::prompt;
-use crate::domain::quota_message::{Exceeded, QuotaMessage};
 use crate::domain::repos::Workspace;
 use crate::domain::template::{Template, Values};
-use crate::domain::text::last_lines;
-use crate::domain::ticket::{Exit, FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
+use crate::domain::ticket::{FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
 use crate::environment::{Environment, TICKET};
 use crate::net::Route;
 use crate::store::journal::Started;
@@ -38,8 +39,6 @@ use crate::store::{RunFolder, Store};
 
 /// How much of stderr is kept; only its end is ever sent.
 const STDERR_MAX: usize = 64 << 10;
-/// How long the line may be that says why the CLI failed.
-const ERROR_MAX: usize = 2000;
 
 /// A worker without a run ends at once; one with a run has been told to end it.
 const JOIN_LIMIT: Duration = Duration::from_secs(1);
@@ -221,7 +220,8 @@ impl Run<'_> {
         self.report.phase(Phase::Running);
         let stdout = capture(folder, "stdout.log", self.context.limits.stdout_bytes).map_err(|e| state_failed(&e))?;
         let stderr = capture(folder, "stderr.log", STDERR_MAX).map_err(|e| state_failed(&e))?;
-        let stdout = Shared::new(if self.report.config.lines { stdout.with_lines() } else { stdout });
+        let stdout = if self.report.config.lines { stdout.with_lines() } else { stdout };
+        let stdout = Shared::of(Output::read(stdout, Reading::new(self.cwd())));
         let stderr = Shared::new(stderr);
         self.note_start(folder, snapshot.as_ref())?;
         let process = self.start(args, prompt_len, stdin, [&stdout, &stderr]).inspect_err(|_| {
@@ -232,19 +232,23 @@ impl Run<'_> {
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
 
-        self.report.stdout_bytes = stdout.lock().total();
+        self.report.stdout_bytes = stdout.lock().bytes.total();
         self.report.phase(Phase::Collecting);
-        self.outcome.stdout = stdout.lock().excerpt();
+        let (mut stdout, mut stderr) = (stdout.lock(), stderr.lock());
+        stdout.finish();
+        self.outcome.stdout = stdout.message(self.context.limits.stdout_bytes);
+        self.outcome.usage = stdout.usage();
+        self.outcome.warnings.extend(stdout.warnings());
         self.outcome.exit = ended.exit;
         if ended.survivors > 0 {
             self.outcome.warnings.push(format!("{} processes of the run could not be ended", ended.survivors));
         }
-        for (name, shared) in [("stdout", &stdout), ("stderr", &stderr)] {
-            if let Some(e) = shared.lock().file_error() {
+        for (name, output) in [("stdout", &stdout), ("stderr", &stderr)] {
+            if let Some(e) = output.bytes.file_error() {
                 self.outcome.warnings.push(format!("not all of {name} is on disk: {e}"));
             }
         }
-        let failure = failure_of(&ended, &self.outcome, &stderr, &self.context.cli.quota);
+        let failure = verdict::failure_of(&ended, &mut stdout, &mut stderr, &self.context.cli.quota);
         if let Some((branch, title)) = branch.filter(|_| failure.is_none()) {
             branch.commit(title, self.halt, &mut self.outcome.warnings);
         }
@@ -252,7 +256,10 @@ impl Run<'_> {
         self.judge_clone(folder);
         match failure.or(stopped) {
             Some(failure) => Err(failure),
-            None => Ok(()),
+            None => {
+                self.outcome.warnings.extend(verdict::oddity(&self.outcome, &stdout, self.context.cli.is_known()));
+                Ok(())
+            }
         }
     }
 
@@ -417,35 +424,30 @@ fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Opt
                 None => String::new(),
             },
         ),
+        io::ErrorKind::InvalidInput if prompt_argument.is_some() && find::is_shim(&program) => (
+            FailCode::SpawnFailed,
+            ": a .cmd file can be given no more than one line; leave {prompt} out of CLI_ARGS_TEMPLATE and the prompt goes to stdin".to_owned(),
+        ),
+        _ if is_foreign_format(e) => {
+            let hint = format!(
+                ": it is no program for this system ({}): a script needs #! and its interpreter in the first line, a binary one that was built for this machine",
+                std::env::consts::ARCH
+            );
+            (FailCode::SpawnFailed, hint)
+        }
         _ => (FailCode::SpawnFailed, String::new()),
     };
     Failure::new(code, format!("{} cannot be started: {e}{hint}", program.display()))
 }
 
-/// Why the run failed, if it did. A stop or a time limit is the reason whatever the CLI then exited with.
-fn failure_of(ended: &Ended, outcome: &Outcome, stderr: &Shared, quota: &QuotaMessage) -> Option<Failure> {
-    let failure = match (ended.cause, ended.exit) {
-        (Cause::TimedOut, _) => Failure::new(FailCode::Timeout, "timeout"),
-        (Cause::Stopped(reason), _) => reason.failure(),
-        (Cause::Exited, Some(Exit::Code(0))) => return None,
-        (Cause::Exited, exit) => {
-            let (stderr, stdout) = (stderr.lock().excerpt().render(), outcome.stdout.render());
-            let own = last_lines(ERROR_MAX, &stderr).or_else(|| last_lines(ERROR_MAX, &stdout)).unwrap_or_else(
-                || match exit {
-                    Some(Exit::Code(code)) => format!("exit code {code}, no output"),
-                    Some(Exit::Signal(signal)) => format!("ended by signal {signal}, no output"),
-                    None => "ended, and the system does not say how".to_owned(),
-                },
-            );
-            match quota.find(&stderr).or_else(|| quota.find(&stdout)) {
-                Some(Exceeded { until }) => {
-                    Failure { available_at: until, ..Failure::new(FailCode::QuotaExceeded, own) }
-                }
-                None => Failure::new(FailCode::CliExit, own),
-            }
-        }
+/// ENOEXEC; on macOS also EBADARCH; on Windows ERROR_BAD_EXE_FORMAT.
+fn is_foreign_format(e: &io::Error) -> bool {
+    let codes: &[i32] = match () {
+        () if cfg!(windows) => &[193],
+        () if cfg!(target_os = "macos") => &[8, 86],
+        () => &[8],
     };
-    Some(failure)
+    e.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 /// When a run started, on both clocks.
@@ -486,8 +488,9 @@ impl Report<'_> {
     }
 
     fn running(&mut self, stdout: &Shared) {
-        self.stdout_bytes = stdout.lock().total();
-        self.send_if_due(Phase::Running, || stdout.lock().take_lines());
+        self.stdout_bytes = stdout.lock().bytes.total();
+        let lines = self.config.lines;
+        self.send_if_due(Phase::Running, || if lines { stdout.lock().take_lines() } else { Vec::new() });
     }
 
     fn send_if_due(&mut self, phase: Phase, lines: impl FnOnce() -> Vec<String>) {

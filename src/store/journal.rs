@@ -21,7 +21,7 @@ use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, RepoRef, Workspace};
 use crate::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
-    Ticket, TicketId,
+    Ticket, TicketId, Usage,
 };
 
 const TICKET: &str = "ticket.json";
@@ -408,6 +408,29 @@ struct OutcomeRecord {
     span: Option<SpanRecord>,
     warnings: Vec<String>,
     pull_request: Option<String>,
+    usage: Option<UsageRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UsageRecord {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    cache_read_tokens: Option<u64>,
+    cost_micros: Option<u64>,
+    turns: Option<u64>,
+    session_id: Option<String>,
+}
+
+impl UsageRecord {
+    fn of(usage: &Usage) -> Self {
+        let Usage { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id } = usage.clone();
+        Self { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id }
+    }
+
+    fn usage(self) -> Usage {
+        let Self { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id } = self;
+        Usage { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -419,7 +442,7 @@ struct SpanRecord {
 
 impl OutcomeRecord {
     fn of(entry: &Entry) -> Self {
-        let Outcome { failure, exit, stdout, changes, span, warnings, pull_request } = &*entry.outcome;
+        let Outcome { failure, exit, stdout, usage, changes, span, warnings, pull_request } = &*entry.outcome;
         let (head, omitted, tail) = stdout.parts();
         Self {
             ticket_id: entry.id.as_str().to_owned(),
@@ -442,6 +465,7 @@ impl OutcomeRecord {
             }),
             warnings: warnings.clone(),
             pull_request: pull_request.clone(),
+            usage: usage.as_ref().map(UsageRecord::of),
         }
     }
 
@@ -468,6 +492,7 @@ impl OutcomeRecord {
             }),
             warnings: self.warnings,
             pull_request: self.pull_request,
+            usage: self.usage.map(UsageRecord::usage),
         };
         let id = TicketId::parse(&self.ticket_id).ok()?;
         Some(Entry { run, id, attempt: self.attempt, outcome: outcome.into() })

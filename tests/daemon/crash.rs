@@ -90,6 +90,11 @@ fn killed_while_the_cli_runs() {
     world.told("up T-1");
     world.assign("T-2");
     world.backend.frame_where("ticket.claim", |claim| claim["ticketId"] == "T-2");
+    // What is still in the pipe goes with the daemon that reads it.
+    eventually("the output on disk", || {
+        let runs = fs::read_dir(world.state().join("tickets")).unwrap().flatten();
+        runs.map(|run| run.path().join("stdout.log")).find(|log| fs::read(log).is_ok_and(|text| text == b"partial\n"))
+    });
     agent.crash();
     assert!(!world.processes(&agent).is_empty(), "the crash itself ends no run");
 

@@ -11,7 +11,7 @@ use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Reg
 use wf0_agent::domain::repos::{Repo, RepoRef};
 use wf0_agent::domain::session::Session;
 use wf0_agent::domain::ticket::{
-    Brief, Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Skill, Span, Subagent, Ticket,
+    Brief, Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Skill, Span, Subagent, Ticket, Usage,
 };
 use wf0_agent::link::protocol::ticket::Codec;
 use wf0_agent::link::protocol::{Decoded, Identity, MAX_INBOUND, MAX_OUTBOUND};
@@ -54,6 +54,7 @@ fn result() -> Outcome {
         failure: None,
         exit: Some(Exit::Code(0)),
         stdout: text("done \u{1b}[0m\n\"é\"\n"),
+        usage: None,
         changes: Changes {
             diff: Some("diff --git a/x b/x\n+é\n".to_owned()),
             diff_truncated: false,
@@ -181,6 +182,32 @@ fn moments() {
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
     let told = encoded(&Message::Claim { id: id("A"), attempt: 1, at: far });
     assert!(told["at"].as_str().is_some_and(|at| at.ends_with('Z')), "beyond all calendars: {told}");
+}
+
+/// `usage` is there where the CLI told something, with null where it did not tell that.
+#[test]
+fn usage_in_a_result() {
+    let told = Usage {
+        input_tokens: Some(u64::MAX),
+        output_tokens: Some(20),
+        cache_read_tokens: Some(7),
+        cost_micros: Some(3_067),
+        turns: Some(2),
+        session_id: Some("s-1".to_owned()),
+    };
+    let all = json!({"inputTokens": u64::MAX, "outputTokens": 20, "cacheReadTokens": 7, "costUsd": 0.003067, "turns": 2, "sessionId": "s-1"});
+    let little = json!({"inputTokens": null, "outputTokens": null, "costUsd": null, "turns": 1, "sessionId": null});
+    for (label, usage, wanted) in [
+        ("all", Some(told), Some(all)),
+        ("a little", Some(Usage { turns: Some(1), ..Usage::default() }), Some(little)),
+        ("nothing", None, None),
+    ] {
+        let frame = encoded(&outcome(Outcome { usage: usage.clone(), ..result() }));
+        assert_eq!(frame.get("usage"), wanted.as_ref(), "{label}");
+        let failure = Some(Failure::new(FailCode::CliExit, "no"));
+        let frame = encoded(&outcome(Outcome { usage, failure, ..result() }));
+        assert_eq!(frame.get("usage"), wanted.as_ref(), "{label}, of a failure");
+    }
 }
 
 /// `ticket.result` has every field of the protocol, and null where there is no git to tell.

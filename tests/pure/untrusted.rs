@@ -25,7 +25,7 @@ use wf0_agent::domain::session::{Past, Policy, Session};
 use wf0_agent::domain::template::{LooksLikeOption, Template, Values};
 use wf0_agent::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
-    Ticket, TicketId,
+    Ticket, TicketId, Usage,
 };
 use wf0_agent::environment::Environment;
 use wf0_agent::link::protocol::{Codecs, Decoded, Identity, MAX_OUTBOUND, hub, ticket};
@@ -611,8 +611,9 @@ impl<'a> Makings<'a> {
             }
             _ => {
                 let (id, attempt) = (self.id(), self.u32());
-                // Only the hub's jobs have one.
-                Message::Outcome { id, attempt, outcome: Outcome { pull_request: None, ..self.outcome() }.into() }
+                // Not every message has these fields.
+                let outcome = Outcome { pull_request: None, usage: None, ..self.outcome() };
+                Message::Outcome { id, attempt, outcome: outcome.into() }
             }
         }
     }
@@ -667,6 +668,14 @@ impl<'a> Makings<'a> {
             },
             warnings: self.several(Self::long_text),
             pull_request: self.maybe(Self::text),
+            usage: self.maybe(|makings| Usage {
+                input_tokens: makings.maybe(Self::u64),
+                output_tokens: makings.maybe(Self::u64),
+                cache_read_tokens: makings.maybe(Self::u64),
+                cost_micros: makings.maybe(Self::u64),
+                turns: makings.maybe(Self::u64),
+                session_id: makings.maybe(Self::text),
+            }),
         }
     }
 

@@ -23,6 +23,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select};
 
 use super::capture::Capture;
 use super::halt::Halt;
+use super::output::Output;
 use crate::domain::ticket::{Exit, StopReason};
 use crate::environment::MARK;
 use drain::Drain;
@@ -56,16 +57,20 @@ pub enum Sink {
     Capture(Shared),
 }
 
-/// A capture that the worker looks into while the stream is still coming.
+/// Output that the worker looks into while the stream is still coming.
 #[derive(Clone)]
-pub struct Shared(Arc<Mutex<Capture>>);
+pub struct Shared(Arc<Mutex<Output>>);
 
 impl Shared {
     pub fn new(capture: Capture) -> Self {
-        Self(Arc::new(Mutex::new(capture)))
+        Self::of(Output::unread(capture))
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, Capture> {
+    pub fn of(output: Output) -> Self {
+        Self(Arc::new(Mutex::new(output)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Output> {
         // A panic ends the process, so nobody ever sees a poisoned lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

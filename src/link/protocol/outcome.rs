@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{millis, rfc3339};
-use crate::domain::ticket::{Exit, Outcome, Span};
+use crate::domain::ticket::{Exit, Outcome, Span, Usage};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,6 +41,20 @@ struct RunBody<'a> {
     started_at: String,
     finished_at: String,
     duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageBody<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageBody<'a> {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_read_tokens: Option<u64>,
+    cost_usd: Option<f64>,
+    turns: Option<u64>,
+    session_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -87,5 +101,18 @@ fn run_body(outcome: &Outcome, span: Span) -> RunBody<'_> {
         started_at: rfc3339(span.started_at),
         finished_at: rfc3339(span.finished_at),
         duration_ms: millis(span.duration),
+        usage: outcome.usage.as_ref().map(usage_body),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no run costs so many dollars")]
+fn usage_body(usage: &Usage) -> UsageBody<'_> {
+    UsageBody {
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cache_read_tokens: usage.cache_read_tokens,
+        cost_usd: usage.cost_micros.map(|micros| micros as f64 / 1e6),
+        turns: usage.turns,
+        session_id: usage.session_id.as_deref(),
     }
 }

@@ -88,7 +88,7 @@ impl Codec {
 
     fn frame<T: Serialize>(&self, kind: &str, body: &T) -> String {
         let frame = Frame { kind, agent_id: &self.identity.agent_id, body };
-        // Nothing here can fail to be JSON: the maps have string keys and no number is a float.
+        // Nothing here can fail to be JSON: the maps have string keys.
         serde_json::to_string(&frame).unwrap_or_else(|e| panic!("a {kind} frame cannot be encoded: {e}"))
     }
 
