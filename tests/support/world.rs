@@ -188,6 +188,16 @@ impl World {
         self.backend.send(&ticket_with(id, fields));
         self.backend.outcome(id)
     }
+
+    /// When this returns, everything has been seen that the agent sent in answer to what it was sent before: an
+    /// assignment of a role that nobody takes is refused at once, in order.
+    pub fn fence(&self) {
+        self.fences.set(self.fences.get() + 1);
+        let id = format!("fence-{}", self.fences.get());
+        self.backend.send(&ticket_with(&id, json!({"role": "nobody"})));
+        let refusal = self.backend.outcome(&id);
+        assert_eq!(refusal["code"], "role_not_allowed", "{refusal}");
+    }
 }
 
 #[cfg(unix)]
@@ -237,16 +247,6 @@ impl World {
             self.told.borrow_mut().push(line);
             *unfinished = rest;
         }
-    }
-
-    /// When this returns, everything has been seen that the agent sent in answer to what it was sent before: an
-    /// assignment of a role that nobody takes is refused at once, in order.
-    pub fn fence(&self) {
-        self.fences.set(self.fences.get() + 1);
-        let id = format!("fence-{}", self.fences.get());
-        self.backend.send(&ticket_with(&id, json!({"role": "nobody"})));
-        let refusal = self.backend.outcome(&id);
-        assert_eq!(refusal["code"], "role_not_allowed", "{refusal}");
     }
 
     /// The living processes that the agent started, with their command lines. Only Linux shows them.
