@@ -1,7 +1,8 @@
 //! wf0-agent runs WorkForce0 tickets with the coding CLI on a developer's own machine.
 //!
 //! It opens one outbound WebSocket to the backend, says what it can do, takes tickets, runs the CLI in the right
-//! repository under a time limit, and sends back stdout, exit code and diff. Source code goes nowhere else.
+//! repository under a time limit, and sends back stdout, exit code and diff. Source code goes
+//! nowhere else, but for a branch that the backend names, which is pushed to the repository's own origin.
 //!
 //! # Rooms
 //!
@@ -27,10 +28,10 @@
 //! # Invariants
 //!
 //! * Every claimed ticket ends with exactly one outcome.
-//! * Nothing is sent on a connection before `agent.register`.
+//! * Nothing but the hub's `auth` is sent on a connection before the register.
 //! * There are never more runs than slots, nor two at once in one work tree.
 //! * A run's processes are gone before its outcome is posted.
-//! * The token is in no argument, child's environment, frame, log line, error or file.
+//! * The token is in no argument, child's environment, log line, error or file, and in no frame but the hub's `auth`.
 
 pub mod commands;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::branch::Branch;
 use super::text::one_line;
 
 /// A repository that the settings allow. Its path is canonical: no `..`, no symbolic link.
@@ -24,6 +25,14 @@ pub enum Workspace {
 }
 
 impl Repo {
+    /// As a ticket has it: work on a branch is never done in the developer's own checkout.
+    pub fn for_branch(&self, branch: Option<&Branch>) -> Self {
+        match branch {
+            Some(_) => Self { workspace: Workspace::Clone, ..self.clone() },
+            None => self.clone(),
+        }
+    }
+
     /// What its runs would change under each other's feet; `None` where each has a clone.
     pub fn shared_root(&self) -> Option<&Path> {
         (self.workspace == Workspace::InPlace).then_some(&self.root)
@@ -96,6 +105,18 @@ pub fn is_slug(text: &str) -> bool {
             && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     text.len() <= 256 && text.contains('/') && text.split('/').all(segment)
+}
+
+/// The host of a remote's address; a local path has none.
+pub fn host_from_remote(url: &str) -> Option<&str> {
+    slug_from_remote(url)?;
+    let url = url.trim();
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = &rest[..rest.find(['/', ':'])?];
+    // A password may hold an @ only in its escaped form, so the last one ends it.
+    let host = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or(authority);
+    let host = host.rsplit('@').next()?;
+    host.split(':').next().filter(|host| !host.is_empty())
 }
 
 /// `owner/name` from a remote's address: `https://host/owner/name.git`, `git@host:owner/name`, `ssh://…`.

@@ -113,7 +113,8 @@ impl Session {
             ));
             // What was allowed then may not be allowed now.
             if let Some(repo) = self.policy.repos.at(&job.repo.path) {
-                self.queue.push(Box::new(Job { repo: repo.clone(), ..*job }), claimed_at);
+                let repo = repo.for_branch(job.ticket.branch.as_ref());
+                self.queue.push(Box::new(Job { repo, ..*job }), claimed_at);
             } else {
                 let Job { run, ticket: Ticket { id, attempt, .. }, .. } = *job;
                 let failure = Failure::new(FailCode::RepoNotAllowed, "no longer among this agent's REPO_PATHS");
@@ -367,10 +368,11 @@ impl Session {
             let error = format!("{} is not among this agent's REPO_PATHS", ticket.repo.describe());
             return Err(Failure::new(FailCode::RepoNotAllowed, error));
         };
-        if !self.queue.has_room_for(repo) {
+        let repo = repo.for_branch(ticket.branch.as_ref());
+        if !self.queue.has_room_for(&repo) {
             return Err(Failure::new(FailCode::AtCapacity, "no slot is free and the waiting line is full"));
         }
-        Ok((repo.clone(), ticket.time_limit.map_or(*limit, |asked| asked.min(*limit))))
+        Ok((repo, ticket.time_limit.map_or(*limit, |asked| asked.min(*limit))))
     }
 
     /// A refusal goes out without a claim and is not kept: a backend that missed it assigns again.

@@ -55,8 +55,8 @@ impl Approval {
     /// Waits for the person's yes.
     #[expect(clippy::disallowed_methods, reason = "how long a person may take to answer is no policy")]
     pub fn ask(&self, question: &Question<'_>, halt: &Halt) -> Result<(), Failure> {
-        let until = Instant::now() + ANSWER_LIMIT;
         let _mine = self.my_turn(halt)?;
+        let until = Instant::now() + ANSWER_LIMIT;
         if self.always().contains(&question.job.repo.path) {
             return Ok(());
         }

@@ -1,170 +1,180 @@
-//! Work on a branch that the backend names: checked out before the run; after a good one committed, pushed, and
+//! Work on a branch that the backend names: checked out in the run's own clone; after a good run committed, pushed, and
 //! offered as a pull request (PROTOCOL.md section 8, `implement_prd`).
 //!
-//! Nothing is ever forced, no other branch is pushed, no hook of the repository is started, and what the developer had
-//! not committed is not committed for them.
+//! The developer's checkout has no part in it: a run that fails, or a daemon that dies, leaves nothing behind there, and
+//! what the developer has not committed is never committed. Nothing is ever forced, no other branch is pushed, and no
+//! hook is started.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::capture::Capture;
 use super::cli::find;
-use super::git::{Git, GitDirs, GitError};
+use super::git::{Git, GitError};
 use super::halt::Halt;
 use super::process::{self, Cause, Shared, Sink, Spec};
+use super::workspace::OwnClone;
 use crate::domain::branch::Branch;
+use crate::domain::repos::host_from_remote;
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job};
-use crate::environment::Environment;
+use crate::environment::{Environment, MARK};
 
-/// A push goes over the network.
-const PUSH_LIMIT: Duration = Duration::from_secs(120);
+/// A push goes over the network, and so does a look for the branch.
+const REMOTE_LIMIT: Duration = Duration::from_secs(120);
 const GH_LIMIT: Duration = Duration::from_secs(60);
-/// Hooks and monitors are programs of the repository's choice.
+/// The user's own hooks and monitors are not for this.
 const NO_PROGRAMS: [&str; 4] = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
+/// The user's own way to the remote, and whose commits they are.
+const KEPT_VARIABLES: [&str; 7] = [
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_SSH_VARIANT",
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+];
 
-/// A repository with the ticket's branch checked out.
+/// A clone with the ticket's branch checked out.
 pub struct OnBranch<'a> {
     branch: &'a Branch,
     job: &'a Job,
     environment: &'a Environment,
     git: Git,
     top: PathBuf,
-    /// Where the branch will be pushed: asked before the run, which could name another place.
+    /// The clone's settings as they were before the run, which could name another remote, or programs.
+    config: (PathBuf, String),
     remote: Option<String>,
-    /// What was checked out before.
-    before: Option<Head>,
-    /// Nothing was uncommitted before the run: what is so afterwards is the run's.
-    was_clean: bool,
-}
-
-/// What is checked out.
-#[derive(PartialEq, Eq)]
-enum Head {
-    Branch(String),
-    /// No branch.
-    Commit(String),
-}
-
-impl fmt::Display for Head {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Branch(name) => write!(f, "the branch {name}"),
-            Self::Commit(commit) => write!(f, "the commit {commit}"),
-        }
-    }
+    /// All that the run did is on the branch.
+    is_whole: Cell<bool>,
 }
 
 impl<'a> OnBranch<'a> {
-    /// Checks the branch out, made from the current commit if it is not there.
+    /// Checks the branch out: that of the repository, else that of the origin, else a new one from the current commit.
     pub fn check_out(
         environment: &'a Environment,
-        folder: &Path,
+        clone: &mut OwnClone,
         job: &'a Job,
         branch: &'a Branch,
         halt: &Halt,
     ) -> Result<Self, Failure> {
-        let no_repository = || failed("the folder is in no git repository".to_owned());
-        let dirs = GitDirs::find(folder).ok_or_else(no_repository)?;
-        // The user's own way to the remote counts; nothing asks anybody, for nobody is there.
-        let mut git = Git::new(environment, &dirs.top, &dirs.git_dir).map_err(|e| failed(e.to_string()))?;
-        for name in ["GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT"] {
-            if let Some(value) = environment.get(name) {
-                git = git.with(name, value);
-            }
+        // What git keeps encrypted would be committed, and pushed, in the clear.
+        if let Some(filter) = clone.filters().first() {
+            return Err(failed(format!(
+                "the repository's own filter {filter:?} is not run, so no branch of it can be worked on"
+            )));
         }
-        git = git.with("SSH_ASKPASS", "false").with("SSH_ASKPASS_REQUIRE", "force");
-        let mut own =
-            Self { branch, job, environment, git, top: dirs.top, remote: None, before: None, was_clean: false };
+        let mut git = clone.git(environment).map_err(|e| failed(e.to_string()))?;
+        let kept = KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, environment.get(name)?)));
+        git = kept.fold(git, |git, (name, value)| git.with(name, value));
+        // Nothing asks anybody, for nobody is there.
+        git = git.with("SSH_ASKPASS", "false").with("SSH_ASKPASS_REQUIRE", "force").with("GIT_NO_LAZY_FETCH", "0");
+        git = git.with(MARK, environment.mark_of_git(job.run));
+        let config = clone.git_dir().join("config");
+        let text = fs::read_to_string(&config).map_err(|e| failed(format!("the clone cannot be read: {e}")))?;
+        let (top, is_whole) = (clone.top().to_owned(), Cell::new(true));
+        let config = (config, text);
+        let mut own = Self { branch, job, environment, git, top, config, remote: None, is_whole };
         own.remote = own.git(&["remote", "get-url", "--push", "origin"], halt).ok();
-        own.before = own.head(halt);
-        if !own.is_checked_out(own.before.as_ref()) {
-            let there = own.git(&["rev-parse", "--verify", "--quiet", &full_name(branch)], halt).is_ok();
-            let switch: &[&str] =
-                if there { &["switch", "--no-guess"] } else { &["switch", "--no-guess", "--create"] };
-            own.git(&[switch, &[branch.as_str()]].concat(), halt).map_err(|e| own.cannot_check_out(&e))?;
-        }
-        // What the developer had not committed has come along; so has a submodule whose commit is another one here.
-        own.was_clean = own.is_clean(halt).map_err(|e| own.cannot_check_out(&e))?;
+        own.switch(halt).and_then(|()| clone.settle()).map_err(|e| match e {
+            GitError::Stopped(reason) => reason.failure(),
+            e => failed(format!("the branch {branch} cannot be checked out: {e}")),
+        })?;
         Ok(own)
     }
 
-    /// Commits what a good run left uncommitted. What cannot be done is a warning.
-    pub fn commit(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) {
-        match self.is_clean(halt) {
-            Ok(true) => {}
-            Ok(false) if !self.was_clean => warnings.push(
-                "there were uncommitted changes before the run: what it left uncommitted is not on the branch"
-                    .to_owned(),
-            ),
-            Ok(false) if !self.is_checked_out(self.head(halt).as_ref()) => warnings
-                .push(format!("what the run changed is not committed: it has left the branch {}", self.branch)),
-            Ok(false) => {
-                let message = if title.is_empty() { self.job.ticket.id.as_str() } else { title };
-                let message = format!("--message={message}");
-                let committed = self
-                    .git(&["add", "--all"], halt)
-                    .and_then(|_| self.git(&["commit", "--quiet", "--no-verify", &message], halt));
-                if let Err(e) = committed {
-                    warnings.push(format!("what the run changed is not committed: {e}"));
-                }
+    fn switch(&self, halt: &Halt) -> Result<(), GitError> {
+        let name = full_name(self.branch);
+        let is_there = || self.git(&["rev-parse", "--verify", "--quiet", &name], halt).is_ok();
+        if let Some(remote) = self.remote.as_deref().filter(|_| !is_there()) {
+            // Of an earlier attempt, or another agent's. Where it is not there either, it is new.
+            let refspec = format!("{name}:{name}");
+            let args = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", remote, &refspec];
+            if let Err(GitError::Stopped(reason)) = call(&self.git.clone().within(REMOTE_LIMIT), &args, halt) {
+                return Err(GitError::Stopped(reason));
             }
-            Err(e) => warnings.push(format!("what the run changed is not committed: {e}")),
+        }
+        let create: &[&str] = if is_there() { &[] } else { &["--create"] };
+        self.git(&[&["switch", "--no-guess"], create, &[self.branch.as_str()]].concat(), halt).map(|_| ())
+    }
+
+    /// Commits what a good run left uncommitted. What cannot be done is a warning, and then nothing is pushed.
+    pub fn commit(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) {
+        if let Err(why) = self.try_commit(title, halt) {
+            self.is_whole.set(false);
+            warnings.push(format!("the branch {} was not pushed: {why}", self.branch));
         }
     }
 
-    /// Pushes the branch and opens a pull request. Gives its address; what cannot be done is a warning.
-    pub fn publish(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) -> Option<String> {
-        if let Err(e) = self.push(halt) {
-            warnings.push(format!("the branch {} was not pushed: {e}", self.branch));
-            return None;
+    fn try_commit(&self, title: &str, halt: &Halt) -> Result<(), String> {
+        let (config, text) = &self.config;
+        fs::write(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
+        let said = |e: GitError| format!("what the run changed is not committed: {e}");
+        if self.git(&["symbolic-ref", "--quiet", "HEAD"], halt).ok() != Some(full_name(self.branch)) {
+            return Err("the run has left it".to_owned());
         }
-        self.pull_request(title, halt).map_err(|e| warnings.push(format!("no pull request: {e}"))).ok()
+        // Whatever the settings hide.
+        let status = ["status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=dirty"];
+        if self.git(&status, halt).map_err(said)?.is_empty() {
+            return Ok(());
+        }
+        self.git(&["add", "--all"], halt).map_err(said)?;
+        let message = if title.is_empty() { self.job.ticket.id.as_str() } else { title };
+        let message = format!("--message={message}");
+        let mut commit = vec!["commit", "--quiet", "--no-verify", message.as_str()];
+        // On a server nobody may have told git who they are.
+        if self.git(&["var", "GIT_COMMITTER_IDENT"], halt).is_err() {
+            commit.splice(..0, ["-c", "user.name=wf0-agent", "-c", "user.email=wf0-agent@localhost"]);
+        }
+        self.git(&commit, halt).map(|_| ()).map_err(said)
     }
 
-    /// Gives the developer back what was checked out before, where nothing would be carried along.
-    pub fn leave(self, warnings: &mut Vec<String>) {
-        let never = Halt::never();
-        let (Some(before), Some(head)) = (&self.before, self.head(&never)) else { return };
-        if *before == head {
-            return;
-        }
-        let back: &[&str] = match before {
-            Head::Branch(name) => &["switch", "--no-guess", name],
-            Head::Commit(commit) => &["switch", "--detach", commit],
-        };
-        let back = match self.is_clean(&never) {
-            Ok(true) => self.git(back, &never).map_err(|e| e.to_string()),
-            Ok(false) => Err("there are uncommitted changes".to_owned()),
-            Err(e) => Err(e.to_string()),
-        };
-        if let Err(why) = back {
-            warnings.push(format!("the checkout is still on {head}, not back on {before}: {why}"));
+    /// Pushes the branch and opens a pull request. Gives its address; what cannot be done is a warning. A push that was
+    /// called off is none: nobody would hear of it again.
+    pub fn publish(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) -> Result<Option<String>, Failure> {
+        let pushed = if self.is_whole.get() { self.push(halt) } else { Ok(false) };
+        match (pushed, halt.reason()) {
+            (Ok(true), _) => {
+                let opened = self.pull_request(title, halt);
+                Ok(opened.map_err(|e| warnings.push(format!("no pull request: {e}"))).ok())
+            }
+            (_, Some(reason)) => Err(reason.failure()),
+            (Ok(false), None) => Ok(None),
+            (Err(e), None) => {
+                warnings.push(format!("the branch {} was not pushed: {e}", self.branch));
+                Ok(None)
+            }
         }
     }
 
-    fn push(&self, halt: &Halt) -> Result<(), String> {
+    fn push(&self, halt: &Halt) -> Result<bool, String> {
         let remote = self.remote.as_deref().ok_or("there is no remote named origin")?;
         let name = full_name(self.branch);
         let refspec = format!("{name}:{name}");
         let args = ["push", "--quiet", "--no-follow-tags", "--recurse-submodules=no", "--", remote, &refspec];
-        let pushed = call(&self.git.clone().within(PUSH_LIMIT), &args, halt);
-        pushed.map(|_| ()).map_err(|e| without_credentials(&e.to_string()))
+        let pushed = call(&self.git.clone().within(REMOTE_LIMIT), &args, halt);
+        pushed.map(|_| true).map_err(|e| without_credentials(&e.to_string()))
     }
 
     fn pull_request(&self, title: &str, halt: &Halt) -> Result<String, String> {
-        let slug = self.job.repo.slug.as_deref().ok_or("the repository's owner/name is not known")?;
+        let slug = self.job.repo.slug.as_deref().filter(|slug| slug.matches('/').count() == 1);
+        let slug = slug.ok_or("the repository's owner/name is not known")?;
+        // The name alone would be one of github.com.
+        let host = self.remote.as_deref().and_then(host_from_remote);
+        let repo = host.map_or(format!("--repo={slug}"), |host| format!("--repo={host}/{slug}"));
         let gh = find::program("gh", self.environment.get("PATH")).ok_or("gh is not on PATH")?;
         let id = &self.job.ticket.id;
         let title = if title.is_empty() { id.as_str() } else { title };
         let (head, title) = (format!("--head={}", self.branch), format!("--title={title}"));
-        let (repo, body) = (format!("--repo={slug}"), format!("--body=Opened by wf0-agent for {id}."));
+        let body = format!("--body=Opened by wf0-agent for {id}.");
         let opened = self.gh(&gh, &["pr", "create", &repo, &head, &title, &body], halt);
         // There may be one already, from an earlier attempt.
         opened.or_else(|e| {
-            let asked = ["pr", "view", self.branch.as_str(), &repo, "--json=url", "--jq=.url"];
+            let asked = ["pr", "list", &repo, &head, "--state=open", "--json=url", "--jq=.[0].url"];
             self.gh(&gh, &asked, halt).map_err(|_| e)
         })
     }
@@ -178,9 +188,10 @@ impl<'a> OnBranch<'a> {
         let process = process::start(Spec {
             program,
             args: &args,
-            cwd: &self.top,
+            // Outside of the clone: it is told all that it needs.
+            cwd: self.top.parent().unwrap_or(&self.top),
             env,
-            mark: None,
+            mark: Some(self.environment.mark_of_git(self.job.run)),
             stdin: None,
             stdout: Sink::Capture(stdout.clone()),
             stderr: Sink::Capture(stderr.clone()),
@@ -201,33 +212,8 @@ impl<'a> OnBranch<'a> {
         }
     }
 
-    fn head(&self, halt: &Halt) -> Option<Head> {
-        let name = self.git(&["symbolic-ref", "--quiet", "HEAD"], halt);
-        match name.as_deref().map(|name| name.strip_prefix("refs/heads/")) {
-            Ok(Some(branch)) => Some(Head::Branch(branch.to_owned())),
-            _ => self.git(&["rev-parse", "--verify", "--quiet", "HEAD"], halt).ok().map(Head::Commit),
-        }
-    }
-
-    fn is_checked_out(&self, head: Option<&Head>) -> bool {
-        matches!(head, Some(Head::Branch(name)) if name == self.branch.as_str())
-    }
-
-    /// Of all that `git add --all` would add, whatever the settings hide.
-    fn is_clean(&self, halt: &Halt) -> Result<bool, GitError> {
-        let args = ["status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=dirty"];
-        self.git(&args, halt).map(|changes| changes.is_empty())
-    }
-
     fn git(&self, args: &[&str], halt: &Halt) -> Result<String, GitError> {
         call(&self.git, args, halt)
-    }
-
-    fn cannot_check_out(&self, e: &GitError) -> Failure {
-        match e {
-            GitError::Stopped(reason) => reason.failure(),
-            e => failed(format!("the branch {} cannot be checked out: {e}", self.branch)),
-        }
     }
 }
 

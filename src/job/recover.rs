@@ -86,7 +86,8 @@ fn collect(
         let snapshot = snapshot.map(|snapshot| snapshot.within(GIT_LIMIT));
         snapshot.map(|s| s.changes(context.limits.diff_bytes, &halt, &mut outcome.warnings)).transpose()
     });
-    if clone.is_some() {
+    // A branch begins elsewhere.
+    if clone.is_some() && job.ticket.branch.is_none() {
         let base = started.base_commit.as_deref();
         outcome.warnings.extend(workspace::head_moved(&context.environment, &job.repo.path, base, GIT_LIMIT));
     }

@@ -177,7 +177,7 @@ struct Run<'a> {
     outcome: Outcome,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn carry_out(&mut self, folder: &RunFolder, downloads: &Downloads) -> Result<(), Failure> {
         self.report.phase(Phase::Preparing);
         let brief = downloads.complete(&self.job.ticket, self.halt, &mut self.outcome.warnings)?;
@@ -193,18 +193,18 @@ impl Run<'_> {
         let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
         let stdin = self.args.prompt_on_stdin().then_some(prompt_file);
 
-        let branch = self.job.ticket.branch.as_ref();
-        let check_out =
-            |branch| OnBranch::check_out(&self.context.environment, self.cwd(), self.job, branch, self.halt);
-        let Some(branch) = branch.map(check_out).transpose()? else {
+        let Some(branch) = self.check_out()? else {
             return self.run_cli(folder, &args, prompt.len(), stdin, None);
         };
-        let ended = self.run_cli(folder, &args, prompt.len(), stdin, Some((&branch, &title)));
-        if ended.is_ok() {
-            self.outcome.pull_request = branch.publish(&title, self.halt, &mut self.outcome.warnings);
-        }
-        branch.leave(&mut self.outcome.warnings);
-        ended
+        self.run_cli(folder, &args, prompt.len(), stdin, Some((&branch, &title)))?;
+        self.outcome.pull_request = branch.publish(&title, self.halt, &mut self.outcome.warnings)?;
+        Ok(())
+    }
+
+    fn check_out(&mut self) -> Result<Option<OnBranch<'a>>, Failure> {
+        let (job, context, halt) = (self.job, self.context, self.halt);
+        let (Some(branch), Some(clone)) = (&job.ticket.branch, &mut self.clone) else { return Ok(None) };
+        OnBranch::check_out(&context.environment, clone, job, branch, halt).map(Some)
     }
 
     /// From the snapshot before to the diff after.

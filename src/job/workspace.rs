@@ -83,8 +83,11 @@ const STATUS: &[&str] = &[
 
 /// A clone that one run works in.
 pub struct OwnClone {
+    top: PathBuf,
     cwd: PathBuf,
     within: PathBuf,
+    /// Filters of the repository's own, which are not run.
+    filters: Vec<String>,
     base: Option<String>,
     checkout: Checkout,
     /// The checkout when the clone was made; `None`: it could not be told.
@@ -150,12 +153,35 @@ impl OwnClone {
         reading.map(|reading| reading.finish(halt)).transpose()?;
         let within = repo.strip_prefix(&checkout.dirs.top).unwrap_or(Path::new("")).to_owned();
         let cwd = folder_within(&top, &within)?;
-        Ok(Self { cwd, within, base, checkout, before })
+        let filters = local_filters(&settings);
+        Ok(Self { top, cwd, within, filters, base, checkout, before })
     }
 
     /// Where the program works.
     pub fn cwd(&self) -> &Path {
         &self.cwd
+    }
+
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    pub fn git_dir(&self) -> PathBuf {
+        self.top.join(".git")
+    }
+
+    pub fn git(&self, environment: &Environment) -> Result<Git, GitError> {
+        Git::new(environment, &self.top, &self.git_dir())
+    }
+
+    pub fn filters(&self) -> &[String] {
+        &self.filters
+    }
+
+    /// To be called when something else was checked out, which may have a link where a folder was.
+    pub fn settle(&mut self) -> Result<(), GitError> {
+        self.cwd = folder_within(&self.top, &self.within)?;
+        Ok(())
     }
 
     /// The same, from the root of the clone.
@@ -334,7 +360,7 @@ fn folder_within(top: &Path, within: &Path) -> Result<PathBuf, GitError> {
         folder.push(part);
         // A link in the commit could lead anywhere.
         if folder.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
-            return Err(GitError::Failed(format!("{} is a link in HEAD", within.display())));
+            return Err(GitError::Failed(format!("{} is a link in the commit", within.display())));
         }
     }
     fs::create_dir_all(&folder).map_err(clone_failed)?;

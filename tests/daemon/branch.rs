@@ -38,9 +38,14 @@ impl Desk {
         self.hub.world.git(&self.repo, args).trim_end().to_owned()
     }
 
+    /// What was pushed is there only.
+    fn origin(&self, args: &[&str]) -> String {
+        self.hub.world.git(&self.origin, args).trim_end().to_owned()
+    }
+
     /// The branches at the origin, each with its commit.
     fn pushed(&self) -> Vec<(String, String)> {
-        let refs = self.hub.world.git(&self.origin, &["for-each-ref", "--format=%(refname) %(objectname)"]);
+        let refs = self.origin(&["for-each-ref", "--format=%(refname) %(objectname)"]);
         refs.lines()
             .map(|line| line.split_once(' ').unwrap())
             .map(|(name, at)| (name.to_owned(), at.to_owned()))
@@ -52,10 +57,9 @@ impl Desk {
         self.pushed().into_iter().find(|(own, _)| *own == name).map(|(_, at)| at)
     }
 
-    /// The files of a commit, which may be at the origin only.
+    /// The files of a commit.
     fn files_of(&self, commit: &str) -> Vec<String> {
-        let list = self.hub.world.git(&self.origin, &["ls-tree", "-r", "--name-only", commit]);
-        list.lines().map(str::to_owned).collect()
+        self.origin(&["ls-tree", "-r", "--name-only", commit]).lines().map(str::to_owned).collect()
     }
 
     /// Runs a job on the branch, of a CLI that does that.
@@ -80,7 +84,7 @@ fn gh(desk: &Desk) -> String {
 }
 
 /// The branch is made from the current commit; what the CLI left is committed with the job's title; the branch, and
-/// nothing else, is pushed; and the developer has their own branch back, as it was.
+/// nothing else, is pushed; and the developer's checkout is as it was, and knows nothing of it.
 #[test]
 fn a_new_branch_is_worked_on_and_pushed() {
     let desk = Desk::new();
@@ -96,12 +100,12 @@ fn a_new_branch_is_worked_on_and_pushed() {
     let names: Vec<_> = desk.pushed().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["refs/heads/feature/x", "refs/heads/main"]);
     assert_eq!(desk.pushed_branch("main"), Some(before.0.clone()));
-    assert_eq!(desk.git(&["log", "-1", "--format=%s|%an|%P", &tip]), format!("Make it|Dev|{}", before.0));
+    assert_eq!(desk.origin(&["log", "-1", "--format=%s|%an|%P", &tip]), format!("Make it|Dev|{}", before.0));
     assert_eq!(desk.files_of(&tip), ["README.md", "new.txt", "src/lib.rs"]);
     assert_eq!((&result["data"]["baseCommit"], &result["data"]["headCommit"]), (&json!(before.0), &json!(tip)));
     assert!(result["data"]["diff"].as_str().is_some_and(|diff| diff.contains("+new")), "{result}");
 
-    assert_eq!(desk.head(), "main");
+    assert_eq!((desk.head().as_str(), desk.git(&["branch", "--list"]).as_str()), ("main", "* main"));
     assert_eq!(desk.git(&["rev-parse", "main"]), before.0);
     files::assert_same(&before.1, &files::work_tree(&desk.repo));
 }
@@ -120,10 +124,22 @@ fn an_existing_branch_is_continued() {
         let result = desk.run("echo own > own.txt; git add own.txt; commit -m own; echo left > left.txt");
         assert_eq!((result["status"].as_str(), warnings(&result).contains("not pushed")), (Some("done"), false));
         let tip = desk.pushed_branch(BRANCH).unwrap();
-        assert_eq!(desk.git(&["log", "-3", "--format=%s", &tip]), "Make it\nown\nsecond");
-        assert_eq!(desk.git(&["rev-parse", &format!("{tip}~2")]), second);
+        assert_eq!(desk.origin(&["log", "-3", "--format=%s", &tip]), "Make it\nown\nsecond");
+        assert_eq!(desk.origin(&["rev-parse", &format!("{tip}~2")]), second);
         assert_eq!(desk.head(), if checked_out { BRANCH } else { "main" });
     }
+}
+
+/// A branch that is only at the origin, of an earlier attempt or another agent's, is continued from there.
+#[test]
+fn a_branch_of_the_origin_is_continued() {
+    let desk = Desk::new();
+    let theirs = desk.git(&["commit-tree", "-m", "theirs", "-p", "main", "main^{tree}"]);
+    desk.git(&["push", "--quiet", "origin", &format!("{theirs}:refs/heads/feature/x")]);
+    let result = desk.run("echo new > new.txt");
+    assert_eq!((result["status"].as_str(), warnings(&result).contains("not pushed")), (Some("done"), false));
+    let tip = desk.pushed_branch(BRANCH).unwrap();
+    assert_eq!(desk.origin(&["log", "-2", "--format=%s", &tip]), "Make it\ntheirs");
 }
 
 /// A branch that has moved on at the origin is not overwritten: a warning says so, and the job is done all the same.
@@ -133,6 +149,7 @@ fn nothing_is_forced() {
     desk.git(&["push", "--quiet", "origin", "main:refs/heads/feature/x"]);
     let theirs = desk.git(&["commit-tree", "-m", "theirs", "-p", "main", "main^{tree}"]);
     desk.git(&["push", "--quiet", "origin", &format!("{theirs}:refs/heads/feature/x")]);
+    desk.git(&["branch", BRANCH, "main"]);
     desk.git(&["config", "push.default", "matching"]);
     desk.git(&["config", "remote.origin.push", "+refs/heads/*:refs/heads/*"]);
     desk.git(&["config", "remote.origin.mirror", "true"]);
@@ -148,7 +165,7 @@ fn nothing_is_forced() {
 }
 
 /// What the developer has not committed, staged or not, known to git or not, is in no commit and still there; a warning
-/// says what that means for the run's own.
+/// says that the run did not have it.
 #[test]
 fn the_developers_changes_are_not_committed() {
     for show in ["normal", "no"] {
@@ -162,10 +179,14 @@ fn the_developers_changes_are_not_committed() {
             let result = desk.run("echo own > own.txt; git add own.txt; commit -m own own.txt; echo left > left.txt");
             assert_eq!(result["status"], "done", "{result}");
             let tip = desk.pushed_branch(BRANCH).unwrap();
-            assert_eq!(desk.files_of(&tip), ["README.md", "own.txt", "src/lib.rs"], "{file} {stage} {show}");
-            assert_eq!(desk.git(&["show", &format!("{tip}:README.md")]), "# App", "{file} {stage} {show}");
+            assert_eq!(
+                desk.files_of(&tip),
+                ["README.md", "left.txt", "own.txt", "src/lib.rs"],
+                "{file} {stage} {show}"
+            );
+            assert_eq!(desk.origin(&["show", &format!("{tip}:README.md")]), "# App", "{file} {stage} {show}");
             assert_eq!(fs::read_to_string(desk.repo.join(file)).unwrap(), "a draft\n");
-            assert!(warnings(&result).contains("uncommitted changes before the run"), "{result}");
+            assert!(warnings(&result).contains("has uncommitted changes"), "{result}");
         }
     }
 }
@@ -182,7 +203,7 @@ fn the_developers_submodules_are_not_committed() {
     desk.hub.world.git(&library, &["commit", "--quiet", "--allow-empty", "--message", "draft"]);
     let result = desk.run("echo new > new.txt");
     assert_eq!(result["status"], "done", "{result}");
-    assert_eq!(desk.git(&["rev-parse", &format!("{}:library", desk.pushed_branch(BRANCH).unwrap())]), recorded);
+    assert_eq!(desk.origin(&["rev-parse", &format!("{}:library", desk.pushed_branch(BRANCH).unwrap())]), recorded);
 }
 
 /// New files are committed also where git is told not to show such files.
@@ -251,7 +272,7 @@ fn a_pull_request_that_is_there_is_named() {
     );
     let _agent = desk.hub.registered(desk.hub.launch("echo new > new.txt").env("PATH", path));
     assert_eq!(desk.hub.run(prd("J-1", BRANCH))["data"]["prUrl"], URL);
-    assert!(desk.hub.world.read("gh-args").starts_with("pr view feature/x --repo=acme/app "));
+    assert!(desk.hub.world.read("gh-args").starts_with("pr list --repo=acme/app --head=feature/x --state=open "));
 }
 
 /// Without `gh`, or with one that fails, there is a warning and no pull request; the branch is pushed.
@@ -276,7 +297,7 @@ fn without_gh_there_is_a_warning() {
     }
 }
 
-/// A repository without an origin gets its commit, and a warning.
+/// Without an origin there is nowhere to push to: a warning says so, and the diff is there all the same.
 #[test]
 fn without_an_origin_there_is_a_warning() {
     let desk = Desk::new();
@@ -284,7 +305,7 @@ fn without_an_origin_there_is_a_warning() {
     let result = desk.run("echo new > new.txt");
     assert_eq!(result["status"], "done", "{result}");
     assert!(warnings(&result).contains("not pushed"), "{result}");
-    assert_eq!(desk.git(&["log", "-1", "--format=%s", BRANCH]), "Make it");
+    assert!(result["data"]["diff"].as_str().is_some_and(|diff| diff.contains("+new")), "{result}");
 }
 
 /// A password in the origin's address is in no frame and in no line of the log.
@@ -311,9 +332,13 @@ fn the_run_cannot_name_another_origin() {
     let desk = Desk::new();
     let other = desk.hub.world.path("other.git");
     desk.git(&["clone", "--quiet", "--bare", ".", "../other.git"]);
-    desk.run(
-        "echo new > new.txt; git remote set-url origin ../other.git; git remote set-url --push origin ../other.git",
-    );
+    let (own, evil) = (desk.origin.display().to_string(), other.display().to_string());
+    let result = desk.run(&format!(
+        "echo new > new.txt; git remote set-url origin {evil}; git remote set-url --push origin {evil}
+        git config url.{evil}.pushInsteadOf {own}; git config url.{evil}.insteadOf {own}
+        git config filter.evil.clean 'echo ran > \"$WORLD/ran\"; cat'; echo '* filter=evil' > .gitattributes"
+    ));
+    assert!(!desk.hub.world.path("ran").exists(), "the daemon has started a program of the run's choice: {result}");
     assert!(desk.pushed_branch(BRANCH).is_some());
     assert_eq!(desk.hub.world.git(&other, &["branch", "--list", BRANCH]), "");
 }
@@ -323,15 +348,17 @@ fn the_run_cannot_name_another_origin() {
 fn a_failed_run_is_not_pushed() {
     let desk = Desk::new();
     let before = desk.pushed();
-    let result = desk.run("git add . ; echo new > new.txt; exit 1");
+    let _agent = desk
+        .hub
+        .agent("[ $WF0_TICKET_ID = J-2 ] && { ls > \"$WORLD/ls\"; exit 0; }; git add . ; echo new > new.txt; exit 1");
+    let result = desk.hub.run(prd("J-1", BRANCH));
     assert_eq!(result["data"]["code"], "cli_exit", "{result}");
     assert_eq!(desk.pushed(), before);
-    assert_eq!(desk.git(&["rev-parse", BRANCH]), desk.git(&["rev-parse", "main"]));
-    assert!(
-        warnings(&result).contains(BRANCH),
-        "what it left keeps the branch checked out, and that is said: {result}"
-    );
-    assert!(desk.repo.join("new.txt").exists());
+    assert!(result["data"]["diff"].as_str().is_some_and(|diff| diff.contains("+new")), "{result}");
+    assert_eq!((desk.head().as_str(), desk.git(&["status", "--porcelain"]).as_str()), ("main", ""));
+    // Nor does it stand in the way of the next.
+    assert_eq!(desk.hub.run(prd("J-2", "second"))["status"], "done");
+    assert_eq!(desk.hub.world.read("ls"), "README.md\nsrc\n");
 }
 
 /// A CLI that leaves the branch leaves its work too: nothing is committed to a branch that nobody named.
@@ -342,13 +369,14 @@ fn no_other_branch_gets_a_commit() {
     let result = desk.run("git switch --quiet main; echo new > new.txt");
     assert_eq!(result["status"], "done", "{result}");
     assert_eq!(desk.git(&["rev-parse", "main"]), main);
-    assert!(warnings(&result).contains("not committed"), "{result}");
+    assert!(warnings(&result).contains("the run has left it"), "{result}");
+    assert_eq!(desk.pushed_branch(BRANCH), None);
     assert_eq!(desk.head(), "main");
 }
 
-/// Who had no branch checked out has the same commit checked out afterwards.
+/// Who has no branch checked out may have one worked on all the same.
 #[test]
-fn a_detached_checkout_is_given_back() {
+fn a_detached_checkout_is_no_obstacle() {
     let desk = Desk::new();
     desk.git(&["checkout", "--quiet", "--detach"]);
     let before = desk.git(&["rev-parse", "HEAD"]);

@@ -93,6 +93,7 @@ fn settings(
     let mut repository = OsString::from("demo/greeter=");
     repository.push(scratch.repository());
     flags.insert("WORKFORCE0_API_URL".to_owned(), url.into());
+    flags.insert("WORKFORCE0_PROTOCOL".to_owned(), "ticket".into());
     flags.insert("REPO_PATHS".to_owned(), repository);
     flags.insert("AGENT_ROLES".to_owned(), "dev".into());
     flags.insert("STATE_DIR".to_owned(), scratch.state().into());
