@@ -43,6 +43,11 @@ impl Dialect {
         self == Self::Hub
     }
 
+    /// Whether a failure is the end of a ticket, however retryable it is called.
+    pub fn failures_are_final(self) -> bool {
+        self == Self::Hub
+    }
+
     /// Whether an outcome that the backend has may be sent to it once more: the hub would start a second QA job.
     pub fn takes_outcomes_twice(self) -> bool {
         self == Self::Ticket

@@ -96,6 +96,11 @@ impl Outbox {
         self.settle(|pending| pending.fence.is_some() && meant(&pending.entry))
     }
 
+    /// Whether another outcome may be brought back into memory.
+    pub fn has_room(&self) -> bool {
+        self.pending.iter().map(|p| p.entry.outcome.size()).sum::<usize>() < WINDOW_BYTES
+    }
+
     /// The newest outcome of a ticket that has ended here; one that is under way rather than the same delivered.
     pub fn find(&self, id: &TicketId) -> Option<Ended<'_>> {
         let delivered = self.delivered.iter().filter(|own| own.id == *id).map(Ended::Delivered);

@@ -3,6 +3,7 @@
 //! A [`Session`] is fed events and the time and gives back actions. It outlives connections. The parts of its
 //! state that have rules of their own are files of their own: `queue`, `outbox`, `liveness`, `ending`, `quota`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -63,6 +64,8 @@ pub struct Session {
     pings: u64,
     ending: Option<Ending>,
     quota: Quota,
+    /// Delivered outcomes that are wanted once more; each takes memory, so they come one after the other.
+    recalls: VecDeque<RunId>,
     /// What the backend spoke last.
     dialect: Dialect,
     /// Pings with which a heartbeat may go on this connection so far.
@@ -86,6 +89,7 @@ impl Session {
             pings: 0,
             ending: None,
             quota: Quota::default(),
+            recalls: VecDeque::new(),
             dialect: Dialect::default(),
             beats: 0,
             look_at: None,
@@ -189,7 +193,7 @@ impl Session {
         }
         self.withdraw_for_quota(out);
         // Whether the backend can be reached is not known before the first attempt.
-        if self.ending.is_none() && self.liveness.is_tried() {
+        if self.ending.is_none() && self.liveness.is_tried() && !self.quota.is_exceeded() {
             let offline = !self.liveness.is_connected();
             while let Some((slot, job)) = self.queue.start_next() {
                 out.push(Action::Start { slot, job, offline });
@@ -197,6 +201,9 @@ impl Session {
         }
         self.look_for_cli(now, out);
         self.send_outcomes(out);
+        if self.outbox.has_room() {
+            out.extend(self.recalls.pop_front().map(Action::Recall));
+        }
         self.go_on_ending(now, out);
     }
 
@@ -332,7 +339,8 @@ impl Session {
                         let again = entry.clone();
                         self.outbox.repeat(again);
                     }
-                    Ended::Delivered(delivered) => out.push(Action::Recall(delivered.run)),
+                    Ended::Delivered(delivered) if self.recalls.contains(&delivered.run) => {}
+                    Ended::Delivered(delivered) => self.recalls.push_back(delivered.run),
                 }
                 true
             }
@@ -381,6 +389,10 @@ impl Session {
             Level::Warn,
             format!("ticket {id} (attempt {attempt}): refused: {}: {}", failure.code.as_str(), failure.error),
         ));
+        // Unanswered, it is handed out again.
+        if self.dialect.failures_are_final() && failure.code.passes() {
+            return;
+        }
         let outcome = Arc::new(Outcome::unstarted(failure));
         self.send_outcome(id.clone(), attempt, outcome, out);
     }
@@ -457,7 +469,7 @@ impl Session {
 
     /// Without a quota, what waits would only find out the same: another agent may do better.
     fn withdraw_for_quota(&mut self, out: &mut Actions) {
-        if self.quota.is_exceeded() {
+        if self.quota.is_exceeded() && !self.dialect.failures_are_final() {
             for claimed in self.queue.withdraw_all() {
                 self.conclude(claimed, Outcome::unstarted(no_quota()).into(), out);
             }
@@ -515,7 +527,10 @@ impl Session {
             Some(_) => return,
         };
         for claimed in self.queue.withdraw_all() {
-            self.conclude(claimed, Outcome::unstarted(StopReason::Shutdown.failure()).into(), out);
+            // What is on disk as claimed runs at the next start.
+            if !self.dialect.failures_are_final() {
+                self.conclude(claimed, Outcome::unstarted(StopReason::Shutdown.failure()).into(), out);
+            }
         }
         let running = self.queue.running().count();
         if drain && running > 0 {

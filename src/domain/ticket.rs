@@ -195,6 +195,11 @@ impl FailCode {
         Self::NAMES.iter().find(|(_, name)| *name == text).map(|(code, _)| *code)
     }
 
+    /// Whether the reason for a refusal is one of this moment only.
+    pub fn passes(self) -> bool {
+        matches!(self, Self::AtCapacity | Self::QuotaExceeded | Self::AgentShutdown | Self::Internal)
+    }
+
     /// Whether another agent, or this one later, may well succeed.
     pub fn retryable(self) -> bool {
         !matches!(self, Self::Timeout | Self::CliExit | Self::InvalidTicket | Self::Cancelled)

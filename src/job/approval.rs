@@ -15,6 +15,8 @@ use crate::domain::ticket::{FailCode, Failure, Job};
 
 /// Nobody there: another agent may have the ticket.
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
+/// Between reads that bring nothing.
+const AFTER_END: Duration = Duration::from_secs(1);
 /// A longer prompt is shown in part; the whole is in a file.
 const SHOWN_LINES: usize = 60;
 
@@ -41,8 +43,14 @@ impl Approval {
         let (tell, answers) = crossbeam_channel::unbounded();
         // It is not joined: nobody can call off a read from a terminal, and it owns nothing.
         thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
-            for line in io::stdin().lock().lines().map_while(Result::ok) {
-                if tell.send(line).is_err() {
+            let mut line = String::new();
+            while let Ok(length) = io::stdin().lock().read_line(&mut line) {
+                if length == 0 {
+                    // Somebody has typed Ctrl-D, which is no answer. Or the terminal is gone, and each read ends so.
+                    thread::sleep(AFTER_END);
+                    continue;
+                }
+                if tell.send(std::mem::take(&mut line)).is_err() {
                     return;
                 }
             }

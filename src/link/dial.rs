@@ -35,13 +35,16 @@ pub struct Dialer {
 enum Refused {
     /// There is no such endpoint: another dialect's may be there.
     NotHere(Setback),
+    /// The peer hung up instead of answering, as some servers do where there is nothing; a proxy before them then says
+    /// 502. It may as well be about to restart.
+    HungUp(Setback),
     Failed(Setback),
 }
 
 impl Refused {
     fn setback(self) -> Setback {
         match self {
-            Self::NotHere(setback) | Self::Failed(setback) => setback,
+            Self::NotHere(setback) | Self::HungUp(setback) | Self::Failed(setback) => setback,
         }
     }
 }
@@ -56,14 +59,17 @@ impl Dialer {
     /// One attempt, with the dialect that the backend spoke last; where it is not there, another with the other one.
     pub fn dial(&self, last: Dialect, now: impl Fn() -> Now) -> Result<(Connection, Dialect), Setback> {
         let first = self.only.unwrap_or(last);
-        match self.attempt(first, now()) {
-            Ok(connection) => Ok((connection, first)),
-            Err(Refused::NotHere(setback)) if self.only.is_none() => match self.attempt(first.other(), now()) {
-                Ok(connection) => Ok((connection, first.other())),
-                Err(Refused::NotHere(_)) => Err(setback),
-                Err(Refused::Failed(other)) => Err(other),
-            },
-            Err(refused) => Err(refused.setback()),
+        let refused = match self.attempt(first, now()) {
+            Ok(connection) => return Ok((connection, first)),
+            Err(refused @ Refused::Failed(_)) => return Err(refused.setback()),
+            Err(refused) if self.only.is_some() => return Err(refused.setback()),
+            Err(refused) => refused,
+        };
+        match (self.attempt(first.other(), now()), refused) {
+            (Ok(connection), _) => Ok((connection, first.other())),
+            (Err(Refused::Failed(other)), Refused::NotHere(_)) => Err(other),
+            // What somebody else says there is no word of a backend that restarts.
+            (Err(_), refused) => Err(refused.setback()),
         }
     }
 
@@ -86,15 +92,18 @@ impl Dialer {
             }
             Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
                 let setback = refusal(answer.status(), answer.headers(), now.wall);
-                let not_here = answer.status() == StatusCode::NOT_FOUND;
-                Err(if not_here { Refused::NotHere(setback) } else { setback.into() })
+                Err(match answer.status() {
+                    StatusCode::NOT_FOUND => Refused::NotHere(setback),
+                    StatusCode::BAD_GATEWAY => Refused::HungUp(setback),
+                    _ => setback.into(),
+                })
             }
             Err(HandshakeError::Failure(e)) if timed_out(&e) => {
                 Err(failed("the backend did not answer the upgrade in time".to_owned()).into())
             }
             Err(HandshakeError::Failure(e)) => {
                 let setback = failed(format!("the upgrade failed: {e}"));
-                Err(if is_unanswered(&e) { Refused::NotHere(setback) } else { setback.into() })
+                Err(if is_unanswered(&e) { Refused::HungUp(setback) } else { setback.into() })
             }
             Err(HandshakeError::Interrupted(_)) => Err(failed("the upgrade was interrupted".to_owned()).into()),
         }
@@ -156,7 +165,6 @@ fn timed_out(e: &tungstenite::Error) -> bool {
     matches!(e, tungstenite::Error::Io(e) if e.kind() == io::ErrorKind::TimedOut)
 }
 
-/// The peer hung up instead of answering, as some servers do where there is nothing.
 fn is_unanswered(e: &tungstenite::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     match e {

@@ -31,6 +31,7 @@ fn a_no_rejects_it() {
     world.assign("T-1");
     agent.logged("prompt:");
     agent.type_line("perhaps");
+    agent.type_line("\u{4}");
     agent.type_line("n");
     let fail = world.backend.outcome("T-1");
     assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("rejected"), Some(true)), "{fail}");

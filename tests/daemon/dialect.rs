@@ -13,6 +13,10 @@ fn missing() -> Upgrade {
     Upgrade::Answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned())
 }
 
+fn bad_gateway() -> Upgrade {
+    Upgrade::Answer("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n".to_owned())
+}
+
 fn auto(launch: Launch) -> Launch {
     launch.env("WORKFORCE0_PROTOCOL", "auto")
 }
@@ -22,14 +26,16 @@ fn asked(backend: &Backend) -> Vec<String> {
     backend.requests().into_iter().map(|request| request.path).collect()
 }
 
-/// Where there is no endpoint for tickets, by a 404 or by a hang-up, the hub's is found at once, without the token in
+/// Where there is no endpoint for tickets, by a 404, a hang-up or a proxy's 502, the hub's is found at once, without the token in
 /// a header, and remembered: the next start and every reconnect go there first.
 #[test]
 fn the_hub_is_found_and_remembered() {
-    for hangs_up in [false, true] {
+    for how in ["404", "hang-up", "502"] {
         let hub = Hub::new();
-        if hangs_up {
-            hub.hang_up_elsewhere();
+        match how {
+            "hang-up" => hub.hang_up_elsewhere(),
+            "502" => hub.world.backend.next_upgrade(bad_gateway()),
+            _ => {}
         }
         let mut agent = hub.registered(auto(hub.launch("echo ran")));
         assert_eq!(asked(&hub.world.backend), [TICKET, HUB]);
@@ -97,9 +103,25 @@ fn a_token_that_the_hub_refuses_is_refused() {
 #[test]
 fn a_failing_backend_is_not_taken_for_the_other() {
     let world = World::new();
-    world.backend.next_upgrade(Upgrade::Answer("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n".to_owned()));
+    let broken = Upgrade::Answer("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_owned());
+    world.backend.next_upgrade(broken);
     let _agent = world.registered(auto(world.launch("true")));
     assert_eq!(asked(&world.backend), [TICKET, TICKET]);
+}
+
+/// While a backend restarts, what another endpoint's guard says of the token is no word of the backend's.
+#[test]
+fn a_restart_is_no_refusal_of_the_token() {
+    for restarting in [Upgrade::Drop, bad_gateway()] {
+        let world = World::new();
+        world.backend.next_upgrade(restarting);
+        world
+            .backend
+            .next_upgrade(Upgrade::Answer("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()));
+        let mut agent = world.registered(auto(world.launch("true")));
+        assert!(agent.is_running());
+        assert_eq!(asked(&world.backend), [TICKET, HUB, TICKET]);
+    }
 }
 
 /// Where neither endpoint is, the agent waits and tries both again.

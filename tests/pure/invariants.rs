@@ -539,7 +539,14 @@ impl World {
     fn stop(&mut self, event: Event) {
         self.stopped_at = Some(self.clock.now().mono);
         for name in self.open.clone() {
-            if self.open_stay(&name).is_some_and(|stay| stay.run.is_none()) {
+            if self.open_stay(&name).is_none_or(|stay| stay.run.is_some()) {
+                continue;
+            }
+            if self.is_hub() {
+                // It runs at the next start.
+                self.open.retain(|open| *open != name);
+                self.stays.get_mut(&name).and_then(Vec::pop);
+            } else {
                 self.end_stay(&name, Some(FailCode::AgentShutdown), None);
             }
         }
@@ -657,7 +664,8 @@ impl World {
                     None => {}
                 }
                 for name in self.open.clone() {
-                    if self.open_stay(&name).is_some_and(|stay| stay.run.is_none()) {
+                    // The hub would take that for the end, so they wait.
+                    if !self.is_hub() && self.open_stay(&name).is_some_and(|stay| stay.run.is_none()) {
                         self.end_stay(&name, Some(FailCode::QuotaExceeded), None);
                         self.seen.withdrawn += 1;
                     }
@@ -689,6 +697,11 @@ impl World {
         }
         let running = self.slots.iter().flatten().count();
         let line_is_full = self.open.len() - running >= 16;
+        let is_no_time = self.stopped_at.is_some() || self.quota.0.is_some();
+        let is_full = line_is_full && running == self.slots.len() && (known_role, known_repo) == (true, true);
+        if self.is_hub() && (is_no_time || is_full) {
+            return Expected::Nothing;
+        }
         match (known_role, known_repo) {
             _ if self.stopped_at.is_some() => Expected::Refusal(name, attempt, &[FailCode::AgentShutdown]),
             _ if self.quota.0.is_some() => Expected::Refusal(name, attempt, &[FailCode::QuotaExceeded]),
@@ -924,7 +937,7 @@ impl World {
         let now = self.clock.now().mono;
         let running = self.slots.iter().flatten().count();
         assert!(self.open.len() - running <= 16, "{} tickets wait", self.open.len() - running);
-        if self.stopped_at.is_none() && running < self.slots.len() {
+        if self.stopped_at.is_none() && self.quota.0.is_none() && running < self.slots.len() {
             for name in &self.open {
                 let stay = self.stays[name].last().unwrap();
                 assert!(stay.run.is_some() || self.busy(&stay.repo), "{name} could run and does not");

@@ -909,6 +909,37 @@ fn the_hub_hears_a_register_after_each_outcome() {
     );
 }
 
+/// The hub takes a failure for the end of a job. What would only have to wait is not failed: it waits, on disk over a
+/// restart, or is left unanswered, and handed out again.
+#[test]
+fn the_hub_hears_no_failure_that_passes() {
+    let two: [(&str, &str); 2] = [("assign A", "claim A#1; start 0 A#1"), ("assign B", "claim B#1")];
+    play_with(
+        Dialect::Hub,
+        &[
+            (
+                "a stop leaves what waits for the next start",
+                1,
+                &[two[0], two[1], ("stop", "stop 0 A shutdown"), ("assign C", "")],
+            ),
+            (
+                "without a quota, what waits waits for it",
+                1,
+                &[
+                    two[0],
+                    two[1],
+                    (
+                        "quota A 5",
+                        "register (no roles) B#1; fail A#1 quota_exceeded; register (no roles) B#1; ping 1",
+                    ),
+                    ("assign C", ""),
+                    ("wait 5", "register B#1; start 0 B#1"),
+                ],
+            ),
+        ],
+    );
+}
+
 /// The hub takes a second result for a second job and an acknowledgement after a result for a new beginning: a job that
 /// has ended is left alone, however it comes again, and its result is repeated only on a new connection, until proven.
 #[test]
