@@ -57,7 +57,9 @@ pub fn run(
 
 /// The newest run of that ticket, or the run itself.
 fn find<'a>(ticket: &str, runs: &'a [Seen], state_dir: &Path) -> Result<&'a Seen, String> {
-    let by_ticket = runs.iter().find(|seen| seen.ticket.as_str() == ticket);
+    // A later one that never ran has changed nothing.
+    let of_ticket = || runs.iter().filter(|seen| seen.ticket.as_str() == ticket);
+    let by_ticket = of_ticket().find(|seen| seen.has_started()).or_else(|| of_ticket().next());
     by_ticket.or_else(|| runs.iter().find(|seen| seen.run.to_string() == ticket)).ok_or_else(|| {
         let mut newest: Vec<&str> = Vec::new();
         for seen in runs {
@@ -97,6 +99,9 @@ fn apply(seen: &Seen, checkout: Option<PathBuf>, environment: &Environment) -> R
     let mut report = checkout.apply(ticket.as_str())?;
     if let Some(failed) = failed {
         report.push_str(&format!("\nThe run itself failed: {failed}"));
+    }
+    for warning in &outcome.warnings {
+        report.push_str(&format!("\nThe run warned: {}", one_line(warning, 500)));
     }
     Ok(report)
 }

@@ -25,7 +25,7 @@ use super::scratch::{
 };
 use crate::domain::ticket::{Changes, DiffStat, RunId};
 use crate::environment::{Environment, MARK};
-use crate::store::RunFolder;
+use crate::store::{LEFT_OUT, RunFolder};
 
 /// The work tree as it was before a run.
 pub struct Snapshot<'a> {
@@ -158,12 +158,16 @@ impl<'a> Snapshot<'a> {
         let trees = [base_tree.trim(), tree.trim()];
         let (code, commit, _) = head.finish_any(halt)?;
         let head_commit = (code == 0).then(|| commit.trim().to_owned());
-        warnings.extend(self.unreadable.take().or(unreadable));
+        let unreadable = self.unreadable.take().or(unreadable);
 
         if self.has_submodules {
             warnings.push("what changed inside submodules is not in the diff".to_owned());
         }
         let left_out = self.filtered(&after, trees, halt)?;
+        if !left_out.is_empty() || unreadable.is_some() {
+            self.folder.create(LEFT_OUT).map_err(scratch_failed)?;
+        }
+        warnings.extend(unreadable);
         if !left_out.is_empty() {
             let filters = self.local_filters.join(", ");
             let names: Vec<_> = left_out.iter().map(|name| name.to_string_lossy()).collect();

@@ -104,8 +104,7 @@ impl Worker {
                     }
                 };
                 let folder = context.store.run_folder(job.run);
-                // Of a run that was cut off before its program started.
-                folder.iter().for_each(RunFolder::remove_scratch);
+                folder.iter().for_each(|folder| clear(folder, &job, &context));
                 let args = context.cli.args(offline);
                 let outcome = carry_out(&job, args, &context, &downloads, &folder, &orders, &post);
                 post(job.run, JobEvent::Finished(Arc::new(outcome)));
@@ -142,6 +141,14 @@ impl Worker {
             }
         }
     }
+}
+
+/// Of a run that was cut off before its program started: its git may still be at it.
+fn clear(folder: &RunFolder, job: &Job, context: &Context) {
+    if folder.path("scratch").exists() || folder.clone_path().exists() {
+        process::end_marked(context.environment.mark_of_git(job.run), context.grace);
+    }
+    folder.remove_scratch();
 }
 
 fn carry_out(
@@ -287,7 +294,8 @@ impl<'a> Run<'a> {
     fn make_clone(&mut self, folder: &RunFolder) -> Result<(), Failure> {
         if self.job.repo.workspace == Workspace::Clone {
             let (environment, path) = (&self.context.environment, &self.job.repo.path);
-            let made = OwnClone::make(environment, path, folder, self.halt, &mut self.outcome.warnings);
+            let (run, warnings) = (self.job.run, &mut self.outcome.warnings);
+            let made = OwnClone::make(environment, run, path, folder, self.halt, warnings);
             self.clone = Some(made.map_err(|e| no_clone(&e))?);
         }
         Ok(())
@@ -411,8 +419,9 @@ fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Opt
     let program: PathBuf = program.to_owned();
     let (code, hint) = match e.kind() {
         _ if !repo.is_dir() => (FailCode::SpawnFailed, format!(": the folder {} is gone", repo.display())),
+        // It was there a moment ago.
         io::ErrorKind::NotFound => {
-            (FailCode::CliNotFound, ": it, or the interpreter its first line names, is missing".to_owned())
+            (FailCode::SpawnFailed, ": it, or the interpreter its first line names, is missing".to_owned())
         }
         io::ErrorKind::PermissionDenied => (FailCode::CliNotFound, ": it is not executable".to_owned()),
         io::ErrorKind::ArgumentListTooLong => (

@@ -25,7 +25,7 @@ use super::scratch::{
 use crate::config::WorkspaceMode;
 use crate::domain::repos::Workspace;
 use crate::domain::ticket::RunId;
-use crate::environment::Environment;
+use crate::environment::{Environment, MARK};
 use crate::store::RunFolder;
 
 /// Where the runs of that folder are to work. Asked once, at the start of the daemon: what shares a work tree must not
@@ -98,6 +98,7 @@ impl OwnClone {
     /// Makes it anew. What of the repository it does not have is said in `warnings`.
     pub fn make(
         environment: &Environment,
+        run: RunId,
         repo: &Path,
         folder: &RunFolder,
         halt: &Halt,
@@ -111,7 +112,8 @@ impl OwnClone {
         let top = folder.make_clone_folder().map_err(clone_failed)?;
         let git_dir = top.join(".git");
         borrow_objects(&git_dir, &dirs).map_err(clone_failed)?;
-        let real = Git::new(environment, repo, &dirs.git_dir)?;
+        let mark = environment.mark_of_git(run);
+        let real = Git::new(environment, repo, &dirs.git_dir)?.with(MARK, &mark);
         let settings = real.start(&args(LIST_SETTINGS), None)?;
         let branch = real.start(&args(BRANCH), None)?;
         let refs = fs::File::create(git_dir.join("packed-refs")).map_err(clone_failed)?;
@@ -130,7 +132,7 @@ impl OwnClone {
         refs.finish(halt)?;
         let base = head_of(&real, halt)?;
 
-        let clone = Git::new(environment, &top, &git_dir)?.with("GIT_WORK_TREE", &top);
+        let clone = Git::new(environment, &top, &git_dir)?.with("GIT_WORK_TREE", &top).with(MARK, &mark);
         // No branch is checked out there, or somebody has just committed to it.
         if let Some(base) = base.as_ref().filter(|_| head_of(&clone, halt).ok() != Some(base.clone())) {
             fs::write(git_dir.join("HEAD"), format!("{base}\n")).map_err(clone_failed)?;

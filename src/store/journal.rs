@@ -14,7 +14,7 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::record::{millis, read_json, time, unusable, write_json};
-use super::{CLONE, PATCH, RunFolder, SCRATCH, Store, TICKETS, set_aside};
+use super::{CLONE, LEFT_OUT, PATCH, RunFolder, SCRATCH, Store, TICKETS, set_aside, sync_folder};
 use crate::domain::branch::Branch;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
@@ -127,7 +127,8 @@ impl Store {
     /// Whether the run has a clone, its outcome was delivered, and what it did is on disk or was nothing.
     pub fn has_spent_clone(&self, run: RunId) -> bool {
         let folder = self.folder_of(run);
-        let is_only_copy = || folder.path(STARTED).exists() && !folder.path(PATCH).exists();
+        let is_whole = folder.path(PATCH).exists() && !folder.path(LEFT_OUT).exists();
+        let is_only_copy = || folder.path(STARTED).exists() && !is_whole;
         folder.clone_path().exists() && folder.path(DELIVERED).exists() && !is_only_copy()
     }
 
@@ -138,7 +139,8 @@ impl Store {
     /// Before the claim is sent.
     pub fn keep_ticket(&self, job: &Job, claimed_at: SystemTime) -> io::Result<()> {
         let folder = self.run_folder(job.run)?;
-        let kept = write_json(&folder.path(TICKET), &TicketRecord::of(job, claimed_at));
+        let kept = sync_folder(&self.tickets());
+        let kept = kept.and_then(|()| write_json(&folder.path(TICKET), &TicketRecord::of(job, claimed_at)));
         if kept.is_err() {
             // It will be refused: nothing may be left that looks like a claim.
             let _ = fs::remove_dir_all(&folder.path);
@@ -159,7 +161,9 @@ impl Store {
 
     /// The backend has the outcome.
     pub fn keep_delivery(&self, run: RunId) -> io::Result<()> {
-        self.run_folder(run)?.create(DELIVERED).map(|_| ())
+        let folder = self.run_folder(run)?;
+        folder.create(DELIVERED)?;
+        sync_folder(&folder.path)
     }
 }
 
@@ -171,6 +175,13 @@ pub struct Seen {
     /// The entry of `REPO_PATHS`.
     pub repo: PathBuf,
     folder: RunFolder,
+}
+
+impl Seen {
+    /// Its program was started, or was about to be.
+    pub fn has_started(&self) -> bool {
+        self.folder.path(STARTED).exists()
+    }
 }
 
 /// The runs in a state folder, the newest first. Nothing is written, so a daemon may be at work in it: each file is

@@ -109,6 +109,8 @@ const SCRATCH: &str = "scratch";
 const CLONE: &str = "clone";
 /// What the run changed, whole. It is there only once all of it is.
 pub const PATCH: &str = "diff.patch";
+/// It is there if something that the run changed is not in the patch.
+pub const LEFT_OUT: &str = "left-out";
 
 /// Where everything of one run is kept.
 #[derive(Debug)]

@@ -282,5 +282,6 @@ fn a_cli_that_cannot_be_started() {
     assert!(fail["error"].as_str().unwrap().contains("no program for this system"), "{fail}");
     replace(b"#!/no/such/interpreter\n");
     let fail = world.outcome_of("T-2");
+    assert_eq!(fail["code"], "spawn_failed", "{fail}");
     assert!(fail["error"].as_str().unwrap().contains("interpreter"), "{fail}");
 }

@@ -191,8 +191,10 @@ fn start_of_command(command: &str) -> String {
     let is_setting = |word: &&str| {
         word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
     };
-    // `KEY=secret program`; and what these two print is somebody's text.
-    let mut words = command[..end].split_whitespace().skip_while(is_setting).peekable();
+    // `KEY=secret program`, `-u user:password`, `https://token@host`; and what these two print is somebody's text.
+    let is_plain = |word: &&str| !word.contains(['=', ':', '@']);
+    let words = command[..end].split_whitespace().skip_while(is_setting).take_while(is_plain);
+    let mut words = words.peekable();
     let most = if words.peek().is_some_and(|first| matches!(*first, "echo" | "printf")) { 1 } else { usize::MAX };
     one_line(&words.take(most).collect::<Vec<_>>().join(" "), COMMAND_MAX)
 }
