@@ -401,6 +401,37 @@ fn a_branch_that_cannot_be_is_a_failure() {
     assert_eq!(desk.pushed().len(), 1);
 }
 
+/// What a filter of the repository's own would seal must not be pushed in the clear: such a repository is refused before
+/// the CLI runs.
+#[test]
+fn a_repository_that_seals_files_is_refused() {
+    let desk = Desk::new();
+    desk.git(&["config", "filter.seal.clean", "cat"]);
+    let result = desk.run("echo ran > \"$WORLD/ran\"");
+    assert_eq!(result["data"]["code"], "internal", "{result}");
+    assert!(result["data"]["error"].as_str().is_some_and(|error| error.contains("seal")), "{result}");
+    assert!(!desk.hub.world.path("ran").exists());
+}
+
+/// A branch in which a link stands where the folder of the entry was leads nowhere else.
+#[test]
+fn a_link_in_the_branch_is_not_followed() {
+    let desk = Desk::new();
+    let elsewhere = desk.hub.world.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    desk.git(&["switch", "--quiet", "--create", BRANCH]);
+    fs::remove_dir_all(desk.repo.join("src")).unwrap();
+    symlink(&elsewhere, desk.repo.join("src")).unwrap();
+    desk.git(&["add", "--all"]);
+    desk.git(&["commit", "--quiet", "--message", "link"]);
+    desk.git(&["switch", "--quiet", "main"]);
+    let paths = format!("acme/app={}", desk.repo.join("src").display());
+    let _agent = desk.hub.registered(desk.hub.launch("pwd > \"$WORLD/ran\"").env("REPO_PATHS", paths));
+    let result = desk.hub.run(prd("J-1", BRANCH));
+    assert_eq!(result["status"], "failed", "{result}");
+    assert!(!desk.hub.world.path("ran").exists());
+}
+
 /// Names that git takes for a branch and somebody might take for something else are branches of just that name.
 #[test]
 fn odd_names_are_branches() {

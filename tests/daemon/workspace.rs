@@ -393,6 +393,24 @@ fn a_clone_without_a_diff_is_kept() {
     no_clone_is_left(&world);
 }
 
+/// What the diff leaves out is nowhere but in the clone: it is kept too.
+#[test]
+fn a_clone_with_more_than_its_diff_is_kept() {
+    let world = World::new();
+    let repo = world.repo();
+    fs::write(repo.join(".gitattributes"), "*.key filter=seal\n").unwrap();
+    world.git(&repo, &["config", "filter.seal.clean", "cat"]);
+    world.git(&repo, &["add", "."]);
+    world.git(&repo, &["commit", "--quiet", "--message", "seal"]);
+    let _agent = world.registered(clones(&world, "echo plain > $WF0_TICKET_ID.${WF0_TICKET_ID#T-}"));
+    let result = world.outcome_of("T-key");
+    assert!(warnings(&result).contains("T-key.key") && !diff(&result).contains("plain"), "{result}");
+    world.outcome_of("T-txt");
+    world.fence();
+    eventually("the other clone to be removed", || (on_disk(&world).len() == 1).then_some(()));
+    assert!(on_disk(&world)[0].join("T-key.key").exists());
+}
+
 /// A run whose CLI could not be started leaves no clone: there is nothing in it to be kept.
 #[test]
 fn a_cli_that_is_missing_leaves_no_clone() {
