@@ -30,6 +30,8 @@ mod delivery;
 mod dialect;
 #[path = "daemon/diff.rs"]
 mod diff;
+#[path = "daemon/doctor.rs"]
+mod doctor;
 #[path = "daemon/frames.rs"]
 mod frames;
 #[path = "daemon/hub.rs"]

@@ -2,6 +2,7 @@
 
 mod apply;
 mod demo;
+mod doctor;
 mod help;
 mod run;
 
@@ -37,6 +38,9 @@ enum Command {
     Demo {
         own_cli: bool,
     },
+    Doctor {
+        json: bool,
+    },
     /// The demo's built-in CLI; not for people.
     StandIn,
     Help,
@@ -69,6 +73,7 @@ pub fn main() -> ExitCode {
                 apply::run(&ticket.unwrap_or_default(), checkout, line.flags, line.env_file)
             }
             Command::Demo { own_cli } => demo::run(own_cli, line.flags, line.env_file),
+            Command::Doctor { json } => doctor::run(json, line.flags, line.env_file),
             Command::Run => run::run(line.flags, line.env_file),
         },
     };
@@ -78,13 +83,14 @@ pub fn main() -> ExitCode {
 fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
     let mut line = Line { command: Command::Run, flags: HashMap::new(), env_file: None };
     let mut named = false;
-    let mut own_cli = false;
+    let (mut own_cli, mut json) = (false, false);
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Line { command: Command::Help, ..line }),
             Short('V') | Long("version") => return Ok(Line { command: Command::Version, ..line }),
             Long("env-file") => line.env_file = Some(args.value()?.into()),
             Long("cli") => own_cli = true,
+            Long("json") => json = true,
             Long(flag) => {
                 let name = settings::name_of_flag(flag);
                 match settings::find(&name) {
@@ -101,6 +107,7 @@ fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
                     Some("run") => Command::Run,
                     Some("apply") => Command::Apply { ticket: None, checkout: None },
                     Some("demo") => Command::Demo { own_cli: false },
+                    Some("doctor") => Command::Doctor { json: false },
                     Some("help") => Command::Help,
                     Some(demo::STAND_IN) => Command::StandIn,
                     _ => return Err(format!("unknown command {word:?}").into()),
@@ -117,10 +124,16 @@ fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
     if let Command::Apply { ticket: None, .. } = line.command {
         return Err("apply needs a ticket's id".into());
     }
-    match (&mut line.command, own_cli) {
-        (_, false) => {}
-        (Command::Demo { own_cli }, true) => *own_cli = true,
-        (_, true) => return Err("--cli belongs to the demo command".into()),
+    match &mut line.command {
+        Command::Demo { own_cli: asked } => *asked = std::mem::take(&mut own_cli),
+        Command::Doctor { json: asked } => *asked = std::mem::take(&mut json),
+        _ => {}
+    }
+    if own_cli {
+        return Err("--cli belongs to the demo command".into());
+    }
+    if json {
+        return Err("--json belongs to the doctor command".into());
     }
     Ok(line)
 }

@@ -46,7 +46,7 @@ fn help_is_complete() {
         let entry = help.stdout[at..].split("\n\n").next().unwrap();
         assert!(entry.contains(default), "the default {default:?} is not in: {entry}");
     }
-    for command in ["run", "apply", "demo", "--version", "--env-file"] {
+    for command in ["run", "apply", "doctor", "demo", "--version", "--env-file"] {
         assert!(help.stdout.contains(command), "{command} is not in:\n{}", help.stdout);
     }
     assert_eq!(help.stderr, "");
@@ -74,6 +74,9 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         &["--env-file"],
         &["--repo-paths"],
         &["demo", "--no-such-flag"],
+        &["run", "--json"],
+        &["doctor", "more"],
+        &["doctor", "--cli"],
         &["apply"],
         &["apply", "T-1", "folder", "more"],
         &[""],
