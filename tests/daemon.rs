@@ -54,6 +54,8 @@ mod reconnect;
 mod refusals;
 #[path = "daemon/secrets.rs"]
 mod secrets;
+#[path = "daemon/show.rs"]
+mod show;
 #[path = "daemon/state.rs"]
 mod state;
 #[path = "daemon/stop.rs"]
