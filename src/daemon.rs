@@ -79,6 +79,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         cli: cli_state(&cli, &environment),
         seed: fastrand::u64(..),
     };
+    log_repos(&policy.repos);
     info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.socket(last));
     if let Some(proxy) = &route.proxy {
         info!("through the proxy {proxy} ({})", proxy.setting());
@@ -178,7 +179,7 @@ fn now() -> Now {
 }
 
 /// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
-fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
+pub fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
     let open: Vec<_> = repos.iter().filter(|repo| repo.slug.is_none()).map(|repo| repo.path.clone()).collect();
     let mut found = job::origin_slug(environment, &open).into_iter();
     let fill = |repo: Repo| match repo.slug {
@@ -189,7 +190,10 @@ fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment
         Some(GitDirs { top, .. }) => Repo { root: top, workspace: job::choose(mode, &repo.path), ..repo },
         None => Repo { workspace: job::choose(mode, &repo.path), ..repo },
     };
-    let repos = Repos::new(repos.into_iter().map(fill).map(look).collect());
+    Repos::new(repos.into_iter().map(fill).map(look).collect())
+}
+
+fn log_repos(repos: &Repos) {
     for repo in repos.iter() {
         let slug = repo.slug.as_deref().unwrap_or("no slug: by path only");
         let workspace = match repo.workspace {
@@ -204,7 +208,6 @@ fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment
     for slug in repos.shared_slugs() {
         warn!("several entries of REPO_PATHS are {slug}: its tickets go to the first; tell them apart as slug=path");
     }
-    repos
 }
 
 fn cli_state(cli: &Cli, environment: &Environment) -> CliState {

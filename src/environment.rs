@@ -27,6 +27,11 @@ impl Environment {
         self.0.iter().find(|(own, _)| is_same(own, name)).map(|(_, value)| value.as_os_str())
     }
 
+    /// The names that are text.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter_map(|(name, _)| name.to_str().map(str::to_owned))
+    }
+
     /// For a coding CLI: everything but the daemon's own settings, the token first of all, and the mark, which each
     /// run gets anew.
     pub fn for_cli(&self) -> Vec<(OsString, OsString)> {

@@ -30,6 +30,8 @@ mod delivery;
 mod dialect;
 #[path = "daemon/diff.rs"]
 mod diff;
+#[path = "daemon/doctor.rs"]
+mod doctor;
 #[path = "daemon/frames.rs"]
 mod frames;
 #[path = "daemon/hub.rs"]
@@ -52,6 +54,8 @@ mod reconnect;
 mod refusals;
 #[path = "daemon/secrets.rs"]
 mod secrets;
+#[path = "daemon/show.rs"]
+mod show;
 #[path = "daemon/state.rs"]
 mod state;
 #[path = "daemon/stop.rs"]

@@ -8,17 +8,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::exit;
-use crate::config::Config;
-use crate::config::settings::Sources;
+use super::past::{Past, unreadable, with_run};
 use crate::domain::text::one_line;
 use crate::domain::ticket::Outcome;
 use crate::environment::Environment;
 use crate::job::{Git, GitDirs, GitError, Halt, os_string};
-use crate::store::journal::{Seen, look_into};
-
-/// So many tickets are named to whoever asks for one that is not there.
-const NEWEST: usize = 5;
+use crate::store::journal::Seen;
 
 pub fn run(
     ticket: &str,
@@ -26,61 +21,24 @@ pub fn run(
     flags: HashMap<String, OsString>,
     env_file: Option<PathBuf>,
 ) -> u8 {
-    let environment = Environment::of_process();
-    let sources = Sources::collect(flags, environment.clone(), env_file).map_err(|e| e.to_string());
-    let state_dir = sources.and_then(|sources| Config::load_state_dir(&sources).map_err(|e| e.to_string()));
-    let runs = state_dir.and_then(|state_dir| {
-        let runs = look_into(&state_dir);
-        let runs = runs.map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()))?;
-        Ok((state_dir, runs))
-    });
-    let (state_dir, runs) = match runs {
-        Ok(found) => found,
-        Err(why) => {
-            eprintln!("wf0-agent: {why}");
-            return exit::CONFIG;
-        }
-    };
-    let applied = find(ticket, &runs, &state_dir).and_then(|seen| apply(seen, checkout, &environment));
-    match applied {
-        Ok(report) => {
-            // Whoever closes the pipe early has read enough.
-            let _ = io::Write::write_all(&mut io::stdout(), format!("{report}\n").as_bytes());
-            exit::OK
-        }
-        Err(why) => {
-            eprintln!("wf0-agent: {why}");
-            exit::FAILED
-        }
-    }
-}
-
-/// The newest run of that ticket, or the run itself.
-fn find<'a>(ticket: &str, runs: &'a [Seen], state_dir: &Path) -> Result<&'a Seen, String> {
     // A later one that never ran has changed nothing.
-    let of_ticket = || runs.iter().filter(|seen| seen.ticket.as_str() == ticket);
-    let by_ticket = of_ticket().find(|seen| seen.has_started()).or_else(|| of_ticket().next());
-    by_ticket.or_else(|| runs.iter().find(|seen| seen.run.to_string() == ticket)).ok_or_else(|| {
-        let mut newest: Vec<&str> = Vec::new();
-        for seen in runs {
-            if newest.len() < NEWEST && !newest.contains(&seen.ticket.as_str()) {
-                newest.push(seen.ticket.as_str());
-            }
-        }
-        let newest = if newest.is_empty() { "there is none".to_owned() } else { newest.join(", ") };
-        format!("no ticket {:?} in {}; the newest: {newest}", one_line(ticket, 128), state_dir.display())
+    with_run(ticket, flags, env_file, Seen::has_started, |Past { seen, environment, .. }| {
+        let report = apply(&seen, checkout, &environment)?;
+        // Whoever closes the pipe early has read enough.
+        let _ = io::Write::write_all(&mut io::stdout(), format!("{report}\n").as_bytes());
+        Ok(())
     })
 }
 
 fn apply(seen: &Seen, checkout: Option<PathBuf>, environment: &Environment) -> Result<String, String> {
-    let Seen { ticket, run, .. } = seen;
-    let unreadable = |e: io::Error| format!("ticket {ticket}: what is kept of run {run} cannot be read: {e}");
-    let Some(entry) = seen.outcome().map_err(unreadable)? else {
+    let Seen { ticket, .. } = seen;
+    let unreadable = unreadable(seen);
+    let Some(entry) = seen.outcome().map_err(&unreadable)? else {
         return Err(format!("ticket {ticket} has not ended yet"));
     };
     let outcome = &*entry.outcome;
     let failed = outcome.failure.as_ref().map(|failure| format!("{}: {}", failure.code.as_str(), failure.error));
-    let Some(started) = seen.started().map_err(unreadable)? else {
+    let Some(started) = seen.started().map_err(&unreadable)? else {
         return Err(format!("ticket {ticket} never ran: {}", failed.unwrap_or_default()));
     };
     if started.clone.is_none() && checkout.is_none() {

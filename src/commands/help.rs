@@ -15,6 +15,14 @@ Usage:
                                a ticket's id or a run's. Needs STATE_DIR only; a daemon may be running
   wf0-agent demo [--cli]       show one ticket from start to end, without network or account;
                                --cli: with your configured CLI instead of the built-in stand-in
+  wf0-agent show TICKET [--prompt | --stdout | --diff]
+                               what became of a ticket: how it ended, its prompt, what was sent as stdout, its diff, or
+                               one of the three alone
+  wf0-agent logs TICKET [--follow]
+                               all that the CLI printed for a ticket; --follow: until its run has ended. Both need
+                               STATE_DIR only; a daemon may be running
+  wf0-agent doctor [--json]    check settings, git, repositories, CLI, state folder and the way to the backend, and say
+                               what to do about what is wrong. Changes nothing; a daemon may be running
   wf0-agent --help | --version
 
 Options:
@@ -26,8 +34,8 @@ Settings: as a flag, in the environment or in .env, the first that is there coun
 ";
 
 const TAIL: &str = "
-Exit codes: 0 stopped as asked, 1 the demo or apply failed, 2 wrong arguments, 70 internal error, 75 another daemon has the
-state folder, 76 protocol version not supported, 77 token rejected, 78 wrong settings.
+Exit codes: 0 stopped as asked, 1 demo, apply, show or logs failed, or doctor found a ✗, 2 wrong arguments, 70 internal error,
+75 another daemon has the state folder, 76 protocol version not supported, 77 token rejected, 78 wrong settings.
 ";
 
 pub fn print() -> u8 {

@@ -2,8 +2,12 @@
 
 mod apply;
 mod demo;
+mod doctor;
 mod help;
+mod logs;
+mod past;
 mod run;
+mod show;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -14,6 +18,7 @@ use std::process::ExitCode;
 use lexopt::prelude::*;
 
 use crate::config::settings;
+use show::Part;
 
 /// See SETTINGS.md; the numbers of sysexits(3) where it has one.
 pub mod exit {
@@ -36,6 +41,17 @@ enum Command {
     },
     Demo {
         own_cli: bool,
+    },
+    Doctor {
+        json: bool,
+    },
+    Show {
+        ticket: Option<String>,
+        only: Option<Part>,
+    },
+    Logs {
+        ticket: Option<String>,
+        follow: bool,
     },
     /// The demo's built-in CLI; not for people.
     StandIn,
@@ -69,6 +85,11 @@ pub fn main() -> ExitCode {
                 apply::run(&ticket.unwrap_or_default(), checkout, line.flags, line.env_file)
             }
             Command::Demo { own_cli } => demo::run(own_cli, line.flags, line.env_file),
+            Command::Show { ticket, only } => show::run(&ticket.unwrap_or_default(), only, line.flags, line.env_file),
+            Command::Logs { ticket, follow } => {
+                logs::run(&ticket.unwrap_or_default(), follow, line.flags, line.env_file)
+            }
+            Command::Doctor { json } => doctor::run(json, line.flags, line.env_file),
             Command::Run => run::run(line.flags, line.env_file),
         },
     };
@@ -78,13 +99,15 @@ pub fn main() -> ExitCode {
 fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
     let mut line = Line { command: Command::Run, flags: HashMap::new(), env_file: None };
     let mut named = false;
-    let mut own_cli = false;
+    let mut switches = Vec::new();
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => return Ok(Line { command: Command::Help, ..line }),
             Short('V') | Long("version") => return Ok(Line { command: Command::Version, ..line }),
             Long("env-file") => line.env_file = Some(args.value()?.into()),
-            Long("cli") => own_cli = true,
+            Long(flag) if SWITCHES.iter().any(|(switch, _)| *switch == flag) => {
+                switches.extend(SWITCHES.iter().find(|(switch, _)| *switch == flag));
+            }
             Long(flag) => {
                 let name = settings::name_of_flag(flag);
                 match settings::find(&name) {
@@ -101,26 +124,57 @@ fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
                     Some("run") => Command::Run,
                     Some("apply") => Command::Apply { ticket: None, checkout: None },
                     Some("demo") => Command::Demo { own_cli: false },
+                    Some("show") => Command::Show { ticket: None, only: None },
+                    Some("logs") => Command::Logs { ticket: None, follow: false },
+                    Some("doctor") => Command::Doctor { json: false },
                     Some("help") => Command::Help,
                     Some(demo::STAND_IN) => Command::StandIn,
                     _ => return Err(format!("unknown command {word:?}").into()),
                 };
             }
             Value(word) => match &mut line.command {
-                Command::Apply { ticket: ticket @ None, .. } => *ticket = Some(word.string()?),
+                Command::Apply { ticket: ticket @ None, .. }
+                | Command::Show { ticket: ticket @ None, .. }
+                | Command::Logs { ticket: ticket @ None, .. } => *ticket = Some(word.string()?),
                 Command::Apply { checkout: checkout @ None, .. } => *checkout = Some(word.into()),
                 _ => return Err(Value(word).unexpected()),
             },
             other => return Err(other.unexpected()),
         }
     }
-    if let Command::Apply { ticket: None, .. } = line.command {
-        return Err("apply needs a ticket's id".into());
+    if let Command::Apply { ticket: None, .. }
+    | Command::Show { ticket: None, .. }
+    | Command::Logs { ticket: None, .. } = line.command
+    {
+        return Err("which ticket? Give its id, or a run's".into());
     }
-    match (&mut line.command, own_cli) {
-        (_, false) => {}
-        (Command::Demo { own_cli }, true) => *own_cli = true,
-        (_, true) => return Err("--cli belongs to the demo command".into()),
+    set(line, switches)
+}
+
+/// Options without a value, each of one command.
+const SWITCHES: &[(&str, &str)] = &[
+    ("cli", "demo"),
+    ("json", "doctor"),
+    ("prompt", "show"),
+    ("stdout", "show"),
+    ("diff", "show"),
+    ("follow", "logs"),
+];
+
+fn set(mut line: Line, switches: Vec<&(&str, &str)>) -> Result<Line, lexopt::Error> {
+    for (switch, command) in switches {
+        match (&mut line.command, *switch) {
+            (Command::Demo { own_cli }, "cli") => *own_cli = true,
+            (Command::Doctor { json }, "json") => *json = true,
+            (Command::Logs { follow, .. }, "follow") => *follow = true,
+            (Command::Show { only: only @ None, .. }, "prompt") => *only = Some(Part::Prompt),
+            (Command::Show { only: only @ None, .. }, "stdout") => *only = Some(Part::Stdout),
+            (Command::Show { only: only @ None, .. }, "diff") => *only = Some(Part::Diff),
+            (Command::Show { only: Some(_), .. }, "prompt" | "stdout" | "diff") => {
+                return Err("show takes one of --prompt, --stdout and --diff".into());
+            }
+            _ => return Err(format!("--{switch} belongs to the {command} command").into()),
+        }
     }
     Ok(line)
 }

@@ -137,6 +137,14 @@ pub fn flag_of_name(name: &str) -> String {
     name.to_ascii_lowercase().replace('_', "-")
 }
 
+/// Where a value stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Flag,
+    Environment,
+    File,
+}
+
 /// The values as they were found, none of them checked.
 #[derive(Default)]
 pub struct Sources {
@@ -174,16 +182,34 @@ impl Sources {
         &self.environment
     }
 
-    /// The value that counts. An empty one is none: container files and units often set what they do not use.
+    /// The value that counts.
     pub fn get(&self, name: &str) -> Option<OsString> {
-        let flag = |name: &str| self.flags.get(name).cloned();
-        let own = |name: &str| self.environment.get(name).map(OsString::from);
-        let file = |name: &str| self.env_file.get(name).map(OsString::from);
+        self.look_up(name).map(|(value, _)| value)
+    }
+
+    /// The same, and where it stands. An empty one is none: container files and units often set what they do not use.
+    pub fn look_up(&self, name: &str) -> Option<(OsString, Origin)> {
+        let flag = |name: &str| Some((self.flags.get(name)?.clone(), Origin::Flag));
+        let own = |name: &str| Some((OsString::from(self.environment.get(name)?), Origin::Environment));
+        let file = |name: &str| Some((OsString::from(self.env_file.get(name)?), Origin::File));
         // curl, and most that read them, take the names of proxies in lower case, and before those in upper case.
         let lower = name.ends_with("_PROXY").then(|| name.to_ascii_lowercase());
         let names = || lower.as_deref().into_iter().chain([name]);
         let mut found = flag(name).into_iter().chain(names().filter_map(own)).chain(names().filter_map(file));
-        found.find(|value| !value.is_empty())
+        found.find(|(value, _)| !value.is_empty())
+    }
+
+    /// The names by which a setting can be looked up: its own, or those for roles that stand somewhere.
+    pub fn names_of(&self, setting: &Setting) -> Vec<String> {
+        if !setting.name.contains('<') {
+            return vec![setting.name.to_owned()];
+        }
+        let names = self.flags.keys().chain(self.env_file.keys()).cloned().chain(self.environment.names());
+        let mut names: Vec<_> =
+            names.filter(|name| find(name).is_some_and(|found| found.name == setting.name)).collect();
+        names.sort();
+        names.dedup();
+        names
     }
 }
 

@@ -23,11 +23,12 @@ pub fn last_lines(max: usize, text: &str) -> Option<String> {
 
 /// The lines of a text, fit for a terminal: nothing in them is acted upon.
 pub fn plain_lines(text: &str) -> impl Iterator<Item = String> {
-    text.lines().map(plain)
+    text.lines().map(|line| for_terminal(line).replace('\t', " ").trim().to_owned())
 }
 
-/// Without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control characters.
-fn plain(line: &str) -> String {
+/// A line with its indentation, and without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control
+/// characters.
+pub fn for_terminal(line: &str) -> String {
     let mut plain = String::new();
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
@@ -37,10 +38,9 @@ fn plain(line: &str) -> String {
                     let _ = chars.by_ref().find(|c| ('@'..='~').contains(c));
                 }
             }
-            '\t' => plain.push(' '),
-            c if c.is_control() => {}
+            c if c.is_control() && c != '\t' => {}
             c => plain.push(c),
         }
     }
-    plain.trim().to_owned()
+    plain
 }

@@ -27,4 +27,4 @@ pub use halt::Halt;
 pub use recover::recover;
 pub use scratch::os_string;
 pub use worker::{Context, DownloadsFrom, Post, Worker};
-pub use workspace::choose;
+pub use workspace::{choose, is_writable};

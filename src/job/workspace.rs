@@ -41,14 +41,14 @@ pub fn choose(mode: WorkspaceMode, folder: &Path) -> Workspace {
 
 /// The system is asked: it knows modes, access lists and read-only mounts, and nothing has to be written to find out.
 #[cfg(unix)]
-fn is_writable(folder: &Path) -> bool {
+pub fn is_writable(folder: &Path) -> bool {
     use nix::unistd::{AccessFlags, access};
     access(folder, AccessFlags::W_OK).is_ok()
 }
 
 /// Windows tells only whoever tries, and a file that comes and goes would be noticed by editors and builds.
 #[cfg(not(unix))]
-fn is_writable(_folder: &Path) -> bool {
+pub fn is_writable(_folder: &Path) -> bool {
     true
 }
 

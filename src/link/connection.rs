@@ -85,9 +85,8 @@ impl Connection {
     /// Says why, sends what is still in the buffer and waits until the peer has closed too, or a second.
     /// Blocks: to be called on a thread of its own. Closing with unread input would reset the connection, and
     /// the peer would never see the last frames.
-    #[expect(clippy::disallowed_methods, reason = "how long a peer may take to close is no policy")]
     pub fn say_goodbye(mut self, registry: &Registry, close: Option<CloseFrame>) {
-        let until = Instant::now() + GOODBYE_LIMIT;
+        let until = goodbye_until();
         let wire = self.socket.get_mut().wire();
         if let Wire::Open { mut stream, .. } = std::mem::replace(wire, Wire::Gone) {
             let _ = registry.deregister(&mut stream);
@@ -97,6 +96,12 @@ impl Connection {
             }
             *wire = Wire::Blocking { stream, until };
         }
+        self.close(close);
+    }
+
+    /// The same for a connection that no poll watches.
+    pub(super) fn close(mut self, close: Option<CloseFrame>) {
+        self.socket.get_mut().wire().set_deadline(goodbye_until());
         if self.socket.close(close).is_ok() {
             let wire = self.socket.get_mut().wire();
             wire.shutdown_write();
@@ -104,6 +109,11 @@ impl Connection {
             while wire.read(&mut rest).is_ok_and(|n| n > 0) {}
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a peer may take to close is no policy")]
+fn goodbye_until() -> Instant {
+    Instant::now() + GOODBYE_LIMIT
 }
 
 fn pending_is_fine(result: Result<(), Error>) -> Result<(), String> {

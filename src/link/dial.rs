@@ -9,10 +9,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::HandshakeError;
-use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
-use super::connection::Connection;
+use super::connection::{Connection, Inbound};
 use super::protocol::{MAX_INBOUND, SEND_BUFFER, hub};
 use crate::config::Token;
 use crate::domain::Now;
@@ -71,6 +72,26 @@ impl Dialer {
             // What somebody else says there is no word of a backend that restarts.
             (Err(_), refused) => Err(refused.setback()),
         }
+    }
+
+    /// One attempt whose connection is given up at once, before anything is registered: which dialect answers, and
+    /// whether the token is taken. A refusal may also come as a close after the upgrade, so the answer to a Ping is
+    /// waited for.
+    pub fn try_out(&self, now: impl Fn() -> Now) -> Result<Dialect, Setback> {
+        let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
+        let lost = |e: String| failed(format!("the connection broke after the upgrade: {e}"));
+        connection.write(Message::Ping("doctor".into())).and_then(|()| connection.flush()).map_err(lost)?;
+        loop {
+            match connection.read() {
+                Inbound::Pong(_) => break,
+                Inbound::Closed(code, reason) => return Err(closed(code, &reason)),
+                Inbound::Broken(e) => return Err(lost(e)),
+                Inbound::TooLarge => return Err(lost("it sent a frame that is too large".to_owned())),
+                Inbound::Text(_) | Inbound::Binary(_) | Inbound::Other | Inbound::Idle => {}
+            }
+        }
+        connection.close(Some(CloseFrame { code: CloseCode::Normal, reason: "doctor".into() }));
+        Ok(dialect)
     }
 
     /// Redirects are not followed: the token would follow them.

@@ -80,7 +80,7 @@ fn reach(host: &str, port: u16, until: Instant) -> io::Result<Wire> {
 }
 
 /// On a thread of its own: a name server may take longer than anybody here may wait. Nobody joins it; it owns nothing.
-fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
+pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
     }

@@ -171,7 +171,11 @@ impl Store {
 pub struct Seen {
     pub run: RunId,
     pub ticket: TicketId,
+    pub attempt: u32,
     pub claimed_at: SystemTime,
+    pub role: String,
+    /// As it was assigned: it may come with the payload instead.
+    pub title: Option<String>,
     /// The entry of `REPO_PATHS`.
     pub repo: PathBuf,
     folder: RunFolder,
@@ -192,7 +196,9 @@ pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
         let (run, folder) = (run_of(&path)?, RunFolder { path });
         let record = read_json::<TicketRecord>(&folder.path(TICKET)).ok()??;
         let ticket = TicketId::parse(&record.ticket_id).ok()?;
-        Some(Seen { run, ticket, claimed_at: time(record.claimed_at_ms), repo: record.repo_path, folder })
+        let attempt = read_json(&folder.path(ATTEMPT)).ok()?.unwrap_or(record.attempt);
+        let TicketRecord { claimed_at_ms, role, title, repo_path: repo, .. } = record;
+        Some(Seen { run, ticket, attempt, claimed_at: time(claimed_at_ms), role, title, repo, folder })
     };
     let mut runs: Vec<_> = folders.filter_map(see).collect();
     runs.sort_by_key(|seen| std::cmp::Reverse(seen.claimed_at));
@@ -209,6 +215,15 @@ impl Seen {
     pub fn outcome(&self) -> io::Result<Option<Entry>> {
         let Some(record) = read_json::<OutcomeRecord>(&self.folder.path(OUTCOME))? else { return Ok(None) };
         record.entry(self.run).map(Some).ok_or_else(|| unusable(OUTCOME))
+    }
+
+    pub fn is_delivered(&self) -> bool {
+        self.path(DELIVERED).exists()
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
     }
 
     pub fn patch(&self) -> PathBuf {

@@ -57,7 +57,6 @@ impl Store {
             let path = path.to_owned();
             move |e| StoreError::Io(path, e)
         };
-        let is_foreign = |root: &Path| Ok(fs::read_dir(root)?.next().is_some() && !root.join("lock").exists());
         if root.exists() && is_foreign(root).map_err(at(root))? {
             return Err(StoreError::Foreign(root.to_owned()));
         }
@@ -99,6 +98,38 @@ impl Store {
         make_folder(&path)?;
         Ok(RunFolder { path })
     }
+}
+
+/// A state folder as somebody finds it who does not open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It would be made.
+    Missing,
+    Free,
+    /// A daemon has it.
+    InUse,
+}
+
+/// What opening that folder would come to. Nothing is made or changed.
+pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
+    let at = |e| StoreError::Io(root.to_owned(), e);
+    // What is missing would be made in the nearest folder that is there.
+    let nearest = root.ancestors().find(|path| path.exists()).unwrap_or(root);
+    fs::read_dir(nearest).map_err(at)?;
+    check_access(nearest, nearest == root).map_err(at)?;
+    if nearest != root {
+        return Ok(Condition::Missing);
+    }
+    if is_foreign(root).map_err(at)? {
+        return Err(StoreError::Foreign(root.to_owned()));
+    }
+    let is_locked = is_locked(&root.join("lock")).map_err(at)?;
+    Ok(if is_locked { Condition::InUse } else { Condition::Free })
+}
+
+/// It holds something, and nothing of an agent.
+fn is_foreign(root: &Path) -> io::Result<bool> {
+    Ok(fs::read_dir(root)?.next().is_some() && !root.join("lock").exists())
 }
 
 /// The folder of the runs' folders.
@@ -308,6 +339,55 @@ type Lock = nix::fcntl::Flock<File>;
 #[cfg(not(unix))]
 type Lock = File;
 
+/// Whether this user could work there. Only its owner can close a folder to others.
+#[cfg(unix)]
+fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
+    use nix::unistd::{AccessFlags, access, geteuid};
+    use std::os::unix::fs::MetadataExt;
+    access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?;
+    let is_strange = is_own && !geteuid().is_root() && fs::metadata(folder)?.uid() != geteuid().as_raw();
+    if is_strange {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Windows tells only whoever tries.
+#[cfg(not(unix))]
+fn check_access(_folder: &Path, _is_own: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// Asked with a shared lock that is let go at once, so that two who ask do not find each other.
+#[cfg(unix)]
+fn is_locked(path: &Path) -> io::Result<bool> {
+    use nix::errno::Errno;
+    use nix::fcntl::{Flock, FlockArg};
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, e)) => Err(e.into()),
+    }
+}
+
+#[cfg(not(unix))]
+fn is_locked(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(_) => Ok(false),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) if e.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(not(unix))]
+const ERROR_SHARING_VIOLATION: i32 = 32;
+
 /// `None`: somebody else has it. No child inherits it: the file is closed when a program is started.
 #[cfg(unix)]
 fn lock(path: &Path) -> io::Result<Option<Lock>> {
@@ -324,7 +404,6 @@ fn lock(path: &Path) -> io::Result<Option<Lock>> {
 #[cfg(not(unix))]
 fn lock(path: &Path) -> io::Result<Option<Lock>> {
     use std::os::windows::fs::OpenOptionsExt;
-    const ERROR_SHARING_VIOLATION: i32 = 32;
     match OpenOptions::new().write(true).create(true).truncate(false).share_mode(0).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(e) if e.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => Ok(None),

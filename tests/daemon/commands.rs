@@ -46,7 +46,7 @@ fn help_is_complete() {
         let entry = help.stdout[at..].split("\n\n").next().unwrap();
         assert!(entry.contains(default), "the default {default:?} is not in: {entry}");
     }
-    for command in ["run", "apply", "demo", "--version", "--env-file"] {
+    for command in ["run", "apply", "show", "logs", "doctor", "demo", "--version", "--env-file"] {
         assert!(help.stdout.contains(command), "{command} is not in:\n{}", help.stdout);
     }
     assert_eq!(help.stderr, "");
@@ -74,7 +74,16 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         &["--env-file"],
         &["--repo-paths"],
         &["demo", "--no-such-flag"],
+        &["run", "--json"],
+        &["doctor", "more"],
+        &["doctor", "--cli"],
         &["apply"],
+        &["show"],
+        &["show", "T-1", "more"],
+        &["show", "T-1", "--prompt", "--diff"],
+        &["show", "T-1", "--follow"],
+        &["logs"],
+        &["logs", "T-1", "--diff"],
         &["apply", "T-1", "folder", "more"],
         &[""],
     ];

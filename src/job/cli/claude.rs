@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::report::{Report, dollars, number, text};
-use super::{Args, Known, cursor};
+use super::{Args, Known, Login, cursor};
 use crate::domain::quota_message::Exceeded;
 
 pub const KNOWN: Known = Known {
@@ -31,6 +31,10 @@ pub const KNOWN: Known = Known {
         "--tools",
     ],
     is_safer_with_stdin: true,
+    login: Login {
+        file: Some(("CLAUDE_CONFIG_DIR", ".claude", ".credentials.json")),
+        variables: &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"],
+    },
     is_own,
     read,
 };

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::report::{Report, add, number, text};
-use super::{Args, Known};
+use super::{Args, Known, Login};
 
 const SANDBOXED: &str = "exec --json -s workspace-write --skip-git-repo-check -";
 
@@ -19,6 +19,10 @@ pub const KNOWN: Known = Known {
     needs: &[],
     variadic: &["-i", "--image"],
     is_safer_with_stdin: true,
+    login: Login {
+        file: Some(("CODEX_HOME", ".codex", "auth.json")),
+        variables: &["CODEX_API_KEY", "OPENAI_API_KEY"],
+    },
     is_own,
     read,
 };

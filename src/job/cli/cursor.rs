@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::report::{Report, text};
-use super::{Args, Known, claude};
+use super::{Args, Known, Login, claude};
 
 const FORCED: &str = "--trust --force --output-format stream-json -p -- {prompt}";
 
@@ -15,6 +15,7 @@ pub const KNOWN: Known = Known {
     needs: &[],
     variadic: &[],
     is_safer_with_stdin: false,
+    login: Login { file: Some(("XDG_CONFIG_HOME", ".config", "cursor/auth.json")), variables: &["CURSOR_API_KEY"] },
     is_own: claude::is_own,
     read: claude::read,
 };

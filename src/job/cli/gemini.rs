@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::report::{Report, number, text};
-use super::{Args, Known};
+use super::{Args, Known, Login};
 
 pub const KNOWN: Known = Known {
     programs: &["gemini"],
@@ -17,6 +17,10 @@ pub const KNOWN: Known = Known {
     needs: &[],
     variadic: &[],
     is_safer_with_stdin: false,
+    login: Login {
+        file: Some(("GEMINI_CLI_HOME", "", ".gemini/oauth_creds.json")),
+        variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+    },
     is_own,
     read,
 };

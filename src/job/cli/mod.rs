@@ -6,6 +6,7 @@ mod codex;
 mod cursor;
 pub mod find;
 mod gemini;
+mod login;
 mod opencode;
 mod plain;
 pub mod reading;
@@ -20,6 +21,8 @@ use serde_json::Value;
 use crate::config::{Autonomy, CliConfig};
 use crate::domain::quota_message::QuotaMessage;
 use crate::domain::template::Template;
+use login::Login;
+pub use login::sign_of_login;
 use report::Report;
 pub use template_check::check;
 
@@ -39,6 +42,7 @@ pub struct Known {
     variadic: &'static [&'static str],
     /// It takes a leading dash for an option, and the prompt on standard input works too.
     is_safer_with_stdin: bool,
+    login: Login,
     /// Whether an output begins with this line only where this CLI printed it.
     is_own: fn(&Value) -> bool,
     read: fn(&Value, &mut Report),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::report::{Report, add, dollars, number, text};
-use super::{Args, Known};
+use super::{Args, Known, Login};
 
 pub const KNOWN: Known = Known {
     programs: &["opencode"],
@@ -13,6 +13,10 @@ pub const KNOWN: Known = Known {
     needs: &[],
     variadic: &["-f", "--file"],
     is_safer_with_stdin: true,
+    login: Login {
+        file: Some(("XDG_DATA_HOME", ".local/share", "opencode/auth.json")),
+        variables: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+    },
     is_own,
     read,
 };

@@ -72,7 +72,7 @@ fn join(thread: JoinHandle<()>) {
 }
 
 /// Of a known CLI. Another program may do anything when it is started with `--version`, and is not.
-fn ask(cli: &Cli, environment: &Environment, halt: &Halt) -> Option<String> {
+pub fn ask(cli: &Cli, environment: &Environment, halt: &Halt) -> Option<String> {
     let program = find::program(&cli.command, environment.get("PATH"))?;
     let stdout = Shared::new(Capture::new(OUTPUT_MAX, None));
     let spec = Spec {

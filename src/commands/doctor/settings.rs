@@ -1,0 +1,108 @@
+//! Each setting, where its value stands, and what is wrong with it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::Check;
+use crate::config::settings::{Origin, SETTINGS, Setting, Sources, flag_of_name};
+use crate::config::{ConfigError, Proxy};
+use crate::domain::text::one_line;
+
+const SHOWN_MAX: usize = 300;
+const TOKEN: &str = "WORKFORCE0_AGENT_TOKEN";
+const TOKEN_FILE: &str = "WORKFORCE0_AGENT_TOKEN_FILE";
+
+/// `file`: what the settings' file is called; `error`: what is wrong with the settings.
+pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<Check> {
+    let lines = error.map(ConfigError::lines).unwrap_or_default();
+    let mut checks = Vec::new();
+    let mut defaults = Vec::new();
+    for setting in SETTINGS {
+        for name in sources.names_of(setting) {
+            let found = sources.look_up(&name);
+            let wrong = lines.iter().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+            match (wrong, found) {
+                (Some(why), found) => {
+                    let fix = correct(setting, &name, file, found.map(|(_, origin)| origin));
+                    checks.push(Check::fail(&name, why, fix));
+                }
+                (None, Some((value, origin))) => {
+                    let from = place(origin, &name, file);
+                    checks.push(Check::ok(&name, format!("{} ({from})", shown(setting, &value))));
+                }
+                (None, None) if matches!(setting.default, "" | "required") => {}
+                (None, None) => defaults.push(format!("{name}={}", setting.default)),
+            }
+        }
+    }
+    checks.push(Check::ok("defaults", defaults.join(", ")));
+    checks.extend(token_file(sources, file));
+    checks
+}
+
+/// Without what gives access: tokens, and a proxy's credentials.
+fn shown(setting: &Setting, value: &OsStr) -> String {
+    const HIDDEN: &str = "(hidden)";
+    let value = value.to_string_lossy();
+    match setting.name {
+        TOKEN => HIDDEN.to_owned(),
+        // One that does not count may hold anything.
+        name if name.ends_with("_PROXY") && name != "NO_PROXY" => match Proxy::parse(name, &value) {
+            Ok(proxy) if proxy.authorization().is_some() => format!("{HIDDEN}@{proxy}"),
+            Ok(proxy) => proxy.to_string(),
+            Err(_) => HIDDEN.to_owned(),
+        },
+        "WORKFORCE0_API_URL" => match value.split_once('?') {
+            Some((url, _)) => format!("{}?{HIDDEN}", one_line(url, SHOWN_MAX)),
+            None => one_line(&value, SHOWN_MAX),
+        },
+        _ => one_line(&value, SHOWN_MAX),
+    }
+}
+
+fn place(origin: Origin, name: &str, file: &Path) -> String {
+    match origin {
+        Origin::Flag => format!("flag --{}", flag_of_name(name)),
+        Origin::Environment => "environment".to_owned(),
+        Origin::File => file.display().to_string(),
+    }
+}
+
+fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -> String {
+    match origin {
+        Some(origin) => format!("correct it: {}", place(origin, name, file)),
+        None if setting.flag => {
+            format!("set it in the environment, in {} or by --{}", file.display(), flag_of_name(name))
+        }
+        None => format!("set it in the environment or in {}", file.display()),
+    }
+}
+
+/// The file that the token is in, if it is in one: whoever can read it is the agent.
+fn token_file(sources: &Sources, file: &Path) -> Option<Check> {
+    const NAME: &str = "token file";
+    let path = match sources.look_up(TOKEN) {
+        Some((_, Origin::File)) => file.to_owned(),
+        Some(_) => return None,
+        None => sources.get(TOKEN_FILE)?.into(),
+    };
+    let shown = path.display();
+    let mode = mode(&path)?;
+    Some(if mode & 0o004 == 0 {
+        Check::ok(NAME, format!("{shown} is closed to others (mode {mode:03o})"))
+    } else {
+        let message = format!("{shown} holds the token and everybody on this machine can read it (mode {mode:03o})");
+        Check::warn(NAME, message, format!("chmod 600 {shown}"))
+    })
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(path.metadata().ok()?.permissions().mode() & 0o777)
+}
+
+#[cfg(not(unix))]
+fn mode(_path: &Path) -> Option<u32> {
+    None
+}
