@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::{Interest, Registry, Token};
 use tungstenite::protocol::CloseFrame;
@@ -15,6 +15,8 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct Connection {
     socket: WebSocket<Stream>,
+    /// The backend's clock when it took the upgrade, where it tells.
+    pub(super) peer_clock: Option<SystemTime>,
 }
 
 /// What a read brought.
@@ -33,8 +35,8 @@ pub enum Inbound {
 }
 
 impl Connection {
-    pub(super) fn new(socket: WebSocket<Stream>) -> Self {
-        Self { socket }
+    pub(super) fn new(socket: WebSocket<Stream>, peer_clock: Option<SystemTime>) -> Self {
+        Self { socket, peer_clock }
     }
 
     /// From here on nothing blocks: readiness is told by the poll.

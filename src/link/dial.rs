@@ -76,8 +76,8 @@ impl Dialer {
 
     /// One attempt whose connection is given up at once, before anything is registered: which dialect answers, and
     /// whether the token is taken. A refusal may also come as a close after the upgrade, so the answer to a Ping is
-    /// waited for.
-    pub fn try_out(&self, now: impl Fn() -> Now) -> Result<Dialect, Setback> {
+    /// waited for. The time is the backend's own, where it tells.
+    pub fn try_out(&self, now: impl Fn() -> Now) -> Result<(Dialect, Option<SystemTime>), Setback> {
         let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
         let lost = |e: String| failed(format!("the connection broke after the upgrade: {e}"));
         connection.write(Message::Ping("doctor".into())).and_then(|()| connection.flush()).map_err(lost)?;
@@ -90,8 +90,9 @@ impl Dialer {
                 Inbound::Text(_) | Inbound::Binary(_) | Inbound::Other | Inbound::Idle => {}
             }
         }
+        let peer_clock = connection.peer_clock;
         connection.close(Some(CloseFrame { code: CloseCode::Normal, reason: "doctor".into() }));
-        Ok(dialect)
+        Ok((dialect, peer_clock))
     }
 
     /// Redirects are not followed: the token would follow them.
@@ -105,11 +106,11 @@ impl Dialer {
             .max_message_size(Some(MAX_INBOUND))
             .max_frame_size(Some(MAX_INBOUND));
         match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config)) {
-            Ok((mut socket, _)) => {
+            Ok((mut socket, answer)) => {
                 if dialect == Dialect::Hub {
                     authenticate(&mut socket, &self.token)?;
                 }
-                Ok(Connection::new(socket))
+                Ok(Connection::new(socket, answer.headers().get(header::DATE).and_then(http_date)))
             }
             Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
                 let setback = refusal(answer.status(), answer.headers(), now.wall);
@@ -221,8 +222,12 @@ fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-    Some(SystemTime::from(at).duration_since(now).unwrap_or_default())
+    Some(http_date(value)?.duration_since(now).unwrap_or_default())
+}
+
+fn http_date(value: &HeaderValue) -> Option<SystemTime> {
+    let text = value.to_str().ok()?.trim();
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(SystemTime::from)
 }
 
 /// What the code and the reason of a Close frame mean.

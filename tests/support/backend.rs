@@ -63,6 +63,8 @@ pub struct Request {
 #[derive(Debug, Clone)]
 pub enum Upgrade {
     Accept,
+    /// With further header lines, each ended.
+    AcceptWith(String),
     /// A whole HTTP answer, head and body.
     Answer(String),
     /// The connection is closed without an answer.
@@ -462,8 +464,9 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
     let see = |what| {
         let _ = state.seen.send(Seen { at: Instant::now(), connection, what });
     };
-    match upgrade {
-        Upgrade::Accept => {}
+    let further = match upgrade {
+        Upgrade::Accept => String::new(),
+        Upgrade::AcceptWith(headers) => headers,
         Upgrade::Drop => {
             drop(stream);
             see(What::Refused);
@@ -475,12 +478,12 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
             see(What::Refused);
             return Ok(());
         }
-    }
+    };
     let key = request.headers.get("sec-websocket-key").map(String::as_str).unwrap_or_default();
     let accept = derive_accept_key(key.as_bytes());
     write!(
         stream,
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{further}\r\n"
     )?;
     let write = Arc::new(Mutex::new(stream.try_clone()?));
     let answers_pings = Arc::new(AtomicBool::new(true));

@@ -11,6 +11,8 @@ use crate::net::{Route, lookup};
 
 /// For each step.
 const LIMIT: Duration = Duration::from_secs(15);
+/// The backend's clock has whole seconds, and its answer takes a moment.
+const CLOCK_OFF: Duration = Duration::from_secs(60);
 
 pub fn all(config: &Config) -> Vec<Check> {
     let Config { api, proxy, roots, token, dialect, .. } = config;
@@ -40,9 +42,10 @@ pub fn all(config: &Config) -> Vec<Check> {
     let kind = if api.is_secure() { "TLS, with a certificate that is trusted" } else { "clear text" };
     checks.push(Check::ok("connection", format!("{} answers: {kind}", api.host_and_port())));
     let dialer = Dialer { route, token: token.clone(), only: dialect.or_else(|| api.dialect()) };
-    checks.push(match dialer.try_out(now) {
-        Ok(dialect) => {
+    let answer = match dialer.try_out(now) {
+        Ok((dialect, peer_clock)) => {
             let name = dialect.name();
+            checks.extend(peer_clock.map(|theirs| clock(now().wall, theirs)));
             Check::ok("backend", format!("takes the token and speaks {name:?} (this did not register the agent)"))
         }
         Err(Setback::Failed(why)) => split("backend", &why, online),
@@ -59,8 +62,21 @@ pub fn all(config: &Config) -> Vec<Check> {
             format!("does not speak this version of the protocol: {why}"),
             "install a newer wf0-agent",
         ),
-    });
+    };
+    checks.push(answer);
     checks
+}
+
+fn clock(own: SystemTime, theirs: SystemTime) -> Check {
+    let (off, how) = match own.duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(e) => (e.duration(), "behind"),
+    };
+    if off < CLOCK_OFF {
+        return Check::ok("clock", "agrees with the backend's");
+    }
+    let message = format!("{} s {how} the backend's: times in reports and certificates are off", off.as_secs());
+    Check::warn("clock", message, "have one of the two set by a time server")
 }
 
 /// What the daemon would log, which may say what to do behind a semicolon.
