@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, select};
 
 use super::halt::Halt;
-use crate::domain::text::plain_lines;
+use crate::domain::text::{one_line, plain_lines};
 use crate::domain::ticket::{FailCode, Failure, Job};
 
 /// Nobody there: another agent may have the ticket.
@@ -19,6 +19,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 const AFTER_END: Duration = Duration::from_secs(1);
 /// A longer prompt is shown in part; the whole is in a file.
 const SHOWN_LINES: usize = 60;
+/// One endless line must not carry the question away either.
+const SHOWN_CHARS: usize = 300;
 
 /// The terminal, for all workers: one question at a time.
 pub struct Approval {
@@ -134,7 +136,7 @@ impl Question<'_> {
         );
         let mut lines = plain_lines(self.prompt);
         for line in lines.by_ref().take(SHOWN_LINES) {
-            text.push_str(&format!("  | {line}\n"));
+            text.push_str(&format!("  | {}\n", one_line(&line, SHOWN_CHARS)));
         }
         let more = lines.count();
         if more > 0 {

@@ -87,12 +87,13 @@ fn one_question_at_a_time() {
 fn a_ticket_cannot_write_over_the_question() {
     let world = World::new();
     let agent = asking(&world, "true");
-    let description = "harmless\u{1b}[2K\u{1b}[1Ahidden\rover\u{7}";
+    let description = format!("harmless\u{1b}[2K\u{1b}[1Ahidden\rover\u{7}\n{}", "x".repeat(100_000));
     world.backend.send(&ticket_with("T-1", json!({"title": "a\u{1b}[8mb", "description": description})));
     agent.logged("Ticket T-1");
     let line = agent.logged("harmless");
     assert!(line.contains("harmlesshiddenover"), "{line:?}");
-    assert!(!agent.log().contains('\u{1b}'), "{:?}", agent.log());
+    agent.logged("xxx…");
+    assert!(!agent.log().contains('\u{1b}') && agent.log().len() < 10_000, "{:?}", agent.log());
     agent.type_line("n");
     world.backend.outcome("T-1");
 }
