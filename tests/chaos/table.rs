@@ -285,7 +285,10 @@ impl Table {
         let missing = |at: &usize| {
             let Ticket { id, attempt, attempts, relied_on, again_at, .. } = &self.tickets[*at];
             let is_relied_on = *relied_on && attempts[attempt].claimed;
-            let is_here = wire.active.contains(&(id.clone(), *attempt)) || wire.answers.contains_key(at);
+            // An answer to an earlier attempt says nothing of this one, which may be lost with its connection.
+            let this = (*at, *attempt);
+            let is_told = wire.claims.contains(&this) || wire.outcomes.contains(&this);
+            let is_here = is_told || wire.active.contains(&(id.clone(), *attempt));
             !is_relied_on && !is_here && again_at.is_none()
         };
         let missing: Vec<_> = self.open.iter().copied().filter(missing).collect();
