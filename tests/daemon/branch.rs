@@ -343,6 +343,26 @@ fn the_run_cannot_name_another_origin() {
     assert_eq!(desk.hub.world.git(&other, &["branch", "--list", BRANCH]), "");
 }
 
+/// A push that is called off is no success: the job is retryable, and nobody is told of a branch that is not there.
+#[test]
+fn a_push_that_is_called_off_is_no_success() {
+    let desk = Desk::new();
+    desk.git(&["remote", "set-url", "origin", "ssh://nowhere.example/acme/app"]);
+    let ssh = desk.hub.world.path("ssh");
+    desk.hub.world.program(&ssh, "case \"$*\" in *receive-pack*) tell pushing; hold never;; esac; exit 1");
+    let launch = desk.hub.launch("echo new > new.txt").env("GIT_SSH_COMMAND", ssh);
+    let agent = desk.hub.registered(launch);
+    desk.hub.offer(prd("J-1", BRANCH));
+    desk.hub.world.told("pushing");
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    let result = desk.hub.result_of("J-1");
+    assert_eq!(
+        (&result["status"], &result["data"]["code"]),
+        (&json!("failed"), &json!("agent_shutdown")),
+        "{result}"
+    );
+}
+
 /// Of a failed run nothing is committed and nothing is pushed.
 #[test]
 fn a_failed_run_is_not_pushed() {
