@@ -54,6 +54,8 @@ mod reconnect;
 mod refusals;
 #[path = "daemon/secrets.rs"]
 mod secrets;
+#[path = "daemon/shell.rs"]
+mod shell;
 #[path = "daemon/show.rs"]
 mod show;
 #[path = "daemon/state.rs"]

@@ -2,12 +2,12 @@
 //!
 //! Only reads the state folder, so a daemon may be at work in it. The checkout gets all of the patch or none of it.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::line::Request;
 use super::past::{Past, unreadable, with_run};
 use crate::domain::text::one_line;
 use crate::domain::ticket::Outcome;
@@ -15,14 +15,10 @@ use crate::environment::Environment;
 use crate::job::{Git, GitDirs, GitError, Halt, os_string};
 use crate::store::journal::Seen;
 
-pub fn run(
-    ticket: &str,
-    checkout: Option<PathBuf>,
-    flags: HashMap<String, OsString>,
-    env_file: Option<PathBuf>,
-) -> u8 {
+pub fn run(request: Request) -> u8 {
+    let checkout = request.operand(1).map(PathBuf::from);
     // A later one that never ran has changed nothing.
-    with_run(ticket, flags, env_file, Seen::has_started, |Past { seen, environment, .. }| {
+    with_run(request, Seen::has_started, |Past { seen, environment, .. }| {
         let report = apply(&seen, checkout, &environment)?;
         // Whoever closes the pipe early has read enough.
         let _ = io::Write::write_all(&mut io::stdout(), format!("{report}\n").as_bytes());

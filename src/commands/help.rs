@@ -1,56 +1,54 @@
-//! `--help`: complete, from the same table that the settings are read by.
+//! `--help`: complete, from the same tables that arguments and settings are read by.
 
-use std::io::Write;
-
-use super::exit;
+use super::usage::{BRIEF, COMMANDS, Command, EXIT_CODES, GENERAL};
 use crate::config::settings::{SETTINGS, Setting, flag_of_name};
 
-const HEAD: &str = "\
-wf0-agent runs WorkForce0 tickets with the coding CLI on your own machine.
+const WIDTH: usize = 110;
 
-Usage:
-  wf0-agent [run] [OPTIONS]    connect to the backend and take tickets until stopped
-  wf0-agent apply TICKET [CHECKOUT]
-                               apply what a ticket changed in its clone to your checkout, or to CHECKOUT; TICKET is
-                               a ticket's id or a run's. Needs STATE_DIR only; a daemon may be running
-  wf0-agent demo [--cli]       show one ticket from start to end, without network or account;
-                               --cli: with your configured CLI instead of the built-in stand-in
-  wf0-agent show TICKET [--prompt | --stdout | --diff]
-                               what became of a ticket: how it ended, its prompt, what was sent as stdout, its diff, or
-                               one of the three alone
-  wf0-agent logs TICKET [--follow]
-                               all that the CLI printed for a ticket; --follow: until its run has ended. Both need
-                               STATE_DIR only; a daemon may be running
-  wf0-agent doctor [--json]    check settings, git, repositories, CLI, state folder and the way to the backend, and say
-                               what to do about what is wrong. Changes nothing; a daemon may be running
-  wf0-agent --help | --version
-
-Options:
-      --env-file FILE          read settings from FILE instead of .env in the working directory
-  -h, --help                   this text
-  -V, --version                the version
-
-Settings: as a flag, in the environment or in .env, the first that is there counts.
-";
-
-const TAIL: &str = "
-Exit codes: 0 stopped as asked, 1 demo, apply, show or logs failed, or doctor found a ✗, 2 wrong arguments, 70 internal error,
-75 another daemon has the state folder, 76 protocol version not supported, 77 token rejected, 78 wrong settings.
-";
-
-pub fn print() -> u8 {
-    let mut text = HEAD.to_owned();
-    for setting in SETTINGS {
-        text.push_str(&describe(setting));
+/// About one command, or about everything.
+pub fn text(command: Option<&Command>) -> String {
+    match command {
+        Some(command) => about(command),
+        None => everything(),
     }
-    text.push_str(TAIL);
-    // Whoever closes the pipe early has read enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    exit::OK
+}
+
+fn everything() -> String {
+    let mut text = format!("wf0-agent {BRIEF}.\n\nUsage:\n");
+    for command in COMMANDS {
+        text += &format!("  {}\n      {}\n", command.synopsis(), command.brief);
+    }
+    text += "\n  wf0-agent COMMAND --help tells more about a command.\n\nOptions:\n";
+    text += &general();
+    text += "\nSettings: as a flag, in the environment or in .env, the first that is there counts.\n";
+    SETTINGS.iter().for_each(|setting| text += &describe(setting));
+    text += "\nNO_COLOR in the environment: no colours at a terminal.\n\n";
+    let codes: Vec<_> = EXIT_CODES.iter().map(|(code, meaning)| format!("{code} {meaning}")).collect();
+    text + &wrap(&format!("Exit codes: {}.", codes.join(" · ")))
+}
+
+fn about(command: &Command) -> String {
+    let mut text = format!("Usage:\n  {}\n\n{}", command.synopsis(), wrap(command.about));
+    text += "\nOptions:\n";
+    for switch in command.switches {
+        text += &option(switch.name, switch.short, None, switch.about);
+    }
+    text += &general();
+    text + "\nSettings can be given as flags too: wf0-agent --help lists them.\n"
+}
+
+fn general() -> String {
+    GENERAL.iter().map(|general| option(general.name, general.short, general.value, general.about)).collect()
+}
+
+fn option(name: &str, short: Option<char>, value: Option<&str>, about: &str) -> String {
+    let short = short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+    let value = value.map(|value| format!(" {value}")).unwrap_or_default();
+    format!("  {short}{:<22} {about}\n", format!("--{name}{value}"))
 }
 
 fn describe(setting: &Setting) -> String {
-    let Setting { name, value, default, about, flag } = setting;
+    let Setting { name, value, default, about, flag, .. } = setting;
     let flag = if *flag { format!("\n      --{} {value}", flag_of_name(name)) } else { String::new() };
     let default = match *default {
         "" => String::new(),
@@ -58,4 +56,20 @@ fn describe(setting: &Setting) -> String {
         default => format!(" (default: {default})"),
     };
     format!("\n  {name}={value}{flag}\n      {about}{default}\n")
+}
+
+/// In lines that a terminal shows whole.
+fn wrap(text: &str) -> String {
+    let (mut wrapped, mut width) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        let len = word.chars().count();
+        if width > 0 {
+            let fits = width + 1 + len <= WIDTH;
+            wrapped.push(if fits { ' ' } else { '\n' });
+            width = if fits { width + 1 } else { 0 };
+        }
+        wrapped += word;
+        width += len;
+    }
+    wrapped + "\n"
 }

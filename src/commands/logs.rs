@@ -1,13 +1,12 @@
 //! `wf0-agent logs`: what the CLI printed, as it printed it: standard output to standard output, errors to errors.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use super::line::Request;
 use super::past::{Past, unreadable, with_run};
 use crate::domain::text::for_terminal;
 use crate::store::{Condition, look_at};
@@ -17,11 +16,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A line that does not end is printed in parts.
 const LINE_MAX: usize = 1 << 20;
 
-pub fn run(ticket: &str, follow: bool, flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
+pub fn run(request: Request) -> u8 {
+    let follow = request.has("follow");
     with_run(
-        ticket,
-        flags,
-        env_file,
+        request,
         |_| true,
         |past| match print(&past, follow) {
             // Whoever closes the pipe early has read enough.

@@ -2,12 +2,11 @@
 //!
 //! The folder is only read, so a daemon may be at work in it.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::exit;
+use super::line::Request;
 use crate::config::Config;
 use crate::config::settings::Sources;
 use crate::domain::text::one_line;
@@ -24,15 +23,10 @@ pub struct Past {
 }
 
 /// Carries out a command about the newest run of that ticket, `rather` one of those, or about the run itself.
-pub fn with_run(
-    ticket: &str,
-    flags: HashMap<String, OsString>,
-    env_file: Option<PathBuf>,
-    rather: fn(&Seen) -> bool,
-    command: impl FnOnce(Past) -> Result<(), String>,
-) -> u8 {
+pub fn with_run(request: Request, rather: fn(&Seen) -> bool, command: impl FnOnce(Past) -> Result<(), String>) -> u8 {
     let environment = Environment::of_process();
-    let sources = Sources::collect(flags, environment.clone(), env_file).map_err(|e| e.to_string());
+    let ticket = request.text(0).to_owned();
+    let sources = Sources::collect(request.settings, environment.clone()).map_err(|e| e.to_string());
     let state_dir = sources.and_then(|sources| Config::load_state_dir(&sources).map_err(|e| e.to_string()));
     let runs = state_dir.and_then(|state_dir| {
         let runs = look_into(&state_dir);
@@ -46,7 +40,8 @@ pub fn with_run(
             return exit::CONFIG;
         }
     };
-    let done = find(ticket, runs, rather, &state_dir).and_then(|seen| command(Past { seen, state_dir, environment }));
+    let done =
+        find(&ticket, runs, rather, &state_dir).and_then(|seen| command(Past { seen, state_dir, environment }));
     match done {
         Ok(()) => exit::OK,
         Err(why) => {

@@ -1,24 +1,22 @@
 //! `wf0-agent run`: the daemon, until a signal or the backend ends it.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io::{IsTerminal, Write, stderr, stdin};
-use std::path::PathBuf;
 
 use log::{LevelFilter, Record, error, warn};
 
 use super::exit;
+use super::line::Request;
 use crate::config::Config;
-use crate::config::settings::Sources;
+use crate::config::settings::{Given, Sources};
 use crate::daemon::{self, DaemonError, Stopper};
 use crate::domain::event::Exit;
 use crate::environment::Environment;
 use crate::job::cli;
 use crate::store::StoreError;
 
-pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
+pub fn run(request: Request) -> u8 {
     let environment = Environment::of_process();
-    let config = match load(flags, environment.clone(), env_file) {
+    let config = match load(request.settings, environment.clone()) {
         Ok(config) => config,
         Err(complaint) => {
             eprintln!("{complaint}");
@@ -53,12 +51,8 @@ pub fn run(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
 }
 
 /// The settings, or every line that says what is wrong with them.
-pub fn load(
-    flags: HashMap<String, OsString>,
-    environment: Environment,
-    env_file: Option<PathBuf>,
-) -> Result<Config, String> {
-    let sources = Sources::collect(flags, environment, env_file).map_err(|e| format!("wf0-agent: {e}"))?;
+fn load(given: Given, environment: Environment) -> Result<Config, String> {
+    let sources = Sources::collect(given, environment).map_err(|e| format!("wf0-agent: {e}"))?;
     Config::load(&sources).map_err(|e| {
         let lines: Vec<_> = e.to_string().lines().map(|line| format!("wf0-agent: {line}")).collect();
         lines.join("\n")

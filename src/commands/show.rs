@@ -1,12 +1,10 @@
 //! `wf0-agent show`: what became of a ticket's newest run: how it ended, what the CLI was told, what it answered, what
 //! it changed.
 
-use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::line::Request;
 use super::logs::Tail;
 use super::past::{Past, unreadable, with_run};
 use crate::domain::outbox::Entry;
@@ -19,17 +17,17 @@ const LINE_MAX: usize = 2000;
 
 /// What can be shown by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+enum Part {
     Prompt,
     Stdout,
     Diff,
 }
 
-pub fn run(ticket: &str, only: Option<Part>, flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
+pub fn run(request: Request) -> u8 {
+    let part = |(name, part)| request.has(name).then_some(part);
+    let only = [("prompt", Part::Prompt), ("stdout", Part::Stdout), ("diff", Part::Diff)].into_iter().find_map(part);
     with_run(
-        ticket,
-        flags,
-        env_file,
+        request,
         |_| true,
         |past| {
             let unreadable = unreadable(&past.seen);

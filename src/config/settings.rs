@@ -15,6 +15,7 @@ pub struct Setting {
     pub name: &'static str,
     /// What its value looks like.
     pub value: &'static str,
+    pub kind: Kind,
     /// As people read it; empty where there is none.
     pub default: &'static str,
     pub about: &'static str,
@@ -22,12 +23,30 @@ pub struct Setting {
     pub flag: bool,
 }
 
+/// What a value is, for a shell that completes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    File,
+    Folder,
+    Program,
+    OneOf(&'static [&'static str]),
+}
+
 const fn setting(name: &'static str, value: &'static str, default: &'static str, about: &'static str) -> Setting {
-    Setting { name, value, default, about, flag: true }
+    Setting { name, value, kind: Kind::Text, default, about, flag: true }
+}
+
+const fn of(kind: Kind, setting: Setting) -> Setting {
+    Setting { kind, ..setting }
+}
+
+const fn switch(name: &'static str, default: &'static str, about: &'static str) -> Setting {
+    of(Kind::OneOf(&["0", "1"]), setting(name, "0|1", default, about))
 }
 
 const fn secret(name: &'static str, value: &'static str, about: &'static str) -> Setting {
-    Setting { name, value, default: "", about, flag: false }
+    Setting { flag: false, ..setting(name, value, "", about) }
 }
 
 /// Every setting. `<ROLE>` stands for a role in upper case.
@@ -38,10 +57,13 @@ pub const SETTINGS: &[Setting] = &[
         "TOKEN",
         "the token; required unless the file is given (no flag: command lines are public)",
     ),
-    setting("WORKFORCE0_AGENT_TOKEN_FILE", "FILE", "", "a file that holds the token"),
-    setting("WORKFORCE0_PROTOCOL", "NAME", "auto", "what the backend speaks: ticket, hub, or auto to find out"),
+    of(Kind::File, setting("WORKFORCE0_AGENT_TOKEN_FILE", "FILE", "", "a file that holds the token")),
+    of(
+        Kind::OneOf(&["auto", "ticket", "hub"]),
+        setting("WORKFORCE0_PROTOCOL", "NAME", "auto", "what the backend speaks: ticket, hub, or auto to find out"),
+    ),
     setting("REPO_PATHS", "LIST", "required", "comma-separated folders, each `path` or `owner/name=path`"),
-    setting("CLI_COMMAND", "PROGRAM", "claude", "the coding CLI: a program on PATH, or a path"),
+    of(Kind::Program, setting("CLI_COMMAND", "PROGRAM", "claude", "the coding CLI: a program on PATH, or a path")),
     setting(
         "CLI_ARGS_TEMPLATE",
         "WORDS",
@@ -60,7 +82,10 @@ pub const SETTINGS: &[Setting] = &[
         "the usual words",
         "in a failed run's own error: the CLI's subscription is used up (upper or lower case)",
     ),
-    setting("CLI_AUTONOMY", "LEVEL", "edits", "what the CLI may do unasked: edits, commands or all"),
+    of(
+        Kind::OneOf(&["edits", "commands", "all"]),
+        setting("CLI_AUTONOMY", "LEVEL", "edits", "what the CLI may do unasked: edits, commands or all"),
+    ),
     setting("AGENT_ROLES", "LIST", "dev,qa", "roles to claim, comma-separated"),
     setting("AGENT_NAME", "NAME", "host name", "how the agent is called in the web UI"),
     setting("MAX_CONCURRENT_TICKETS", "N", "1", "runs at once, 1 to 64; one at a time within one work tree"),
@@ -73,29 +98,30 @@ pub const SETTINGS: &[Setting] = &[
     setting("KILL_GRACE_SECONDS", "SECONDS", "5", "between TERM and KILL, 0 to 300"),
     setting("DRAIN_SECONDS", "SECONDS", "60", "on the first signal: how long running tickets may go on, 0 to 3600"),
     setting("PROGRESS_SECONDS", "SECONDS", "10", "how often a long run reports, 1 to 3600"),
-    setting("PROGRESS_LINES", "0|1", "1", "whether reports say what the CLI does, or prints where it is not known"),
+    switch("PROGRESS_LINES", "1", "whether reports say what the CLI does, or prints where it is not known"),
     setting("MAX_STDOUT_BYTES", "BYTES", "1048576", "how much of the CLI's output is sent, 1024 to 4194304"),
     setting("MAX_DIFF_BYTES", "BYTES", "3145728", "a larger diff is not sent, 1024 to 4194304"),
-    setting(
-        "STATE_DIR",
-        "FOLDER",
-        "the system's place",
-        "agent id, lock, and a folder for each run with its prompt, output and diff",
+    of(
+        Kind::Folder,
+        setting(
+            "STATE_DIR",
+            "FOLDER",
+            "the system's place",
+            "agent id, lock, and a folder for each run with its prompt, output and diff",
+        ),
     ),
     setting("KEEP_TICKETS_DAYS", "DAYS", "14", "a run's folder is removed so long after its delivery, 1 to 3650"),
-    setting(
-        "WORKSPACE_MODE",
-        "MODE",
-        "auto",
-        "where runs work: inplace, clone (each in a clone below STATE_DIR), auto (in place where the folder is writable)",
+    of(
+        Kind::OneOf(&["auto", "inplace", "clone"]),
+        setting(
+            "WORKSPACE_MODE",
+            "MODE",
+            "auto",
+            "where runs work: inplace, clone (each in a clone below STATE_DIR), auto (in place where the folder is writable)",
+        ),
     ),
-    setting(
-        "ALLOW_INSECURE",
-        "0|1",
-        "0",
-        "1: send the token in clear text (ws, http) to a host that is not this machine",
-    ),
-    setting("REQUIRE_APPROVAL", "0|1", "0", "1: ask at the terminal before each run"),
+    switch("ALLOW_INSECURE", "0", "1: send the token in clear text (ws, http) to a host that is not this machine"),
+    switch("REQUIRE_APPROVAL", "0", "1: ask at the terminal before each run"),
     setting(
         "HTTPS_PROXY",
         "URL",
@@ -111,14 +137,25 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "reached without a proxy: names with all below them, addresses, networks (10.0.0.0/8), * for all; this machine always",
     ),
-    setting(
-        "SSL_CERT_FILE",
-        "FILE",
-        "",
-        "further root certificates (PEM) to trust besides the system's: a company's own CA",
+    of(
+        Kind::File,
+        setting(
+            "SSL_CERT_FILE",
+            "FILE",
+            "",
+            "further root certificates (PEM) to trust besides the system's: a company's own CA",
+        ),
     ),
-    setting("SSL_CERT_DIR", "FOLDERS", "", "folders with such files, separated as in PATH"),
-    setting("LOG_LEVEL", "LEVEL", "info", "error, warn, info, debug (shows all WebSocket traffic) or trace"),
+    of(Kind::Folder, setting("SSL_CERT_DIR", "FOLDERS", "", "folders with such files, separated as in PATH")),
+    of(
+        Kind::OneOf(&["error", "warn", "info", "debug", "trace"]),
+        setting(
+            "LOG_LEVEL",
+            "LEVEL",
+            "info",
+            "how much is logged: error, warn, info, debug (with all WebSocket traffic) or trace",
+        ),
+    ),
 ];
 
 /// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
@@ -145,6 +182,14 @@ pub enum Origin {
     File,
 }
 
+/// What the command line says of settings.
+#[derive(Debug, Default)]
+pub struct Given {
+    pub flags: HashMap<String, OsString>,
+    /// Instead of `.env` in the working directory.
+    pub env_file: Option<PathBuf>,
+}
+
 /// The values as they were found, none of them checked.
 #[derive(Default)]
 pub struct Sources {
@@ -154,12 +199,9 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// `environment` is the process's own; `env_file` is what the user named, else `.env` here where there is one.
-    pub fn collect(
-        flags: HashMap<String, OsString>,
-        environment: Environment,
-        env_file: Option<PathBuf>,
-    ) -> Result<Self, EnvFileError> {
+    /// `environment` is the process's own.
+    pub fn collect(given: Given, environment: Environment) -> Result<Self, EnvFileError> {
+        let Given { flags, env_file } = given;
         let env_file = match env_file {
             Some(path) => read_env_file(&path)?,
             None if Path::new(".env").is_file() => read_env_file(Path::new(".env"))?,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wf0_agent::config::settings::{self, SETTINGS, Sources};
+use wf0_agent::config::settings::{self, Given, SETTINGS, Sources};
 use wf0_agent::config::{Autonomy, Config, Token};
 use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::environment::Environment;
@@ -77,7 +77,8 @@ fn sources(
 ) -> Result<Sources, String> {
     let flags: HashMap<String, OsString> =
         flags.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
-    Sources::collect(flags, Environment::new(environment), env_file.map(Path::to_owned)).map_err(|e| e.to_string())
+    Sources::collect(Given { flags, env_file: env_file.map(Path::to_owned) }, Environment::new(environment))
+        .map_err(|e| e.to_string())
 }
 
 /// With nothing but what is required, every other setting has the default of SETTINGS.md.

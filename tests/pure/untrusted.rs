@@ -3,7 +3,7 @@
 //! Each function panics where a promise is broken, and says whether the bytes were of use. The fuzz targets in `fuzz/`
 //! and the ordinary suite run the same ones.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use wf0_agent::config::Config;
-use wf0_agent::config::settings::{self as names, Sources};
+use wf0_agent::config::settings::{self as names, Given, Sources};
 use wf0_agent::domain::branch::Branch;
 use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Action, CliState, Event, JobEvent, Phase, Progress, Unavailable};
@@ -105,7 +105,9 @@ impl Home {
         let variables = [variables, vec![("WORKFORCE0_AGENT_TOKEN".into(), TOKEN.into())]].concat();
         let none = folder.path().join("none.env");
         fs::write(&none, "").unwrap();
-        let sources = Sources::collect(HashMap::new(), Environment::new(variables), Some(none)).unwrap();
+        let sources =
+            Sources::collect(Given { env_file: Some(none), ..Given::default() }, Environment::new(variables))
+                .unwrap();
         Self { folder, config: Config::load(&sources).unwrap() }
     }
 
@@ -317,7 +319,7 @@ fn env_file(home: &Home, data: &[u8]) -> bool {
     // What the file says of these counts, whatever it is.
     let absent = good(home.folder.path()).into_iter().filter(|(name, _)| !contains(data, name));
     let environment = Environment::new(absent.map(|(name, value)| (name.into(), value)).collect());
-    let sources = match Sources::collect(HashMap::new(), environment, Some(path)) {
+    let sources = match Sources::collect(Given { env_file: Some(path), ..Given::default() }, environment) {
         Ok(sources) => sources,
         Err(e) => {
             let e = e.to_string();

@@ -22,9 +22,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::line::Request;
 use super::{exit, run};
 use crate::config::Config;
-use crate::config::settings::Sources;
+use crate::config::settings::{Given, Sources};
 use crate::daemon;
 use crate::domain::event::Exit;
 use crate::environment::Environment;
@@ -35,8 +36,8 @@ pub use stand_in::{NAME as STAND_IN, run as stand_in};
 /// Nobody waits longer for the stand-in; a real CLI gets as long as a ticket does.
 const STAND_IN_LIMIT: Duration = Duration::from_secs(60);
 
-pub fn run(own_cli: bool, flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
-    match try_run(own_cli, flags, env_file) {
+pub fn run(request: Request) -> u8 {
+    match try_run(request.has("cli"), request.settings) {
         Ok(()) => exit::OK,
         Err(why) => {
             eprintln!("wf0-agent: the demo failed: {why}");
@@ -45,18 +46,18 @@ pub fn run(own_cli: bool, flags: HashMap<String, OsString>, env_file: Option<Pat
     }
 }
 
-fn try_run(own_cli: bool, flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> Result<(), String> {
+fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     let scratch = Scratch::new()?;
     let environment = Environment::of_process();
     scratch.make_repository(&environment)?;
     let token = format!("wfa_demo_{:016x}", fastrand::u64(..));
     let backend = Backend::listen(&token)?;
 
-    let flags = settings(own_cli, flags, &backend.url(), &scratch)?;
+    let flags = settings(own_cli, given.flags, &backend.url(), &scratch)?;
     let sources = if own_cli {
         let mut variables = environment.for_cli();
         variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
-        Sources::collect(flags, Environment::new(variables), env_file).map_err(|e| e.to_string())?
+        Sources::collect(Given { flags, ..given }, Environment::new(variables)).map_err(|e| e.to_string())?
     } else {
         Sources::only(flags, &environment, token.into())
     };

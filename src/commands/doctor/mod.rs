@@ -7,40 +7,36 @@ mod backend;
 mod machine;
 mod settings;
 
-use std::collections::HashMap;
-use std::ffi::OsString;
-use std::io::Write;
-use std::path::PathBuf;
-
 use serde_json::json;
 
-use super::exit;
+use super::line::Request;
+use super::{exit, print};
 use crate::config::Config;
-use crate::config::settings::Sources;
+use crate::config::settings::{Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
 
 /// A value of PATH is long, and all of it is of use.
 const MESSAGE_MAX: usize = 4000;
 
-pub fn run(json: bool, flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> u8 {
-    let checks = check_all(flags, env_file);
+pub fn run(request: Request) -> u8 {
+    let json = request.has("json");
+    let checks = check_all(request.settings);
     let is_failed = checks.iter().any(|check| check.status == Status::Fail);
     let text = if json {
         json!(checks.iter().map(Check::to_json).collect::<Vec<_>>()).to_string()
     } else {
         checks.iter().map(Check::to_line).collect::<Vec<_>>().join("\n")
     };
-    // Whoever closes the pipe early has read enough.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    print(&format!("{text}\n"));
     if is_failed { exit::FAILED } else { exit::OK }
 }
 
-fn check_all(flags: HashMap<String, OsString>, env_file: Option<PathBuf>) -> Vec<Check> {
+fn check_all(given: Given) -> Vec<Check> {
     let environment = Environment::of_process();
-    let file = env_file.clone().unwrap_or_else(|| ".env".into());
+    let file = given.env_file.clone().unwrap_or_else(|| ".env".into());
     let mut checks = vec![machine::git(&environment)];
-    let sources = match Sources::collect(flags, environment.clone(), env_file) {
+    let sources = match Sources::collect(given, environment.clone()) {
         Ok(sources) => sources,
         Err(e) => {
             checks.push(Check::fail("settings file", e.to_string(), format!("correct {}", file.display())));
