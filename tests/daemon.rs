@@ -22,6 +22,8 @@ mod cli_output;
 mod commands;
 #[path = "daemon/connect.rs"]
 mod connect;
+#[path = "daemon/console.rs"]
+mod console;
 #[path = "daemon/crash.rs"]
 mod crash;
 #[path = "daemon/delivery.rs"]
@@ -60,6 +62,8 @@ mod shell;
 mod show;
 #[path = "daemon/state.rs"]
 mod state;
+#[path = "daemon/status.rs"]
+mod status;
 #[path = "daemon/stop.rs"]
 mod stop;
 #[path = "daemon/template.rs"]

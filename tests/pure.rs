@@ -54,3 +54,5 @@ mod ticket;
 mod tls;
 #[path = "pure/untrusted.rs"]
 mod untrusted;
+#[path = "pure/view.rs"]
+mod view;

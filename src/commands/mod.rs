@@ -11,6 +11,8 @@ mod man;
 mod past;
 mod run;
 mod show;
+mod status;
+mod style;
 mod usage;
 
 use std::io::Write;
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
         Ok(Line::StandIn) => demo::stand_in(),
         Ok(Line::Command(request)) => match request.name {
             Name::Run => run::run(request),
+            Name::Status => status::run(request),
             Name::Show => show::run(request),
             Name::Logs => logs::run(request),
             Name::Apply => apply::run(request),

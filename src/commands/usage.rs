@@ -7,6 +7,7 @@ use crate::config::settings::Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
     Run,
+    Status,
     Show,
     Logs,
     Apply,
@@ -69,6 +70,15 @@ pub const COMMANDS: &[Command] = &[
         }],
         brief: "connect to the backend and take tickets",
         about: "Connects to the backend and takes tickets until stopped.",
+    },
+    Command {
+        name: Name::Status,
+        word: "status",
+        operands: &[],
+        switches: &[JSON, switch("watch", "again whenever something has changed, until Ctrl-C")],
+        brief: "what the daemon is doing",
+        about: "Whether a daemon runs and is connected, its tickets under way, the last results and the CLI's quota. Needs \
+                STATE_DIR only.",
     },
     Command {
         name: Name::Show,

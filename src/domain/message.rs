@@ -61,3 +61,14 @@ pub enum Status {
     /// Connected, but there is no CLI that could run.
     Degraded,
 }
+
+impl Status {
+    /// As it is called on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Degraded => "degraded",
+        }
+    }
+}

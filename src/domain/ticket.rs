@@ -235,6 +235,13 @@ pub struct DiffStat {
     pub deletions: u64,
 }
 
+impl fmt::Display for DiffStat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = if self.files == 1 { "file" } else { "files" };
+        write!(f, "{} {noun}, +{} −{}", self.files, self.insertions, self.deletions)
+    }
+}
+
 /// What a run changed in its repository. Every field is absent where there is no git to tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {

@@ -3,6 +3,7 @@
 pub mod journal;
 mod quota;
 pub mod record;
+pub mod status;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -240,6 +241,13 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&aside, path)?;
     path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Whole or not at all for whoever reads it; not for a machine that loses its power.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    create(&aside)?.write_all(content)?;
+    fs::rename(&aside, path)
 }
 
 /// What cannot be read is kept under another name, for whoever can make something of it.

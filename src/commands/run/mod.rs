@@ -1,8 +1,14 @@
 //! `wf0-agent run`: the daemon, until a signal or the backend ends it.
 
-use std::io::{IsTerminal, Write, stderr, stdin};
+mod console;
+mod service_manager;
+mod terminal;
 
-use log::{LevelFilter, Record, error, warn};
+use std::io::{IsTerminal, stderr, stdin};
+
+use console::Console;
+use log::{LevelFilter, error, warn};
+use service_manager::ServiceManager;
 
 use super::exit;
 use super::line::Request;
@@ -16,6 +22,7 @@ use crate::store::StoreError;
 
 pub fn run(request: Request) -> u8 {
     let environment = Environment::of_process();
+    let quiet = request.has("quiet");
     let config = match load(request.settings, environment.clone()) {
         Ok(config) => config,
         Err(complaint) => {
@@ -32,10 +39,21 @@ pub fn run(request: Request) -> u8 {
         wrong.iter().for_each(|why| eprintln!("wf0-agent: {why}"));
         return exit::CONFIG;
     }
-    start_log(config.log_level);
+    let level = if quiet { config.log_level.min(LevelFilter::Warn) } else { config.log_level };
+    let console = Console::start(config.log_format, level, &environment);
+    let mut service_manager = ServiceManager::new(&environment);
+    // A person who is asked types in the last line.
+    let is_shown = !config.require_approval;
     risky.iter().for_each(|why| warn!("{why}"));
     end_on_panic();
-    match daemon::run(config, environment, stop_on_signals) {
+    let ended = daemon::run(config, environment, stop_on_signals, |view| {
+        service_manager.show(view);
+        if is_shown {
+            console.show(view);
+        }
+    });
+    console.end();
+    match ended {
         Ok(Exit::Asked) => exit::OK,
         Ok(Exit::TokenRejected) => exit::TOKEN_REJECTED,
         Ok(Exit::VersionRefused) => exit::VERSION_REFUSED,
@@ -57,16 +75,6 @@ fn load(given: Given, environment: Environment) -> Result<Config, String> {
         let lines: Vec<_> = e.to_string().lines().map(|line| format!("wf0-agent: {line}")).collect();
         lines.join("\n")
     })
-}
-
-/// The daemon's own lines only. What its dependencies log could hold headers.
-fn start_log(level: LevelFilter) {
-    env_logger::Builder::new()
-        .filter_module("wf0_agent", level)
-        .format(|out, record: &Record<'_>| {
-            writeln!(out, "{} {:<5} {}", out.timestamp_millis(), record.level(), record.args())
-        })
-        .init();
 }
 
 /// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.
