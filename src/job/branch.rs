@@ -7,7 +7,8 @@
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ impl<'a> OnBranch<'a> {
 
     fn try_commit(&self, title: &str, halt: &Halt) -> Result<(), String> {
         let (config, text) = &self.config;
-        fs::write(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
+        put_back(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
         let said = |e: GitError| format!("what the run changed is not committed: {e}");
         if self.git(&["symbolic-ref", "--quiet", "HEAD"], halt).ok() != Some(full_name(self.branch)) {
             return Err("the run has left it".to_owned());
@@ -220,6 +221,22 @@ impl<'a> OnBranch<'a> {
 fn call(git: &Git, args: &[&str], halt: &Halt) -> Result<String, GitError> {
     let args: Vec<&OsStr> = NO_PROGRAMS.iter().chain(args).map(OsStr::new).collect();
     git.run(&args, None, halt).map(|out| out.trim_end().to_owned())
+}
+
+/// A file of a git directory as it was before the run, wherever the run has made a link to.
+fn put_back(path: &Path, text: &str) -> io::Result<()> {
+    let is_own = path.parent().is_some_and(|folder| fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()));
+    if !is_own {
+        return Err(io::Error::other("its .git is no folder any more"));
+    }
+    let aside = path.with_extension("wf0");
+    match fs::remove_file(&aside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    // A new file is never somebody's link (open(2), O_EXCL).
+    File::create_new(&aside)?.write_all(text.as_bytes())?;
+    fs::rename(&aside, path)
 }
 
 fn failed(why: String) -> Failure {
