@@ -72,7 +72,7 @@ pub fn run(
         ticket::Codec::new(identity, config.api.clone()),
         hub::Codec::new(tools_on_path(&config.cli.command, &environment)),
     );
-    let event_loop = EventLoop::new(dialer, codecs)?;
+    let event_loop = EventLoop::new(dialer, codecs, store.clone())?;
     let mailbox = event_loop.mailbox();
     ready(Stopper(mailbox.clone()));
 

@@ -8,7 +8,7 @@
 //!
 //! [`domain`] is policy, and pure. [`link`] is the connection to the backend, [`job`] is the carrying out of
 //! tickets; neither knows the other, both stand on `domain`. [`daemon`] wires them together. Below all three are
-//! [`config`], [`store`], [`environment`], [`net`] and [`wire`]. Every import points down.
+//! [`config`], [`store`], [`environment`], [`net`], [`times`] and [`wire`]. Every import points down.
 //!
 //! # Threads
 //!
@@ -42,4 +42,5 @@ pub mod job;
 pub mod link;
 pub mod net;
 pub mod store;
+pub mod times;
 pub mod wire;

@@ -14,6 +14,8 @@ mod support;
 mod apply;
 #[path = "daemon/approval.rs"]
 mod approval;
+#[path = "daemon/audit.rs"]
+mod audit;
 #[path = "daemon/branch.rs"]
 mod branch;
 #[path = "daemon/cli_output.rs"]

@@ -17,6 +17,28 @@ pub enum Message {
     Outcome { id: TicketId, attempt: u32, outcome: Arc<Outcome> },
 }
 
+impl Message {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::Claim { .. } => "claim",
+            Self::Progress { .. } => "progress",
+            Self::Outcome { .. } => "outcome",
+        }
+    }
+
+    /// The ticket that it is about, and under which attempt.
+    pub fn ticket(&self) -> Option<(&TicketId, u32)> {
+        match self {
+            Self::Register(_) | Self::Heartbeat(_) => None,
+            Self::Claim { id, attempt, .. }
+            | Self::Progress { id, attempt, .. }
+            | Self::Outcome { id, attempt, .. } => Some((id, *attempt)),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Register {
     pub roles: Vec<Role>,

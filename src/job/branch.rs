@@ -103,6 +103,15 @@ impl<'a> OnBranch<'a> {
         self.git(&[&["switch", "--no-guess"], create, &[self.branch.as_str()]].concat(), halt).map(|_| ())
     }
 
+    pub fn name(&self) -> &str {
+        self.branch.as_str()
+    }
+
+    /// Where it will be pushed to, if it will: without credentials.
+    pub fn destination(&self) -> Option<String> {
+        self.remote.as_deref().filter(|_| self.is_whole.get()).map(without_credentials)
+    }
+
     /// Commits what a good run left uncommitted. What cannot be done is a warning, and then nothing is pushed.
     pub fn commit(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) {
         if let Err(why) = self.try_commit(title, halt) {

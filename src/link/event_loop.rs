@@ -4,6 +4,7 @@
 //! idle daemon wakes for its heartbeats, and an outcome leaves the moment it is posted.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,11 +22,13 @@ use super::mailbox::{Mail, Mailbox};
 use super::protocol::{Codecs, Decoded};
 use crate::domain::Now;
 use crate::domain::event::{Action, Event, Exit, Goodbye, Record, Setback};
+use crate::domain::message::Message;
 use crate::domain::notice::{Level, Notice};
 use crate::domain::session::{Past, Session};
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Job, RunId, StopReason};
 use crate::domain::view::View;
+use crate::store::Store;
 
 const SOCKET: Token = Token(0);
 const MAIL: Token = Token(1);
@@ -66,17 +69,19 @@ pub struct EventLoop {
     mailbox: Mailbox,
     dialer: Dialer,
     codecs: Codecs,
+    store: Arc<Store>,
     connection: Option<Connection>,
     /// Threads that say goodbye on closed connections.
     goodbyes: Vec<JoinHandle<()>>,
 }
 
 impl EventLoop {
-    pub fn new(dialer: Dialer, codecs: Codecs) -> io::Result<Self> {
+    /// `store`: what is sent is noted in its audit log.
+    pub fn new(dialer: Dialer, codecs: Codecs, store: Arc<Store>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (mailbox, inbox) = Mailbox::new(&poll, MAIL)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        Ok(Self { poll, alarm, inbox, mailbox, dialer, codecs, connection: None, goodbyes: Vec::new() })
+        Ok(Self { poll, alarm, inbox, mailbox, dialer, codecs, store, connection: None, goodbyes: Vec::new() })
     }
 
     pub fn mailbox(&self) -> Mailbox {
@@ -181,6 +186,7 @@ impl EventLoop {
                 Ok(()) => {
                     self.connection = Some(*connection);
                     self.codecs.current = dialect;
+                    self.store.audit().connected(&self.dialer.route.api.socket(dialect));
                     self.feed(turn, Event::Connected(dialect));
                 }
                 Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
@@ -203,11 +209,7 @@ impl EventLoop {
                 Action::Disconnect(Goodbye::Dead) => self.connection = None,
                 Action::Disconnect(Goodbye::Normal) => self.hang_up(Some(CloseCode::Normal)),
                 Action::Disconnect(Goodbye::GoingAway) => self.hang_up(Some(CloseCode::Away)),
-                Action::Send(message) => {
-                    let text = self.codecs.encode(&message);
-                    debug!("→ {text}");
-                    self.write(Frame::text(text));
-                }
+                Action::Send(message) => self.send(&message),
                 Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
                 Action::Keep(record) => news.extend((turn.errands)(Errand::Keep(record))),
                 Action::Recall(run) => news.extend((turn.errands)(Errand::Recall(run))),
@@ -222,6 +224,16 @@ impl EventLoop {
             }
         }
         news.into_iter().for_each(|event| self.feed(turn, event));
+    }
+
+    fn send(&mut self, message: &Message) {
+        // Without a connection nothing is sent.
+        if self.connection.is_some() {
+            let text = self.codecs.encode(message);
+            debug!("→ {text}");
+            self.store.audit().sent(message, &text);
+            self.write(Frame::text(text));
+        }
     }
 
     fn write(&mut self, frame: Frame) {

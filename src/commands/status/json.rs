@@ -1,13 +1,12 @@
 //! The status for programs. Names are those of the protocol where it has one; times are RFC 3339, UTC.
 
-use std::time::SystemTime;
-
 use serde_json::{Value, json};
 
 use super::{Result, Sight, ended_at};
 use crate::domain::ticket::Exit;
 use crate::store::record::time;
 use crate::store::status::ActiveRecord;
+use crate::times::rfc3339;
 
 /// One line. Nothing in it depends on the time of now, so that it changes only with what it tells.
 pub fn of(sight: &Sight) -> String {
@@ -94,8 +93,4 @@ fn of_result(result: &Result) -> Value {
 
 fn at(millis: u64) -> String {
     rfc3339(time(millis))
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    format!("{:.3}", jiff::Timestamp::try_from(time).unwrap_or_default())
 }

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::outcome::{OutcomeBody, outcome_body};
-use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit, millis, rfc3339};
+use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit, millis};
 use crate::config::ApiUrl;
 use crate::domain::event::{Order, Progress, Unavailable};
 use crate::domain::message::{Capacity, Heartbeat, Message, Register};
 use crate::domain::repos::RepoRef;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Payload, Role, Ticket, TicketId};
+use crate::times::rfc3339;
 use crate::wire::WireBrief;
 
 /// Turns messages into frames and frames into events.
