@@ -169,7 +169,7 @@ pub enum FailCode {
 }
 
 impl FailCode {
-    const NAMES: [(Self, &'static str); 15] = [
+    pub const NAMES: [(Self, &'static str); 15] = [
         (Self::Timeout, "timeout"),
         (Self::CliExit, "cli_exit"),
         (Self::CliNotFound, "cli_not_found"),
