@@ -1,6 +1,7 @@
 //! The daemon's figures, as medians, beside what they are to be compared with: a bare spawn, bare git commands.
 //!
-//! `scripts/bench` runs it. Nothing here is asserted: it measures, and prints. Linux only, for it reads /proc.
+//! `scripts/bench` runs it. Nothing here is asserted: it measures, and prints; `scripts/budgets` reads what is printed with
+//! `--tsv`. Linux only, for it reads /proc.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +17,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +30,9 @@ use support::world::{World, ticket_with};
 /// A source tree of a usual size.
 const FILES: usize = 2000;
 const FLOOD_MIB: usize = 300;
+
+/// For programs: name, value and unit, with a tab between them.
+static TSV: AtomicBool = AtomicBool::new(false);
 
 fn main() {
     let words: Vec<String> = std::env::args().collect();
@@ -49,6 +54,7 @@ fn main() {
 /// The figures that are named, or all of them. cargo adds words of its own, which begin with a dash.
 fn bench(words: &[String]) {
     let quick = words.iter().any(|word| word == "--quick");
+    TSV.store(words.iter().any(|word| word == "--tsv"), Ordering::Relaxed);
     let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
     let is_wanted = |name: &str| names.is_empty() || names.iter().any(|own| *own == name);
     let rounds = if quick { 5 } else { 25 };
@@ -63,18 +69,20 @@ fn bench(words: &[String]) {
         ("soak", &|| soak(if quick { 1000 } else { 10_000 })),
         #[cfg(unix)]
         ("frozen", &stopped::frozen),
-        ("idle", &|| {
-            if !quick {
-                idle(3)
-            }
-        }),
+        ("idle", &|| idle(if quick { 0 } else { 3 })),
     ];
-    println!("{:<52} {:>12}", "figure (median)", "value");
+    if !TSV.load(Ordering::Relaxed) {
+        println!("{:<52} {:>12}", "figure (median)", "value");
+    }
     figures.iter().filter(|(name, _)| is_wanted(name)).for_each(|(_, measure)| measure());
 }
 
 fn row(name: &str, value: f64, unit: &str) {
-    println!("{name:<52} {value:>12.2} {unit}");
+    if TSV.load(Ordering::Relaxed) {
+        println!("{name}\t{value}\t{unit}");
+    } else {
+        println!("{name:<52} {value:>12.2} {unit}");
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -106,23 +114,27 @@ fn starts(rounds: usize) {
     row("start → register", median(times.collect()), "ms");
 }
 
+/// Without a minute only what needs none.
 fn idle(minutes: usize) {
     let world = World::new();
     let agent = world.registered(launch(&world, "cli-touch"));
     // One heartbeat later everything that is done once has been done.
     world.backend.frame("agent.heartbeat");
-    let (mut switches, mut cpu, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    let memory_now = || status_kib(agent.pid(), "VmRSS") / 1024.0;
+    let (mut switches, mut cpu, mut memory) = (Vec::new(), Vec::new(), vec![memory_now()]);
     for _ in 0..minutes {
         let before = Usage::of(&agent);
         thread::sleep(Duration::from_secs(60));
         let after = Usage::of(&agent);
         switches.push((after.switches - before.switches) as f64);
         cpu.push((after.cpu_ns - before.cpu_ns) as f64 / 1e6);
-        memory.push(status_kib(agent.pid(), "VmRSS") / 1024.0);
+        memory.push(memory_now());
     }
     row("idle: resident memory", median(memory), "MiB");
-    row("idle: context switches a minute", median(switches), "");
-    row("idle: CPU a minute", median(cpu), "ms");
+    if minutes > 0 {
+        row("idle: context switches a minute", median(switches), "");
+        row("idle: CPU a minute", median(cpu), "ms");
+    }
     row("idle: threads", status_kib(agent.pid(), "Threads"), "");
 }
 
