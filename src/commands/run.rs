@@ -2,12 +2,13 @@
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 
+use env_logger::Target;
 use log::{LevelFilter, Record, error, warn};
 
 use super::exit;
 use super::line::Request;
 use crate::config::Config;
-use crate::config::settings::{Given, Sources};
+use crate::config::settings::Sources;
 use crate::daemon::{self, DaemonError, Stopper};
 use crate::domain::event::Exit;
 use crate::environment::Environment;
@@ -16,10 +17,11 @@ use crate::store::StoreError;
 
 pub fn run(request: Request) -> u8 {
     let environment = Environment::of_process();
-    let config = match load(request.settings, environment.clone()) {
-        Ok(config) => config,
-        Err(complaint) => {
-            eprintln!("{complaint}");
+    let sources = Sources::collect(request.settings, environment.clone()).map_err(|e| vec![e.to_string()]);
+    let (config, risky) = match sources.and_then(|sources| check(&sources)) {
+        Ok(checked) => checked,
+        Err(lines) => {
+            lines.iter().for_each(|line| eprintln!("wf0-agent: {line}"));
             return exit::CONFIG;
         }
     };
@@ -27,15 +29,15 @@ pub fn run(request: Request) -> u8 {
         eprintln!("wf0-agent: REQUIRE_APPROVAL: there is no terminal to ask at; start it at one, or leave it out");
         return exit::CONFIG;
     }
-    let (wrong, risky) = cli::check(&config.cli, environment.get("PATH"));
-    if !wrong.is_empty() {
-        wrong.iter().for_each(|why| eprintln!("wf0-agent: {why}"));
-        return exit::CONFIG;
-    }
-    start_log(config.log_level);
+    start_log(config.log_level, Target::Stderr);
     risky.iter().for_each(|why| warn!("{why}"));
     end_on_panic();
-    match daemon::run(config, environment, stop_on_signals) {
+    exit_code(daemon::run(config, environment, stop_on_signals))
+}
+
+/// What the daemon's end is to whoever started it.
+pub fn exit_code(end: Result<Exit, DaemonError>) -> u8 {
+    match end {
         Ok(Exit::Asked) => exit::OK,
         Ok(Exit::TokenRejected) => exit::TOKEN_REJECTED,
         Ok(Exit::VersionRefused) => exit::VERSION_REFUSED,
@@ -50,18 +52,17 @@ pub fn run(request: Request) -> u8 {
     }
 }
 
-/// The settings, or every line that says what is wrong with them.
-fn load(given: Given, environment: Environment) -> Result<Config, String> {
-    let sources = Sources::collect(given, environment).map_err(|e| format!("wf0-agent: {e}"))?;
-    Config::load(&sources).map_err(|e| {
-        let lines: Vec<_> = e.to_string().lines().map(|line| format!("wf0-agent: {line}")).collect();
-        lines.join("\n")
-    })
+/// The settings, with what is risky about them, or every line that says what is wrong with them.
+pub fn check(sources: &Sources) -> Result<(Config, Vec<String>), Vec<String>> {
+    let config = Config::load(sources).map_err(|e| e.lines().to_vec())?;
+    let (wrong, risky) = cli::check(&config.cli, sources.environment().get("PATH"));
+    if wrong.is_empty() { Ok((config, risky)) } else { Err(wrong) }
 }
 
 /// The daemon's own lines only. What its dependencies log could hold headers.
-fn start_log(level: LevelFilter) {
+pub fn start_log(level: LevelFilter, target: Target) {
     env_logger::Builder::new()
+        .target(target)
         .filter_module("wf0_agent", level)
         .format(|out, record: &Record<'_>| {
             writeln!(out, "{} {:<5} {}", out.timestamp_millis(), record.level(), record.args())

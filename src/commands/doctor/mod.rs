@@ -1,11 +1,15 @@
 //! `wf0-agent doctor`: what stands between this machine and its first ticket, one line each, with what to do about it.
 //!
-//! It asks with the daemon's own means and in its own environment. It writes nothing, takes no lock, registers no agent,
+//! It asks with the daemon's own means and in its own environment, or in that of the installed service. It writes nothing, takes no lock, registers no agent,
 //! and may run beside a daemon. No line holds a secret.
 
 mod backend;
 mod machine;
+mod service;
 mod settings;
+
+use std::io::IsTerminal;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -21,7 +25,8 @@ const MESSAGE_MAX: usize = 4000;
 
 pub fn run(request: Request) -> u8 {
     let json = request.has("json");
-    let checks = check_all(request.settings);
+    let own = Environment::of_process();
+    let checks = if request.has("service") { check_service(&own) } else { check_all(request.settings, own, None) };
     let is_failed = checks.iter().any(|check| check.status == Status::Fail);
     let text = if json {
         json!(checks.iter().map(Check::to_json).collect::<Vec<_>>()).to_string()
@@ -32,8 +37,17 @@ pub fn run(request: Request) -> u8 {
     if is_failed { exit::FAILED } else { exit::OK }
 }
 
-fn check_all(given: Given) -> Vec<Check> {
-    let environment = Environment::of_process();
+/// What holds for the installed service, whatever holds for this shell.
+fn check_service(own: &Environment) -> Vec<Check> {
+    let (mut checks, service) = service::look(own);
+    if let Some((given, environment)) = service {
+        checks.extend(check_all(given, environment, Some(own)));
+    }
+    checks
+}
+
+/// `shell`: whose environment this is not, where it is a service's.
+fn check_all(given: Given, environment: Environment, shell: Option<&Environment>) -> Vec<Check> {
     let file = given.env_file.clone().unwrap_or_else(|| ".env".into());
     let mut checks = vec![machine::git(&environment)];
     let sources = match Sources::collect(given, environment.clone()) {
@@ -49,6 +63,7 @@ fn check_all(given: Given) -> Vec<Check> {
         Ok(config) => {
             checks.extend(machine::repositories(config, &environment));
             checks.extend(machine::cli(config, &environment));
+            checks.extend(approval(config, shell.is_some(), &file));
             checks.extend(machine::state(&config.state_dir));
             checks.extend(backend::all(config));
         }
@@ -61,7 +76,28 @@ fn check_all(given: Given) -> Vec<Check> {
             checks.push(Check::warn("the rest", why, "correct the settings above and ask again"));
         }
     }
+    if let Some(shell) = shell {
+        service::with_this_path(&mut checks, config.as_ref().ok().map(|config| &config.cli), shell, &environment);
+    }
     checks
+}
+
+/// Where a person is to be asked, there has to be a terminal.
+fn approval(config: &Config, is_service: bool, file: &Path) -> Option<Check> {
+    const NAME: &str = "approval";
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    match config.require_approval {
+        false => None,
+        true if is_service => {
+            let why = "REQUIRE_APPROVAL=1, and a service has no terminal to ask at: it does not start";
+            Some(Check::fail(NAME, why, format!("leave it out of {}", file.display())))
+        }
+        true if has_terminal => Some(Check::ok(NAME, "each run is asked for at the terminal")),
+        true => {
+            let why = "REQUIRE_APPROVAL=1, and there is no terminal here: started so, the daemon would refuse";
+            Some(Check::warn(NAME, why, "start it at a terminal, or leave REQUIRE_APPROVAL out"))
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
