@@ -38,6 +38,8 @@ mod quota;
 mod reading;
 #[path = "pure/repos.rs"]
 mod repos;
+#[path = "pure/service.rs"]
+mod service;
 #[path = "pure/session.rs"]
 mod session;
 #[path = "pure/support.rs"]

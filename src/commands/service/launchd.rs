@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::template::{between, elements, fill, without_comments, xml};
 use super::{Definition, Draft, Manager, Plan, Run, State, put};
 use crate::commands::usage::EXIT_CODES;
-use crate::config::Config;
 use crate::environment::Environment;
 use crate::job::Halt;
 use crate::job::tool::{self, Said};
@@ -126,7 +125,7 @@ impl Manager for Launchd {
         std::fs::read_to_string(self.file()).ok()
     }
 
-    fn install(&self, draft: &Draft, _config: &Config) -> Result<Vec<String>, String> {
+    fn install(&self, draft: &Draft, _stop_limit: Duration) -> Result<Vec<String>, String> {
         self.unload()?;
         // launchd makes the log, not its folder.
         std::fs::create_dir_all(self.home.join("Library/Logs")).map_err(|e| format!("~/Library/Logs: {e}"))?;

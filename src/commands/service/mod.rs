@@ -15,6 +15,7 @@ pub mod windows;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::line::{self, Line, Request};
 use super::{exit, print, run};
@@ -96,8 +97,9 @@ pub trait Manager {
     fn installed(&self) -> Result<Option<Definition>, String>;
     /// The installed definition as it was written.
     fn current_text(&self) -> Option<String>;
-    /// Puts it in place, in place of an older one, and starts it anew. Gives what there is to say of that.
-    fn install(&self, draft: &Draft, config: &Config) -> Result<Vec<String>, String>;
+    /// Puts it in place, in place of an older one, and starts it anew. Gives what there is to say of that. `stop_limit`:
+    /// how long the daemon may take to stop.
+    fn install(&self, draft: &Draft, stop_limit: Duration) -> Result<Vec<String>, String>;
     fn uninstall(&self) -> Result<(), String>;
     fn state(&self) -> Result<State, String>;
     fn log(&self) -> String;
@@ -234,7 +236,7 @@ fn install(request: Request) -> Result<u8, Failure> {
     }
     let config = tried.map_err(|lines| Failure { code: exit::CONFIG, lines })?.config;
     let before = manager.installed()?.zip(manager.current_text());
-    let said = manager.install(&draft, &config)?;
+    let said = manager.install(&draft, stop_limit(&config))?;
     let mut lines = changes(before, &draft);
     lines.extend(said);
     lines.push(manager.log());
@@ -329,6 +331,11 @@ fn manager(environment: &Environment, system: bool) -> Result<Box<dyn Manager>, 
     } else {
         Box::new(systemd::Systemd::new(environment)?)
     })
+}
+
+/// Drain, grace, and what it takes to end runs and have their outcomes confirmed, with some to spare.
+fn stop_limit(config: &Config) -> Duration {
+    config.drain + config.grace + Duration::from_secs(20)
 }
 
 /// Settings as the service will have them.

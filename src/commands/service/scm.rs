@@ -23,10 +23,9 @@ use windows_service::{Error, define_windows_service, service_dispatcher};
 
 use super::log_file::LogFile;
 use super::windows::{OF_MACHINE, described, registry_value, split};
-use super::{BY_MANAGER, Definition, Draft, Manager, Plan, Run, State};
+use super::{BY_MANAGER, Definition, Draft, Manager, Plan, Run, State, stop_limit};
 use crate::commands::usage::EXIT_CODES;
 use crate::commands::{exit, run};
-use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::daemon::{self, Stopper};
 use crate::environment::Environment;
@@ -42,11 +41,10 @@ const LOG_LIMIT: u64 = 8 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Until the state folder is open, which a slow disk may delay.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// What is needed to stop beyond drain and grace: ending the runs, having their outcomes confirmed, and some to spare.
-const STOP_MORE: Duration = Duration::from_secs(20);
-/// ERROR_ACCESS_DENIED, ERROR_SERVICE_DOES_NOT_EXIST
+/// ERROR_ACCESS_DENIED, ERROR_SERVICE_DOES_NOT_EXIST, ERROR_SERVICE_NEVER_STARTED
 const ACCESS_DENIED: i32 = 5;
 const NO_SUCH_SERVICE: i32 = 1060;
+const NEVER_STARTED: u32 = 1077;
 
 /// What the manager's call-back finds: it is given nothing.
 static GIVEN: Mutex<Option<Given>> = Mutex::new(None);
@@ -169,10 +167,6 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     run::exit_code(daemon::run(config, environment, ready))
 }
 
-fn stop_limit(config: &Config) -> Duration {
-    config.drain + config.grace + STOP_MORE
-}
-
 fn folder(environment: &Environment) -> PathBuf {
     let base = environment.get("ProgramData").map_or_else(|| PathBuf::from(r"C:\ProgramData"), PathBuf::from);
     base.join("wf0-agent")
@@ -241,19 +235,27 @@ impl Services {
     }
 
     /// How it starts, and when it is started again: after a crash, and where another daemon holds the state folder. With
-    /// 76, 77 and 78 it says that it has stopped, which is no failure to the manager.
-    fn configure(&self, service: &Service, stop_limit: Duration) -> windows_service::Result<()> {
-        service.set_description("Runs WorkForce0 tickets with a coding CLI")?;
-        service.set_delayed_auto_start(true)?;
-        service.set_preshutdown_timeout(stop_limit)?;
+    /// 76, 77 and 78 it says that it has stopped, which is no failure to the manager. What a manager does not take is
+    /// told: the service runs without it.
+    fn configure(service: &Service, stop_limit: Duration) -> Vec<String> {
         let again =
             |seconds| ServiceAction { action_type: ServiceActionType::Restart, delay: Duration::from_secs(seconds) };
-        service.update_failure_actions(ServiceFailureActions {
+        let recovery = ServiceFailureActions {
             reset_period: ServiceFailureResetPeriod::After(Duration::from_secs(24 * 3600)),
             reboot_msg: None,
             command: None,
             actions: Some(vec![again(10), again(60), again(300)]),
-        })
+        };
+        let done = [
+            ("its description", service.set_description("Runs WorkForce0 tickets with a coding CLI")),
+            ("a delayed start", service.set_delayed_auto_start(true)),
+            ("the time to stop in when Windows shuts down", service.set_preshutdown_timeout(stop_limit)),
+            ("to be started again after a crash", service.update_failure_actions(recovery)),
+        ];
+        let not_taken = |(what, done): (&str, windows_service::Result<()>)| {
+            done.err().map(|e| format!("Windows does not take {what} for it: {}", words(&e)))
+        };
+        done.into_iter().filter_map(not_taken).collect()
     }
 
     fn stop(&self, service: &Service) -> Result<(), String> {
@@ -343,11 +345,10 @@ impl Manager for Services {
         self.installed().ok().flatten().map(|definition| described(&definition, ACCOUNT))
     }
 
-    fn install(&self, draft: &Draft, config: &Config) -> Result<Vec<String>, String> {
+    fn install(&self, draft: &Draft, stop_limit: Duration) -> Result<Vec<String>, String> {
         let Definition { program, args, variables, .. } = &draft.definition;
         let service = self.register(program, args)?;
-        self.configure(&service, stop_limit(config))
-            .map_err(|e| failed("the service is registered, and cannot be configured", &e))?;
+        let mut lines = Self::configure(&service, stop_limit);
         let variables: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let value = variables.join(SEPARATOR);
         let add = ["add", KEY, "/f", "/v", "Environment", "/t", "REG_MULTI_SZ", "/s", SEPARATOR, "/d", &value];
@@ -367,17 +368,15 @@ impl Manager for Services {
                 self.log()
             )
         })?;
-        Ok(vec![
+        lines.extend([
             format!("it is started, as it will be with the machine, as {ACCOUNT}"),
-            format!(
-                "that account has to be let in, by icacls or in the properties of the folders: repositories (modify), the CLI \
-                 and what is on PATH (read); git wants them in safe.directory (git config --system), and the CLI has to \
-                 be logged in for it"
-            ),
-            format!(
-                "to have it run as you instead, with your CLI's login: sc config {NAME} obj= .\\NAME password= PASSWORD"
-            ),
-        ])
+            "that account has to be let in, by icacls or in the properties of the folders: repositories (modify), the CLI \
+             and what is on PATH (read); git wants the repositories in safe.directory (git config --system), and the CLI \
+             has to be logged in for it"
+                .to_owned(),
+            format!("to have it run as you, with your CLI's login: sc config {NAME} obj= .\\NAME password= PASSWORD"),
+        ]);
+        Ok(lines)
     }
 
     fn uninstall(&self) -> Result<(), String> {
@@ -403,6 +402,7 @@ impl Manager for Services {
                 let meaning = meaning.map(|(_, meaning)| format!(": {meaning}")).unwrap_or_default();
                 format!("it ended with {code}{meaning}")
             }
+            (_, ServiceExitCode::Win32(NEVER_STARTED)) => "it was never started".to_owned(),
             (_, ServiceExitCode::Win32(code)) if run == Run::Not && code != 0 => format!("Windows' error {code}"),
             _ => String::new(),
         };

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::template::fill;
 use super::{Definition, Draft, Manager, Plan, Run, State, put};
 use crate::commands::usage::EXIT_CODES;
-use crate::config::Config;
 use crate::environment::Environment;
 use crate::job::tool::{self, Said};
 
@@ -134,6 +133,10 @@ impl Manager for Systemd {
     }
 
     fn draft(&self, plan: &Plan) -> Result<Draft, String> {
+        if plan.program.contains(['"', '\'', '\\']) {
+            let why = "systemd starts no program whose path has quotes or backslashes";
+            return Err(format!("{why}: put wf0-agent elsewhere than {}", plan.program));
+        }
         let (text, place) = (unit(plan), self.file().display().to_string());
         Ok(Draft {
             definition: Definition { place: place.clone(), ..read(&text, |letter| self.specifier(letter)) },
@@ -158,7 +161,7 @@ impl Manager for Systemd {
         std::fs::read_to_string(self.file()).ok()
     }
 
-    fn install(&self, draft: &Draft, _config: &Config) -> Result<Vec<String>, String> {
+    fn install(&self, draft: &Draft, _stop_limit: Duration) -> Result<Vec<String>, String> {
         put(&self.file(), draft.text.as_bytes())?;
         self.demand(&["daemon-reload"], LIMIT)?;
         self.demand(&["enable", UNIT], LIMIT)?;

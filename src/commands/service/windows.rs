@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::template::{between, elements, fill, without_comments, xml};
 use super::{Definition, Draft, Manager, Plan, Run, State, put};
 use crate::commands::usage::EXIT_CODES;
-use crate::config::Config;
 use crate::environment::Environment;
 use crate::job::tool::{self, Said};
 
@@ -165,7 +164,7 @@ impl Manager for Tasks {
         std::fs::read(self.file()).ok().map(|bytes| from_utf16(&bytes))
     }
 
-    fn install(&self, draft: &Draft, _config: &Config) -> Result<Vec<String>, String> {
+    fn install(&self, draft: &Draft, _stop_limit: Duration) -> Result<Vec<String>, String> {
         put(&self.file(), &to_utf16(&draft.text))?;
         let file = self.file().display().to_string();
         if self.is_there()? {
