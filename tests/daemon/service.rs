@@ -1,5 +1,5 @@
-//! `wf0-agent service` and `doctor --service`: with a stand-in for the system's own tool that notes what it is told. Those
-//! of the other systems are tried out on this one, as far as files and tools go.
+//! `wf0-agent service` and `doctor --service`: with a stand-in for the system's own tool that notes what it is told.
+//! Those of the other systems are tried out on this one, as far as files and tools go.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -530,9 +530,12 @@ fn launchd_is_told_in_order() {
 case $1 in
 print) [ -e "$WORLD/loaded" ] || exit 113; printf 'gui = {\n\tstate = running\n\tpid = 77\n}\n'
     # Twice it is still there after it was told to go.
-    [ -e "$WORLD/going" ] && { echo x >> "$WORLD/going"; [ "$(wc -l < "$WORLD/going")" -gt 2 ] && rm "$WORLD/loaded" "$WORLD/going"; } ;;
+    [ -e "$WORLD/going" ] && echo x >> "$WORLD/going" && [ "$(wc -l < "$WORLD/going")" -gt 2 ] &&
+        rm "$WORLD/loaded" "$WORLD/going" ;;
 bootout) : > "$WORLD/going" ;;
-bootstrap) [ -e "$WORLD/loaded" ] && { echo 'Bootstrap failed: 5: Input/output error' >&2; exit 5; }; : > "$WORLD/loaded" ;;
+bootstrap)
+    [ -e "$WORLD/loaded" ] && { echo 'Bootstrap failed: 5: Input/output error' >&2; exit 5; }
+    : > "$WORLD/loaded" ;;
 esac
 exit 0"#;
     let launchd = Launchd::new(stand_in(&world, &[("launchctl", script)])).unwrap();

@@ -124,7 +124,8 @@ fn units_made_by_hand_are_read() {
             started("/bin/w", "/s", &[]),
         ),
         (
-            "[Service]\nExecStart=/bin/w --env-file /s\nEnvironment=A=1 \"B=2 3\" C='4'\nEnvironment=\nEnvironment=D=%%x %q",
+            "[Service]\nExecStart=/bin/w --env-file /s\nEnvironment=A=1 \"B=2 3\" C='4'\nEnvironment=\n\
+             Environment=D=%%x %q",
             started("/bin/w", "/s", &[("D", "%x")]),
         ),
         (
@@ -213,8 +214,8 @@ fn a_task_is_read_as_it_was_written() {
     }
 }
 
-/// What Windows' tools print: the number that says how a task is in every language, values of the registry, command lines,
-/// variables in paths.
+/// What Windows' tools print: the number that says how a task is in every language, values of the registry, command
+/// lines, variables in paths.
 #[test]
 fn what_windows_tools_print_is_read() {
     let csv = |result: &str| {

@@ -1,7 +1,7 @@
 //! `wf0-agent doctor`: what stands between this machine and its first ticket, one line each, with what to do about it.
 //!
-//! It asks with the daemon's own means and in its own environment, or in that of the installed service. It writes nothing, takes no lock, registers no agent,
-//! and may run beside a daemon. No line holds a secret.
+//! It asks with the daemon's own means and in its own environment, or in that of the installed service. It writes
+//! nothing, takes no lock, registers no agent, and may run beside a daemon. No line holds a secret.
 
 mod backend;
 mod machine;
@@ -26,7 +26,8 @@ const MESSAGE_MAX: usize = 4000;
 pub fn run(request: Request) -> u8 {
     let json = request.has("json");
     let own = Environment::of_process();
-    let checks = if request.has("service") { check_service(&own) } else { check_all(request.settings, own, None) };
+    let checks =
+        if request.has("service") { check_service(&own) } else { check_all(request.settings, &own, false).0 };
     let is_failed = checks.iter().any(|check| check.status == Status::Fail);
     let text = if json {
         json!(checks.iter().map(Check::to_json).collect::<Vec<_>>()).to_string()
@@ -40,30 +41,32 @@ pub fn run(request: Request) -> u8 {
 /// What holds for the installed service, whatever holds for this shell.
 fn check_service(own: &Environment) -> Vec<Check> {
     let (mut checks, service) = service::look(own);
-    if let Some((given, environment)) = service {
-        checks.extend(check_all(given, environment, Some(own)));
+    if let Some(service) = service {
+        let (rest, config) = check_all(service.given.clone(), &service.environment, true);
+        let rest = rest.into_iter().map(|check| service::with_this_path(check, config.as_ref(), own, &service));
+        checks.extend(rest);
     }
     checks
 }
 
-/// `shell`: whose environment this is not, where it is a service's.
-fn check_all(given: Given, environment: Environment, shell: Option<&Environment>) -> Vec<Check> {
+/// Every check, with the settings where they are right.
+fn check_all(given: Given, environment: &Environment, is_service: bool) -> (Vec<Check>, Option<Config>) {
     let file = given.env_file.clone().unwrap_or_else(|| ".env".into());
-    let mut checks = vec![machine::git(&environment)];
+    let mut checks = vec![machine::git(environment)];
     let sources = match Sources::collect(given, environment.clone()) {
         Ok(sources) => sources,
         Err(e) => {
             checks.push(Check::fail("settings file", e.to_string(), format!("correct {}", file.display())));
-            return checks;
+            return (checks, None);
         }
     };
     let config = Config::load(&sources);
     checks.extend(settings::all(&sources, &file, config.as_ref().err()));
     match &config {
         Ok(config) => {
-            checks.extend(machine::repositories(config, &environment));
-            checks.extend(machine::cli(config, &environment));
-            checks.extend(approval(config, shell.is_some(), &file));
+            checks.extend(machine::repositories(config, environment));
+            checks.extend(machine::cli(config, environment));
+            checks.extend(approval(config, is_service, &file));
             checks.extend(machine::state(&config.state_dir));
             checks.extend(backend::all(config));
         }
@@ -76,10 +79,7 @@ fn check_all(given: Given, environment: Environment, shell: Option<&Environment>
             checks.push(Check::warn("the rest", why, "correct the settings above and ask again"));
         }
     }
-    if let Some(shell) = shell {
-        service::with_this_path(&mut checks, config.as_ref().ok().map(|config| &config.cli), shell, &environment);
-    }
-    checks
+    (checks, config.ok())
 }
 
 /// Where a person is to be asked, there has to be a terminal.

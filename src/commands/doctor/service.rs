@@ -3,31 +3,40 @@
 
 use std::path::Path;
 
-use super::{Check, Status};
+use super::Check;
 use crate::commands::service::{Run, find_installed};
-use crate::config::CliConfig;
+use crate::config::Config;
 use crate::config::settings::Given;
 use crate::environment::Environment;
 use crate::job::cli::find;
 
 const NAME: &str = "service";
-const AGAIN: &str = "wf0-agent service install";
 
-/// What is said of the service, and what it starts the daemon with; nothing where there is none.
-pub fn look(own: &Environment) -> (Vec<Check>, Option<(Given, Environment)>) {
+/// What the service starts the daemon with.
+pub struct Service {
+    pub given: Given,
+    pub environment: Environment,
+    /// What people type to have it installed anew.
+    again: &'static str,
+}
+
+/// What is said of the service; nothing beyond that where there is none.
+pub fn look(own: &Environment) -> (Vec<Check>, Option<Service>) {
     let (manager, definition) = match find_installed(own) {
         Ok(Some(found)) => found,
-        Ok(None) => return (vec![Check::fail(NAME, "none is installed for this user", AGAIN)], None),
+        Ok(None) => {
+            return (vec![Check::fail(NAME, "none is installed for this user", "wf0-agent service install")], None);
+        }
         Err(why) => return (vec![split(&why)], None),
     };
-    let place = &definition.place;
+    let (place, again) = (&definition.place, manager.command());
     let mut checks = vec![match std::env::current_exe() {
         _ if !Path::new(&definition.program).is_file() => {
-            Check::fail(NAME, format!("{place} starts {}, which is not there", definition.program), AGAIN)
+            Check::fail(NAME, format!("{place} starts {}, which is not there", definition.program), again)
         }
         Ok(this) if this != Path::new(&definition.program) => {
             let message = format!("{place} starts {}, and this is {}", definition.program, this.display());
-            Check::warn(NAME, message, format!("{AGAIN}, if it is to be this one"))
+            Check::warn(NAME, message, format!("{again}, if it is to be this one"))
         }
         _ => Check::ok(NAME, format!("{place} starts {}", definition.program)),
     }];
@@ -39,9 +48,9 @@ pub fn look(own: &Environment) -> (Vec<Check>, Option<(Given, Environment)>) {
         Err(why) => split(&why),
         Ok(state) if state.run == Run::Not => {
             let words = if state.words.is_empty() { String::new() } else { format!(": {}", state.words) };
-            Check::fail(NAME, format!("does not run{words}"), format!("{AGAIN} starts it; {}", manager.log()))
+            Check::fail(NAME, format!("does not run{words}"), format!("{again} starts it; {}", manager.log()))
         }
-        Ok(state) if !state.enabled => Check::warn(NAME, "runs, but does not start by itself", AGAIN),
+        Ok(state) if !state.enabled => Check::warn(NAME, "runs, but does not start by itself", again),
         Ok(state) if state.run == Run::Starting => {
             Check::warn(NAME, "runs, and has not reached the backend yet", manager.log())
         }
@@ -52,32 +61,33 @@ pub fn look(own: &Environment) -> (Vec<Check>, Option<(Given, Environment)>) {
         manager.least()
     });
     match definition.given() {
-        Ok(given) => (checks, Some((given, base.with(&definition.variables)))),
+        Ok(given) => (checks, Some(Service { given, environment: base.with(&definition.variables), again })),
         Err(why) => {
-            checks.push(Check::fail(NAME, why, AGAIN));
+            checks.push(Check::fail(NAME, why, again));
             (checks, None)
         }
     }
 }
 
-/// A program that the service does not find and this shell does needs no installing.
-pub fn with_this_path(checks: &mut [Check], cli: Option<&CliConfig>, own: &Environment, service: &Environment) {
-    let command = cli.map_or("claude", |cli| cli.command.as_str());
-    for check in checks.iter_mut().filter(|check| check.status == Status::Fail) {
-        let program = match check.name.as_str() {
-            "CLI" => command,
-            "git" => "git",
-            _ => continue,
-        };
-        let found = find::program(program, own.get("PATH"));
-        if let (Some(found), None) = (found, find::program(program, service.get("PATH"))) {
-            check.fix = Some(format!("{} is on the PATH of this shell: {AGAIN} takes that over", found.display()));
+/// The program of that check is not on the service's PATH, and is on that of this shell: it needs no installing.
+pub fn with_this_path(check: Check, config: Option<&Config>, own: &Environment, service: &Service) -> Check {
+    let program = match (check.name.as_str(), config) {
+        ("CLI", Some(config)) => config.cli.command.as_str(),
+        ("git", _) => "git",
+        _ => return check,
+    };
+    let there = find::program(program, own.get("PATH"));
+    match (there, find::program(program, service.environment.get("PATH"))) {
+        (Some(there), None) => {
+            let fix = format!("{} is on the PATH of this shell: {} takes that over", there.display(), service.again);
+            Check { fix: Some(fix), ..check }
         }
+        _ => check,
     }
 }
 
 /// Lines of service managers say what to do behind a semicolon.
 fn split(text: &str) -> Check {
-    let (message, fix) = text.split_once("; ").unwrap_or((text, AGAIN));
+    let (message, fix) = text.split_once("; ").unwrap_or((text, "see what wf0-agent service status says"));
     Check::fail(NAME, message, fix)
 }

@@ -84,10 +84,6 @@ impl Manager for Launchd {
         self.home.join(".config/wf0-agent/settings")
     }
 
-    fn working_folder(&self) -> PathBuf {
-        "/".into()
-    }
-
     fn environment(&self) -> Result<Environment, String> {
         Ok(self.least())
     }
@@ -158,8 +154,9 @@ impl Manager for Launchd {
 /// The property list for that plan.
 pub fn plist(plan: &Plan, log: &str) -> String {
     let comment = between(TEMPLATE, "<!--", "-->").unwrap_or_default();
-    let new_comment = "\nwf0-agent as a launchd agent of your own user. wf0-agent service install wrote this from its template and \
-                       writes it anew.\n";
+    let new_comment = "\n\
+        wf0-agent as a launchd agent of your own user. wf0-agent service install wrote this from its template and writes it\n\
+        anew.\n";
     let path = elements(TEMPLATE, "string").into_iter().find(|text| text.contains("/homebrew/")).unwrap_or_default();
     fill(
         TEMPLATE,

@@ -1,7 +1,7 @@
 //! `wf0-agent service`: installs the daemon as a service of this user, removes it, says how it is.
 //!
-//! What a service is on each system stands in the templates of `contrib/`; here they are filled in, and the system's own
-//! tool is asked to take them. One file for each system, and what they have in common here. A service has another
+//! What a service is on each system stands in the templates of `contrib/`; here they are filled in, and the system's
+//! own tool is asked to take them. One file for each system, and what they have in common here. A service has another
 //! environment than the shell in which it is installed, so the settings are tried out in that one first.
 
 pub mod launchd;
@@ -10,6 +10,7 @@ pub mod log_file;
 mod scm;
 pub mod systemd;
 pub mod template;
+mod trial;
 pub mod windows;
 
 use std::fs;
@@ -18,14 +19,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::line::{self, Line, Request};
-use super::{exit, print, run};
+use super::{exit, print};
 use crate::config::Config;
-use crate::config::settings::{self, Given, Kind, Origin, SETTINGS, Sources};
-use crate::domain::repos::is_slug;
+use crate::config::settings::{Given, Sources};
 use crate::environment::Environment;
 use crate::job::cli::find;
 #[cfg(windows)]
 pub use scm::answer;
+use trial::{Tried, try_out, unreached};
 
 /// The word by which Windows' service manager starts the daemon; not for people.
 pub const BY_MANAGER: &str = "run-as-service";
@@ -83,8 +84,6 @@ pub enum Run {
 pub trait Manager {
     /// The settings' file, unless one is named.
     fn settings(&self) -> PathBuf;
-    /// Where what it starts works.
-    fn working_folder(&self) -> PathBuf;
     /// What it gives to what it starts, whatever the definition says.
     fn environment(&self) -> Result<Environment, String>;
     /// The same where it cannot be asked.
@@ -93,12 +92,16 @@ pub trait Manager {
     fn takes_path(&self) -> bool {
         true
     }
+    /// What people type to have it installed, or installed anew.
+    fn command(&self) -> &'static str {
+        "wf0-agent service install"
+    }
     fn draft(&self, plan: &Plan) -> Result<Draft, String>;
     fn installed(&self) -> Result<Option<Definition>, String>;
     /// The installed definition as it was written.
     fn current_text(&self) -> Option<String>;
-    /// Puts it in place, in place of an older one, and starts it anew. Gives what there is to say of that. `stop_limit`:
-    /// how long the daemon may take to stop.
+    /// Puts it in place, in place of an older one, and starts it anew. Gives what there is to say of that.
+    /// `stop_limit`: how long the daemon may take to stop.
     fn install(&self, draft: &Draft, stop_limit: Duration) -> Result<Vec<String>, String>;
     fn uninstall(&self) -> Result<(), String>;
     fn state(&self) -> Result<State, String>;
@@ -140,8 +143,10 @@ pub fn answer(_given: Given) -> u8 {
     exit::USAGE
 }
 
-/// The service that is there, with who keeps it.
-pub fn find_installed(environment: &Environment) -> Result<Option<(Box<dyn Manager>, Definition)>, String> {
+/// A service that is there, with who keeps it.
+pub type Found = (Box<dyn Manager>, Definition);
+
+pub fn find_installed(environment: &Environment) -> Result<Option<Found>, String> {
     for system in [true, false].into_iter().filter(|system| cfg!(windows) || !system) {
         let manager = manager(environment, system)?;
         if let Some(definition) = manager.installed()? {
@@ -277,7 +282,7 @@ fn status(request: &Request) -> Result<u8, Failure> {
     let own = Environment::of_process();
     let manager = manager(&own, request.has("system"))?;
     let Some(definition) = manager.installed()? else {
-        print("not installed; to install it: wf0-agent service install\n");
+        print(&format!("not installed; to install it: {}\n", manager.command()));
         return Ok(exit::FAILED);
     };
     let state = manager.state()?;
@@ -296,8 +301,8 @@ fn status(request: &Request) -> Result<u8, Failure> {
 /// written to: a person's work, and root's.
 fn by_root(action: &str, is_print: bool) -> Result<u8, Failure> {
     if cfg!(target_os = "macos") {
-        let why = "there is no service of the machine here: it could not reach the keychain, where some CLIs keep their login";
-        return Err(format!("{why}; leave out --system").into());
+        let why = "it could not reach the keychain, where some CLIs keep their login";
+        return Err(format!("there is no service of the machine here: {why}; leave out --system").into());
     }
     match action {
         "install" if is_print => Ok(print(systemd::SYSTEM_TEMPLATE)),
@@ -336,119 +341,6 @@ fn manager(environment: &Environment, system: bool) -> Result<Box<dyn Manager>, 
 /// Drain, grace, and what it takes to end runs and have their outcomes confirmed, with some to spare.
 fn stop_limit(config: &Config) -> Duration {
     config.drain + config.grace + Duration::from_secs(20)
-}
-
-/// Settings as the service will have them.
-struct Tried {
-    config: Config,
-    risky: Vec<String>,
-    sources: Sources,
-}
-
-/// Loads the settings as the service will. The errors are the lines with which it would refuse to start.
-fn try_out(settings: &Path, environment: &Environment) -> Result<Tried, Vec<String>> {
-    if !settings.is_file() {
-        return Err(vec![how_to_make(settings)]);
-    }
-    let given = Given { env_file: Some(settings.to_owned()), ..Given::default() };
-    let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e.to_string()])?;
-    let relative = relative_paths(&sources);
-    match run::check(&sources) {
-        Ok((config, _)) if config.require_approval => {
-            Err(vec!["REQUIRE_APPROVAL: a service has no terminal to ask at; leave it out".to_owned()])
-        }
-        Ok((config, risky)) if relative.is_empty() => Ok(Tried { config, risky, sources }),
-        Ok(_) => Err(relative),
-        Err(lines) => {
-            let name = |line: &str| line.split(':').next().unwrap_or_default().to_owned();
-            let told: Vec<_> = relative.iter().map(|line| name(line)).collect();
-            Err(relative.into_iter().chain(lines.into_iter().filter(|line| !told.contains(&name(line)))).collect())
-        }
-    }
-}
-
-fn how_to_make(settings: &Path) -> String {
-    let quoted = |path: &Path| shell_words::quote(&path.to_string_lossy()).into_owned();
-    let why = format!(
-        "{}: a service has no .env and no shell; its settings are in this file, which is not there",
-        settings.display()
-    );
-    let lines = "WORKFORCE0_API_URL=…, WORKFORCE0_AGENT_TOKEN=… and REPO_PATHS=… in it, a line each";
-    if cfg!(windows) {
-        return format!("{why}: make it, with {lines}, and close it to others by icacls, as contrib/windows shows");
-    }
-    let (folder, file) = (quoted(settings.parent().unwrap_or(settings)), quoted(settings));
-    let make = |how: &str| format!("(umask 077; mkdir -p {folder}; {how} {file})");
-    match Path::new(".env").is_file() {
-        true => format!("{why}: {}", make("cp .env")),
-        false => format!("{why}: {}, with {lines}", make("cat >")),
-    }
-}
-
-/// Paths that mean something else in the service's working directory.
-fn relative_paths(sources: &Sources) -> Vec<String> {
-    let home = sources.environment().get("HOME").map(PathBuf::from).unwrap_or_default();
-    let mut lines = Vec::new();
-    for setting in SETTINGS {
-        let Some(value) = sources.get(setting.name) else { continue };
-        let text = value.to_string_lossy().into_owned();
-        let paths: Vec<PathBuf> = match (setting.name, setting.kind) {
-            ("REPO_PATHS", _) => {
-                text.split(',').map(path_of_entry).filter(|path| !path.is_empty()).map(PathBuf::from).collect()
-            }
-            ("SSL_CERT_DIR", _) => std::env::split_paths(&value).collect(),
-            (_, Kind::File | Kind::Folder) => vec![value.into()],
-            (_, Kind::Program) if text.contains(std::path::is_separator) => vec![text.trim().into()],
-            _ => Vec::new(),
-        };
-        for path in paths.into_iter().filter(|path| !path.is_absolute()) {
-            let whole = match path.strip_prefix("~") {
-                Ok(below) => home.join(below),
-                Err(_) => std::path::absolute(&path).unwrap_or_default(),
-            };
-            lines.push(format!(
-                "{}: {path:?} is not a whole path, and a service has a working directory of its own (example: {:?})",
-                setting.name, whole
-            ));
-        }
-    }
-    lines
-}
-
-fn path_of_entry(entry: &str) -> &str {
-    match entry.split_once('=') {
-        Some((slug, path)) if is_slug(slug.trim()) => path.trim(),
-        _ => entry.trim(),
-    }
-}
-
-/// The settings that are given here and that the service will not see.
-fn unreached<'a>(
-    flags: impl Iterator<Item = &'a String>,
-    own: &Environment,
-    service: &Environment,
-    sources: Option<&Sources>,
-    settings: &Path,
-) -> Option<String> {
-    let is_setting = |name: &String| {
-        let is_proxy = name.ends_with("_proxy") && settings::find(&name.to_ascii_uppercase()).is_some();
-        is_proxy || settings::find(name).is_some()
-    };
-    let differs =
-        |name: &String| own.get(name).is_some_and(|value| !value.is_empty()) && own.get(name) != service.get(name);
-    let is_in_file = |name: &String| {
-        let name = if name.ends_with("_proxy") { name.to_ascii_uppercase() } else { name.clone() };
-        sources.and_then(|sources| sources.look_up(&name)).is_some_and(|(_, origin)| origin == Origin::File)
-    };
-    let variables = own.names().filter(|name| is_setting(name) && differs(name) && !is_in_file(name));
-    let mut names: Vec<String> = flags.cloned().chain(variables).collect();
-    names.sort();
-    names.dedup();
-    let (is, it) = if names.len() == 1 { ("is", "it") } else { ("are", "them") };
-    let names = names.join(", ");
-    (!names.is_empty()).then(|| {
-        format!("{names} {is} given here and will not reach the service: put {it} into {}", settings.display())
-    })
 }
 
 /// What is other than before.

@@ -1,8 +1,8 @@
-//! Windows' service manager: the daemon as a service of the machine, with an account of its own. Both sides of it: how it
-//! is registered, by an administrator, and how the daemon answers once the manager has started it.
+//! Windows' service manager: the daemon as a service of the machine, with an account of its own. Both sides of it: how
+//! it is registered, by an administrator, and how the daemon answers once the manager has started it.
 //!
-//! The account is `NT SERVICE\wf0-agent`, which Windows makes with the service: no password, no rights but those that it
-//! is given. All that is the service's lies in one folder below `%ProgramData%`, which is closed to others.
+//! The account is `NT SERVICE\wf0-agent`, which Windows makes with the service: no password, no rights but those that
+//! it is given. All that is the service's lies in one folder below `%ProgramData%`, which is closed to others.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -234,9 +234,9 @@ impl Services {
         service.map_err(|e| failed("the service cannot be registered", &e))
     }
 
-    /// How it starts, and when it is started again: after a crash, and where another daemon holds the state folder. With
-    /// 76, 77 and 78 it says that it has stopped, which is no failure to the manager. What a manager does not take is
-    /// told: the service runs without it.
+    /// How it starts, and when it is started again: after a crash, and where another daemon holds the state folder.
+    /// With 76, 77 and 78 it says that it has stopped, which is no failure to the manager. What a manager does not take
+    /// is told: the service runs without it.
     fn configure(service: &Service, stop_limit: Duration) -> Vec<String> {
         let again =
             |seconds| ServiceAction { action_type: ServiceActionType::Restart, delay: Duration::from_secs(seconds) };
@@ -292,17 +292,16 @@ impl Manager for Services {
         self.folder().join("settings")
     }
 
-    fn working_folder(&self) -> PathBuf {
-        let root = self.environment.get("SystemRoot").map_or_else(|| PathBuf::from(r"C:\Windows"), PathBuf::from);
-        root.join("System32")
-    }
-
     fn environment(&self) -> Result<Environment, String> {
         Ok(self.least())
     }
 
     fn least(&self) -> Environment {
         self.environment.clone().only(OF_MACHINE).with(&self.variables(""))
+    }
+
+    fn command(&self) -> &'static str {
+        "wf0-agent service install --system"
     }
 
     fn draft(&self, plan: &Plan) -> Result<Draft, String> {
@@ -370,9 +369,9 @@ impl Manager for Services {
         })?;
         lines.extend([
             format!("it is started, as it will be with the machine, as {ACCOUNT}"),
-            "that account has to be let in, by icacls or in the properties of the folders: repositories (modify), the CLI \
-             and what is on PATH (read); git wants the repositories in safe.directory (git config --system), and the CLI \
-             has to be logged in for it"
+            "that account has to be let in, by icacls or in the properties of the folders: repositories (modify), the \
+             CLI and what is on PATH (read); git wants the repositories in safe.directory (git config --system), and \
+             the CLI has to be logged in for it"
                 .to_owned(),
             format!("to have it run as you, with your CLI's login: sc config {NAME} obj= .\\NAME password= PASSWORD"),
         ]);

@@ -59,8 +59,8 @@ impl Systemd {
         let words = said.words();
         if !said.is_well() && (words.contains("connect to bus") || words.contains("not been booted with systemd")) {
             return Err(format!(
-                "your systemd does not answer: {words}; it is there once you are logged in (not by su or sudo), or after \
-                 loginctl enable-linger; in WSL with systemd=true in /etc/wsl.conf, in containers mostly not: start \
+                "your systemd does not answer: {words}; it is there once you are logged in (not by su or sudo), or \
+                 after loginctl enable-linger; in WSL with systemd=true in /etc/wsl.conf, in containers mostly not: start \
                  wf0-agent itself there"
             ));
         }
@@ -113,10 +113,6 @@ impl Systemd {
 impl Manager for Systemd {
     fn settings(&self) -> PathBuf {
         self.config.join("wf0-agent/settings")
-    }
-
-    fn working_folder(&self) -> PathBuf {
-        self.environment.get("HOME").map_or_else(|| "/".into(), PathBuf::from)
     }
 
     fn environment(&self) -> Result<Environment, String> {
@@ -212,8 +208,9 @@ impl Manager for Systemd {
 /// The unit for that plan.
 pub fn unit(plan: &Plan) -> String {
     let head = before(TEMPLATE, "[Unit]");
-    let new_head = "# wf0-agent as a service of your own user. `wf0-agent service install` wrote this from its template and writes it \
-                    anew:\n# what you change belongs into `systemctl --user edit wf0-agent`.\n\n";
+    let new_head = "\
+        # wf0-agent as a service of your own user. `wf0-agent service install` wrote this from its template and writes it\n\
+        # anew: what you change belongs into `systemctl --user edit wf0-agent`.\n\n";
     let exec =
         format!("ExecStart={} {} {}", quoted(&plan.program), "--env-file", quoted(&plan.settings).replace('$', "$$"));
     let path = format!("Environment={}", quoted(&format!("PATH={}", plan.path)));

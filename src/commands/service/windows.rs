@@ -1,8 +1,8 @@
 //! Windows' task scheduler: a task of one user, without an administrator, made from
 //! `contrib/windows/wf0-agent-task.xml`; and the other way round, what a task that is there would start.
 //!
-//! A service of the machine, which needs an administrator, is in `scm.rs`; what is text of it is here too, so that it is
-//! tested on every system.
+//! A service of the machine, which needs an administrator, is in `scm.rs`; what is text of it is here too, so that it
+//! is tested on every system.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::job::tool::{self, Said};
 const TEMPLATE: &str = include_str!("../../../contrib/windows/wf0-agent-task.xml");
 const TASK: &str = "wf0-agent";
 const LIMIT: Duration = Duration::from_secs(30);
-/// SCHED_S_TASK_RUNNING and SCHED_S_TASK_HAS_NOT_RUN, as `schtasks` shows them where other words depend on the language.
+/// SCHED_S_TASK_RUNNING and SCHED_S_TASK_HAS_NOT_RUN, as `schtasks` shows them where other words depend on the
+/// language.
 const IS_RUNNING: &str = "267009";
 const HAS_NOT_RUN: &str = "267011";
 
@@ -97,10 +98,6 @@ impl Tasks {
 impl Manager for Tasks {
     fn settings(&self) -> PathBuf {
         self.folder.join("settings")
-    }
-
-    fn working_folder(&self) -> PathBuf {
-        self.folder.clone()
     }
 
     fn environment(&self) -> Result<Environment, String> {
@@ -200,8 +197,9 @@ impl Manager for Tasks {
 /// The task for that plan.
 pub fn task(plan: &Plan, user: &str, folder: &str) -> String {
     let comment = between(TEMPLATE, "<!--", "-->").unwrap_or_default();
-    let new_comment = "\nwf0-agent as a scheduled task of your own user. wf0-agent service install wrote this from its template and \
-                       writes it anew.\n";
+    let new_comment = "\n\
+        wf0-agent as a scheduled task of your own user. wf0-agent service install wrote this from its template and writes it\n\
+        anew.\n";
     fill(
         TEMPLATE,
         &[
@@ -229,8 +227,8 @@ pub fn described(definition: &Definition, account: &str) -> String {
         args.iter().map(|arg| if arg.contains(' ') { format!("\"{arg}\"") } else { arg.clone() }).collect();
     let variables: String = variables.iter().map(|(name, value)| format!("variable: {name}={value}\n")).collect();
     format!(
-        "service:  wf0-agent\naccount:  {account}\nstart:    with the machine, delayed; again after a crash, not after 76, 77, \
-         78\ncommand:  \"{program}\" {}\n{variables}",
+        "service:  wf0-agent\naccount:  {account}\n\
+         start:    with the machine, delayed; again after a crash, not after 76, 77, 78\ncommand:  \"{program}\" {}\n{variables}",
         args.join(" ")
     )
 }
