@@ -135,6 +135,11 @@ fn serve_and_report(_arguments: Vec<OsString>) {
 fn serve(serving: &'static Serving, given: Given) -> u8 {
     let environment = Environment::of_process();
     let log = log_file(&environment);
+    // Registered with the service; where that got lost, state must not go into some profile that nobody looks into.
+    let environment = match environment.get("STATE_DIR") {
+        Some(_) => environment,
+        None => environment.clone().with(&[state_dir(&environment)]),
+    };
     let note = {
         let log = log.clone();
         move |line: &str| {
@@ -170,6 +175,10 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
 fn folder(environment: &Environment) -> PathBuf {
     let base = environment.get("ProgramData").map_or_else(|| PathBuf::from(r"C:\ProgramData"), PathBuf::from);
     base.join("wf0-agent")
+}
+
+fn state_dir(environment: &Environment) -> (String, String) {
+    ("STATE_DIR".to_owned(), folder(environment).join("state").display().to_string())
 }
 
 fn log_file(environment: &Environment) -> PathBuf {
@@ -278,8 +287,7 @@ impl Services {
     }
 
     fn variables(&self, path: &str) -> Vec<(String, String)> {
-        let state = self.folder().join("state").display().to_string();
-        vec![("PATH".to_owned(), path.to_owned()), ("STATE_DIR".to_owned(), state)]
+        vec![("PATH".to_owned(), path.to_owned()), state_dir(&self.environment)]
     }
 
     fn place() -> String {
