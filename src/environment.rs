@@ -26,6 +26,21 @@ impl Environment {
         Self(variables)
     }
 
+    /// With those variables, each instead of one of that name.
+    pub fn with(mut self, variables: &[(String, String)]) -> Self {
+        for (name, value) in variables {
+            self.0.retain(|(own, _)| !is_same(own, name));
+            self.0.push((name.into(), value.into()));
+        }
+        self
+    }
+
+    /// Only those of these names.
+    pub fn only(mut self, names: &[&str]) -> Self {
+        self.0.retain(|(own, _)| names.iter().any(|name| is_same(own, name)));
+        self
+    }
+
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.iter().find(|(own, _)| is_same(own, name)).map(|(_, value)| value.as_os_str())
     }

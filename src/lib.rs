@@ -25,6 +25,8 @@
 //! | `ctrl-c` | the process | nothing; it passes signals on |
 //! | `keyboard` | the process | nothing; it passes answers on, where a person is asked |
 //!
+//! As a Windows service the daemon is on a thread of the service manager's making, and main waits for it.
+//!
 //! # Invariants
 //!
 //! * Every claimed ticket ends with exactly one outcome.

@@ -58,6 +58,10 @@ mod reconnect;
 mod refusals;
 #[path = "daemon/secrets.rs"]
 mod secrets;
+// Services of the other systems are installed by other tools.
+#[cfg(target_os = "linux")]
+#[path = "daemon/service.rs"]
+mod service;
 #[path = "daemon/shell.rs"]
 mod shell;
 #[path = "daemon/show.rs"]

@@ -42,6 +42,8 @@ mod reading;
 mod repos;
 #[path = "pure/schema.rs"]
 mod schema;
+#[path = "pure/service.rs"]
+mod service;
 #[path = "pure/session.rs"]
 mod session;
 #[path = "pure/support.rs"]

@@ -10,6 +10,7 @@ mod logs;
 mod man;
 mod past;
 mod run;
+pub mod service;
 mod show;
 mod status;
 mod style;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Ok(Line::Help(command)) => print(&help::text(command)),
         Ok(Line::Version) => print(&format!("wf0-agent {}\n", env!("CARGO_PKG_VERSION"))),
         Ok(Line::StandIn) => demo::stand_in(),
+        Ok(Line::ByManager(given)) => service::answer(given),
         Ok(Line::Command(request)) => match request.name {
             Name::Run => run::run(request),
             Name::Status => status::run(request),
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
             Name::Logs => logs::run(request),
             Name::Apply => apply::run(request),
             Name::Doctor => doctor::run(request),
+            Name::Service => service::run(request),
             Name::Demo => demo::run(request),
             Name::Completions => print(&completions::script(request.text(0))),
             Name::Man => print(&man::page()),

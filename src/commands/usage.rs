@@ -12,6 +12,7 @@ pub enum Name {
     Logs,
     Apply,
     Doctor,
+    Service,
     Demo,
     Completions,
     Man,
@@ -114,10 +115,31 @@ pub const COMMANDS: &[Command] = &[
         name: Name::Doctor,
         word: "doctor",
         operands: &[],
-        switches: &[JSON],
+        switches: &[JSON, switch("service", "as the installed service sees it: with its PATH and its settings")],
         brief: "find out what is wrong, and what to do about it",
         about: "Checks settings, git, repositories, CLI, state folder and the way to the backend, and says what to do about \
                 what is wrong. Changes nothing; a daemon may be running.",
+    },
+    Command {
+        name: Name::Service,
+        word: "service",
+        operands: &[Operand {
+            name: "ACTION",
+            kind: Kind::OneOf(&["install", "uninstall", "status"]),
+            missing: Some("do what? install, uninstall or status"),
+        }],
+        switches: &[
+            switch("print", "only show the definition and what would be done; changes nothing"),
+            switch(
+                "system",
+                "of the machine, not of this user; Windows, as administrator (on Linux: how root does it)",
+            ),
+        ],
+        brief: "run the daemon in the background, from log-in on",
+        about: "Installs the daemon as a service of this user (systemd, launchd, Windows' task scheduler) with the PATH of \
+                now, after its settings were tried out; stops and removes it; says whether it runs. Settings are in the \
+                file of --env-file, or in wf0-agent/settings in the folder for configuration (~/.config; on Windows \
+                %LOCALAPPDATA%\\wf0-agent-program\\settings), for a service has no .env. State and settings stay.",
     },
     Command {
         name: Name::Demo,

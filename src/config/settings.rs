@@ -193,7 +193,7 @@ pub enum Origin {
 }
 
 /// What the command line says of settings.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Given {
     pub flags: HashMap<String, OsString>,
     /// Instead of `.env` in the working directory.

@@ -1,10 +1,9 @@
 //! The audit log, `audit.jsonl`: what was started here and what has left this machine, a line each, for whoever has to
 //! answer for it. Contents are told by their size and SHA-256, so the log itself gives nothing away.
 //!
-//! It is bounded: at [`FILE_MAX`] it becomes `audit.1.jsonl`, and the one before that is gone. Heartbeats, six a minute,
+//! It is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, and the one before that is gone. Heartbeats, six a minute,
 //! are told in sums. It is no journal: nothing is ever read back, and a line may be lost with the machine's power.
 
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +13,7 @@ use log::warn;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::log_file::LogFile;
 use crate::domain::message::Message;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{RunId, TicketId};
@@ -31,9 +31,8 @@ pub struct Audit(Mutex<Log>);
 #[derive(Debug)]
 struct Log {
     path: PathBuf,
-    /// `None`: it could not be opened, which was said.
-    file: Option<File>,
-    len: u64,
+    /// `None`: it cannot be written, which was said.
+    file: Option<LogFile>,
     beats: Option<Beats>,
 }
 
@@ -61,9 +60,8 @@ pub struct Started<'a> {
 impl Audit {
     pub fn open(state_dir: &Path) -> Self {
         let path = state_dir.join("audit.jsonl");
-        let file = super::append_to(&path).map_err(|e| complain(&path, &e)).ok();
-        let len = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        Self(Mutex::new(Log { path, file, len, beats: None }))
+        let file = LogFile::open(&path, FILE_MAX).map_err(|e| complain(&path, &e)).ok();
+        Self(Mutex::new(Log { path, file, beats: None }))
     }
 
     /// A connection is open: the token was sent to that address, and to no other.
@@ -146,24 +144,10 @@ impl Log {
     fn write(&mut self, mut line: Value) {
         line["at"] = json!(rfc3339(now()));
         let text = format!("{line}\n");
-        if self.len > 0 && self.len + text.len() as u64 > FILE_MAX {
-            self.turn_over();
+        if let Some(Err(e)) = self.file.as_mut().map(|file| file.write_all(text.as_bytes())) {
+            complain(&self.path, &e);
+            self.file = None;
         }
-        let Some(file) = &mut self.file else { return };
-        match file.write_all(text.as_bytes()) {
-            Ok(()) => self.len += text.len() as u64,
-            Err(e) => {
-                complain(&self.path, &e);
-                self.file = None;
-            }
-        }
-    }
-
-    fn turn_over(&mut self) {
-        let old = self.path.with_extension("1.jsonl");
-        let turned = fs::rename(&self.path, &old).and_then(|()| super::append_to(&self.path));
-        self.file = turned.map_err(|e| complain(&self.path, &e)).ok();
-        self.len = 0;
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod journal;
+pub mod log_file;
 mod quota;
 pub mod record;
 pub mod status;

@@ -74,12 +74,12 @@ fn it_is_bounded() {
     let world = World::new();
     std::fs::create_dir(world.state()).unwrap();
     std::fs::write(world.state().join("lock"), "").unwrap();
-    std::fs::write(world.state().join("audit.1.jsonl"), "older\n").unwrap();
+    std::fs::write(world.state().join("audit.jsonl.1"), "older\n").unwrap();
     std::fs::write(world.state().join("audit.jsonl"), vec![b'x'; (8 << 20) - 10]).unwrap();
     let mut agent = world.agent("true");
     world.outcome_of("T-1");
     agent.terminate();
-    let old = std::fs::read(world.state().join("audit.1.jsonl")).unwrap();
+    let old = std::fs::read(world.state().join("audit.jsonl.1")).unwrap();
     assert!(old.starts_with(b"xxx") && old.len() < 8 << 20, "{} bytes", old.len());
     assert!(lines(&world).len() >= 4);
     let mode = std::fs::metadata(world.state().join("audit.jsonl")).unwrap().permissions().mode();

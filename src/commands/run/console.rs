@@ -14,6 +14,7 @@ use crate::commands::style::{knows_colours, now};
 use crate::config::LogFormat;
 use crate::domain::view::View;
 use crate::environment::Environment;
+use crate::times::rfc3339;
 
 /// Lines of this program only: what its dependencies log could hold headers.
 const OWN: &str = "wf0_agent";
@@ -32,20 +33,37 @@ enum Form {
 pub struct Console {
     form: Form,
     level: LevelFilter,
+    out: Mutex<Out>,
+}
+
+struct Out {
+    to: Box<dyn Write + Send>,
     /// The line below the log that says what is going on, if there is one.
-    going_on: Mutex<Option<String>>,
+    going_on: Option<String>,
 }
 
 impl Console {
-    /// Takes the log over; there is one for the life of the process.
-    pub fn start(format: LogFormat, level: LevelFilter, environment: &Environment) -> &'static Self {
+    /// The log on standard error.
+    pub fn on_stderr(format: LogFormat, level: LevelFilter, environment: &Environment) -> &'static Self {
         let form = match format {
             LogFormat::Json => Form::Json,
             LogFormat::Auto if stderr().is_terminal() => Form::Terminal { colours: knows_colours(environment) },
             LogFormat::Auto | LogFormat::Text if is_journal(environment) => Form::Journal,
             LogFormat::Auto | LogFormat::Text => Form::Text,
         };
-        let console: &'static Self = Box::leak(Box::new(Self { form, level, going_on: Mutex::default() }));
+        Self::take_over(Box::new(stderr()), form, level)
+    }
+
+    /// The log elsewhere, where nobody looks on.
+    #[cfg(windows)]
+    pub fn start(to: Box<dyn Write + Send>, format: LogFormat, level: LevelFilter) -> &'static Self {
+        Self::take_over(to, if format == LogFormat::Json { Form::Json } else { Form::Text }, level)
+    }
+
+    /// There is one for the life of the process.
+    fn take_over(to: Box<dyn Write + Send>, form: Form, level: LevelFilter) -> &'static Self {
+        let out = Mutex::new(Out { to, going_on: None });
+        let console: &'static Self = Box::leak(Box::new(Self { form, level, out }));
         log::set_max_level(level);
         // It fails only where there is a log already, and then that one is as good.
         let _ = log::set_logger(console);
@@ -56,24 +74,39 @@ impl Console {
     pub fn show(&self, view: &View) {
         if let (Form::Terminal { colours }, true) = (self.form, self.level >= LevelFilter::Info) {
             let line = terminal::going_on(view, now(), colours);
-            let mut shown = self.lock();
-            if *shown != line {
-                put(shown.as_deref(), "", line.as_deref());
-                *shown = line;
+            let mut out = self.lock();
+            if out.going_on != line {
+                out.put("", line);
             }
         }
     }
 
     /// Leaves the terminal as it was found.
     pub fn end(&self) {
-        if let Some(shown) = self.lock().take() {
-            put(Some(&shown), "", None);
-        }
+        self.lock().put("", None);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+    fn lock(&self) -> MutexGuard<'_, Out> {
         // A panic ends the process, so nobody ever sees a poisoned lock.
-        self.going_on.lock().unwrap_or_else(PoisonError::into_inner)
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Out {
+    /// A line of the log in place of what was going on, and below it what is. That is cut by the terminal, for nobody
+    /// here knows its width. Where nothing was shown nothing is wiped out: somebody may be typing.
+    fn put(&mut self, line: &str, going_on: Option<String>) {
+        let clear = if self.going_on.is_some() { "\r\x1b[2K" } else { "" };
+        let below = going_on.as_ref().map(|text| format!("\x1b[?7l{text}\x1b[?7h")).unwrap_or_default();
+        self.going_on = going_on;
+        self.write(&format!("{clear}{line}{below}"));
+    }
+
+    /// In one piece. A log that cannot be written to is no reason to end runs.
+    fn write(&mut self, text: &str) {
+        if !text.is_empty() {
+            let _ = self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush());
+        }
     }
 }
 
@@ -89,32 +122,18 @@ impl log::Log for Console {
             return;
         }
         let at = now();
-        match self.form {
-            Form::Terminal { colours } => {
-                let line = terminal::line(record, at, colours);
-                let shown = self.lock();
-                put(shown.as_deref(), &line, shown.as_deref());
-            }
-            Form::Text => write(&format!("{:.3} {:<5} {}\n", time(at), record.level(), record.args())),
-            Form::Journal => write(&format!("<{}>{}\n", priority(record.level()), record.args())),
-            Form::Json => write(&format!("{}\n", to_json(record, at))),
-        }
+        let line = match self.form {
+            Form::Terminal { colours } => terminal::line(record, at, colours),
+            Form::Text => format!("{} {:<5} {}\n", rfc3339(at), record.level(), record.args()),
+            Form::Journal => format!("<{}>{}\n", priority(record.level()), record.args()),
+            Form::Json => to_json(record, at) + "\n",
+        };
+        let mut out = self.lock();
+        let going_on = out.going_on.clone();
+        out.put(&line, going_on);
     }
 
     fn flush(&self) {}
-}
-
-/// A line of the log in place of what was going on, and below it what is. That is cut by the terminal, for nobody here
-/// knows its width. Where nothing was shown nothing is wiped out: somebody may be typing.
-fn put(before: Option<&str>, line: &str, going_on: Option<&str>) {
-    let clear = if before.is_some() { "\r\x1b[2K" } else { "" };
-    let below = going_on.map(|text| format!("\x1b[?7l{text}\x1b[?7h")).unwrap_or_default();
-    write(&format!("{clear}{line}{below}"));
-}
-
-/// In one piece. A log that cannot be written to is no reason to end runs.
-fn write(text: &str) {
-    let _ = stderr().lock().write_all(text.as_bytes());
 }
 
 pub fn field<'a>(record: &'a Record<'_>, name: &str) -> Option<Value<'a>> {
@@ -123,7 +142,7 @@ pub fn field<'a>(record: &'a Record<'_>, name: &str) -> Option<Value<'a>> {
 
 fn to_json(record: &Record<'_>, now: SystemTime) -> String {
     let mut line = json!({
-        "time": format!("{:.3}", time(now)),
+        "time": rfc3339(now),
         "level": record.level().as_str().to_ascii_lowercase(),
         "message": record.args().to_string(),
     });
@@ -136,10 +155,6 @@ fn to_json(record: &Record<'_>, now: SystemTime) -> String {
         line["attempt"] = json!(attempt);
     }
     line.to_string()
-}
-
-fn time(now: SystemTime) -> jiff::Timestamp {
-    jiff::Timestamp::try_from(now).unwrap_or_default()
 }
 
 /// The numbers of syslog(3).
