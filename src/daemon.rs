@@ -17,6 +17,7 @@ use crate::domain::Now;
 use crate::domain::event::{CliState, Event, Exit, Unavailable};
 use crate::domain::repos::{Repo, Repos, Workspace};
 use crate::domain::session::{Past, Policy, Session};
+use crate::domain::view::View;
 use crate::environment::Environment;
 use crate::job::cli::version::Asker;
 use crate::job::cli::{Cli, find};
@@ -26,7 +27,8 @@ pub use crate::link::Mailbox;
 use crate::link::event_loop::{Errand, EventLoop};
 use crate::link::protocol::{Codecs, Identity, hub, ticket};
 use crate::net::Route;
-use crate::store::{Store, StoreError, journal};
+use crate::store::record::millis;
+use crate::store::{Store, StoreError, journal, status};
 
 /// The daemon's own failures. A ticket's are outcomes.
 #[derive(Debug)]
@@ -50,8 +52,14 @@ impl From<io::Error> for DaemonError {
     }
 }
 
-/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the way to tell it.
-pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)) -> Result<Exit, DaemonError> {
+/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the way to tell it; `watch` sees what it
+/// does, whenever that has changed.
+pub fn run(
+    config: Config,
+    environment: Environment,
+    ready: impl FnOnce(Stopper),
+    mut watch: impl FnMut(&View),
+) -> Result<Exit, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
     let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
     let route = Route { api: config.api.clone(), proxy: config.proxy, roots: config.roots };
@@ -64,7 +72,7 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
         ticket::Codec::new(identity, config.api.clone()),
         hub::Codec::new(tools_on_path(&config.cli.command, &environment)),
     );
-    let event_loop = EventLoop::new(dialer, codecs)?;
+    let event_loop = EventLoop::new(dialer, codecs, store.clone())?;
     let mailbox = event_loop.mailbox();
     ready(Stopper(mailbox.clone()));
 
@@ -113,7 +121,14 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
     };
     let mut asker = Asker::new(context.clone(), Arc::new(tell));
     asker.ask();
-    let mut keeper = Keeper::new(context.store.clone(), chores, context.cli.name.clone(), keep_delivered);
+    let told_by = status::Daemon {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at_ms: millis(now().wall),
+        name: config.agent_name,
+        backend: config.api.to_string(),
+    };
+    let mut keeper = Keeper::new(context.store.clone(), chores, context.cli.name.clone(), keep_delivered, told_by);
     let quota = context.store.quota(&context.cli.name);
     let mut past = Past { quota, dialect: last, ..Past::default() };
     let mut cut_off = Vec::new();
@@ -152,6 +167,11 @@ pub fn run(config: Config, environment: Environment, ready: impl FnOnce(Stopper)
                 asker.ask();
             }
             Some(Event::Cli(state))
+        }
+        Errand::Show(view) => {
+            keeper.keep_status(&view);
+            watch(&view);
+            None
         }
     })?;
     keeper.catch_up();

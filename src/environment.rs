@@ -9,6 +9,9 @@ pub const MARK: &str = "WF0_RUN_ID";
 /// The variable that tells them their ticket.
 pub const TICKET: &str = "WF0_TICKET_ID";
 
+/// Where systemd hears how the service is (sd_notify(3)).
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
 /// A copy of the environment. Taken once, so that nothing that a library sets later reaches a child.
 /// It has no `Debug`: the token may be in it.
 #[derive(Clone, Default)]
@@ -23,6 +26,21 @@ impl Environment {
         Self(variables)
     }
 
+    /// With those variables, each instead of one of that name.
+    pub fn with(mut self, variables: &[(String, String)]) -> Self {
+        for (name, value) in variables {
+            self.0.retain(|(own, _)| !is_same(own, name));
+            self.0.push((name.into(), value.into()));
+        }
+        self
+    }
+
+    /// Only those of these names.
+    pub fn only(mut self, names: &[&str]) -> Self {
+        self.0.retain(|(own, _)| names.iter().any(|name| is_same(own, name)));
+        self
+    }
+
     pub fn get(&self, name: &str) -> Option<&OsStr> {
         self.0.iter().find(|(own, _)| is_same(own, name)).map(|(_, value)| value.as_os_str())
     }
@@ -32,10 +50,12 @@ impl Environment {
         self.0.iter().filter_map(|(name, _)| name.to_str().map(str::to_owned))
     }
 
-    /// For a coding CLI: everything but the daemon's own settings, the token first of all, and the mark, which each
-    /// run gets anew.
+    /// For a coding CLI: everything but the daemon's own settings, the token first of all, the way to its service
+    /// manager, and the mark, which each run gets anew.
     pub fn for_cli(&self) -> Vec<(OsString, OsString)> {
-        let foreign = |name: &OsStr| has_prefix(name, "WORKFORCE0_") || is_same(name, MARK) || is_same(name, TICKET);
+        let foreign = |name: &OsStr| {
+            has_prefix(name, "WORKFORCE0_") || [MARK, TICKET, NOTIFY_SOCKET].iter().any(|own| is_same(name, own))
+        };
         self.0.iter().filter(|(name, _)| !foreign(name)).cloned().collect()
     }
 

@@ -8,7 +8,7 @@
 //!
 //! [`domain`] is policy, and pure. [`link`] is the connection to the backend, [`job`] is the carrying out of
 //! tickets; neither knows the other, both stand on `domain`. [`daemon`] wires them together. Below all three are
-//! [`config`], [`store`], [`environment`], [`net`] and [`wire`]. Every import points down.
+//! [`config`], [`store`], [`environment`], [`net`], [`times`] and [`wire`]. Every import points down.
 //!
 //! # Threads
 //!
@@ -24,6 +24,8 @@
 //! | `goodbye` | at most a second | a socket that is being closed |
 //! | `ctrl-c` | the process | nothing; it passes signals on |
 //! | `keyboard` | the process | nothing; it passes answers on, where a person is asked |
+//!
+//! As a Windows service the daemon is on a thread of the service manager's making, and main waits for it.
 //!
 //! # Invariants
 //!
@@ -42,4 +44,5 @@ pub mod job;
 pub mod link;
 pub mod net;
 pub mod store;
+pub mod times;
 pub mod wire;

@@ -14,6 +14,8 @@ mod support;
 mod apply;
 #[path = "daemon/approval.rs"]
 mod approval;
+#[path = "daemon/audit.rs"]
+mod audit;
 #[path = "daemon/branch.rs"]
 mod branch;
 #[path = "daemon/cli_output.rs"]
@@ -22,6 +24,8 @@ mod cli_output;
 mod commands;
 #[path = "daemon/connect.rs"]
 mod connect;
+#[path = "daemon/console.rs"]
+mod console;
 #[path = "daemon/crash.rs"]
 mod crash;
 #[path = "daemon/delivery.rs"]
@@ -54,12 +58,18 @@ mod reconnect;
 mod refusals;
 #[path = "daemon/secrets.rs"]
 mod secrets;
+// Services of the other systems are installed by other tools.
+#[cfg(target_os = "linux")]
+#[path = "daemon/service.rs"]
+mod service;
 #[path = "daemon/shell.rs"]
 mod shell;
 #[path = "daemon/show.rs"]
 mod show;
 #[path = "daemon/state.rs"]
 mod state;
+#[path = "daemon/status.rs"]
+mod status;
 #[path = "daemon/stop.rs"]
 mod stop;
 #[path = "daemon/template.rs"]

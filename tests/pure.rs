@@ -12,6 +12,8 @@ mod branch;
 mod capture;
 #[path = "pure/config.rs"]
 mod config;
+#[path = "support/contract.rs"]
+mod contract;
 #[path = "pure/environment.rs"]
 mod environment;
 #[path = "pure/excerpt.rs"]
@@ -38,6 +40,10 @@ mod quota;
 mod reading;
 #[path = "pure/repos.rs"]
 mod repos;
+#[path = "pure/schema.rs"]
+mod schema;
+#[path = "pure/service.rs"]
+mod service;
 #[path = "pure/session.rs"]
 mod session;
 #[path = "pure/support.rs"]
@@ -54,3 +60,5 @@ mod ticket;
 mod tls;
 #[path = "pure/untrusted.rs"]
 mod untrusted;
+#[path = "pure/view.rs"]
+mod view;

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use lexopt::prelude::*;
 
-use super::demo;
 use super::usage::{COMMANDS, Command, ENV_FILE, Name, Switch};
+use super::{demo, service};
 use crate::config::settings::{self, Given, Kind};
 
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub enum Line {
     Version,
     /// The demo's built-in CLI; not for people.
     StandIn,
+    /// The daemon, started by Windows' service manager; not for people.
+    ByManager(Given),
 }
 
 #[derive(Debug)]
@@ -45,7 +47,7 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
     let mut command: Option<&'static Command> = None;
     let (mut operands, mut given) = (Vec::new(), Vec::new());
     let mut settings = Given::default();
-    let mut is_help = false;
+    let (mut is_help, mut is_by_manager) = (false, false);
     while let Some(arg) = args.next()? {
         match arg {
             Short('h') | Long("help") => is_help = true,
@@ -72,6 +74,7 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
             Value(word) if command.is_none() && !is_help => match word.to_str() {
                 Some("help") => is_help = true,
                 Some(demo::STAND_IN) => return Ok(Line::StandIn),
+                Some(service::BY_MANAGER) => is_by_manager = true,
                 word => command = Some(find(word.unwrap_or_default())?),
             },
             Value(word) if is_help && command.is_none() => command = Some(find(&word.string()?)?),
@@ -84,6 +87,9 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
     let command = command.unwrap_or(&COMMANDS[0]);
     check_operands(command, &operands)?;
     check_switches(command, &given)?;
+    if is_by_manager {
+        return Ok(Line::ByManager(settings));
+    }
     Ok(Line::Command(Request { name: command.name, operands, switches: given, settings }))
 }
 

@@ -10,7 +10,10 @@ mod logs;
 mod man;
 mod past;
 mod run;
+pub mod service;
 mod show;
+mod status;
+mod style;
 mod usage;
 
 use std::io::Write;
@@ -41,12 +44,15 @@ pub fn main() -> ExitCode {
         Ok(Line::Help(command)) => print(&help::text(command)),
         Ok(Line::Version) => print(&format!("wf0-agent {}\n", env!("CARGO_PKG_VERSION"))),
         Ok(Line::StandIn) => demo::stand_in(),
+        Ok(Line::ByManager(given)) => service::answer(given),
         Ok(Line::Command(request)) => match request.name {
             Name::Run => run::run(request),
+            Name::Status => status::run(request),
             Name::Show => show::run(request),
             Name::Logs => logs::run(request),
             Name::Apply => apply::run(request),
             Name::Doctor => doctor::run(request),
+            Name::Service => service::run(request),
             Name::Demo => demo::run(request),
             Name::Completions => print(&completions::script(request.text(0))),
             Name::Man => print(&man::page()),

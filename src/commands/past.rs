@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::exit;
 use super::line::Request;
 use crate::config::Config;
-use crate::config::settings::Sources;
+use crate::config::settings::{Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
 use crate::store::journal::{Seen, look_into};
@@ -26,9 +26,7 @@ pub struct Past {
 pub fn with_run(request: Request, rather: fn(&Seen) -> bool, command: impl FnOnce(Past) -> Result<(), String>) -> u8 {
     let environment = Environment::of_process();
     let ticket = request.text(0).to_owned();
-    let sources = Sources::collect(request.settings, environment.clone()).map_err(|e| e.to_string());
-    let state_dir = sources.and_then(|sources| Config::load_state_dir(&sources).map_err(|e| e.to_string()));
-    let runs = state_dir.and_then(|state_dir| {
+    let runs = state_dir(request.settings, &environment).and_then(|state_dir| {
         let runs = look_into(&state_dir);
         let runs = runs.map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()))?;
         Ok((state_dir, runs))
@@ -49,6 +47,12 @@ pub fn with_run(request: Request, rather: fn(&Seen) -> bool, command: impl FnOnc
             exit::FAILED
         }
     }
+}
+
+/// Where the daemon's state is, or what is wrong with the setting.
+pub fn state_dir(given: Given, environment: &Environment) -> Result<PathBuf, String> {
+    let sources = Sources::collect(given, environment.clone()).map_err(|e| e.to_string())?;
+    Config::load_state_dir(&sources).map_err(|e| e.to_string())
 }
 
 pub fn unreadable(seen: &Seen) -> impl Fn(io::Error) -> String {

@@ -2,11 +2,11 @@
 //! it changed.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::time::SystemTime;
 
 use super::line::Request;
 use super::logs::Tail;
 use super::past::{Past, unreadable, with_run};
+use super::style::date_and_time;
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;
@@ -83,12 +83,12 @@ fn facts(past: &Past, started: Option<&Started>, ended: Option<&Entry>) -> Vec<(
         ("state", state.to_owned()),
         ("role", seen.role.clone()),
         ("repository", format!("{}{workspace}", seen.repo.display())),
-        ("claimed", time(seen.claimed_at)),
+        ("claimed", date_and_time(seen.claimed_at)),
     ];
     facts.extend(seen.title.clone().map(|title| ("title", title)));
     let Some(outcome) = ended.map(|entry| &*entry.outcome) else { return facts };
     if let Some(span) = &outcome.span {
-        facts.push(("started", time(span.started_at)));
+        facts.push(("started", date_and_time(span.started_at)));
         facts.push(("took", format!("{:.1} s", span.duration.as_secs_f64())));
     }
     facts.extend(outcome.exit.map(|exit| match exit {
@@ -97,20 +97,10 @@ fn facts(past: &Past, started: Option<&Started>, ended: Option<&Entry>) -> Vec<(
     }));
     let failure = outcome.failure.as_ref();
     facts.extend(failure.map(|failure| ("failure", format!("{}: {}", failure.code.as_str(), failure.error))));
-    facts.extend(
-        outcome
-            .changes
-            .stat
-            .map(|stat| ("diff", format!("{} files, +{} −{}", stat.files, stat.insertions, stat.deletions))),
-    );
+    facts.extend(outcome.changes.stat.map(|stat| ("diff", stat.to_string())));
     facts.extend(outcome.pull_request.clone().map(|address| ("pull request", address)));
     facts.extend(outcome.warnings.iter().map(|warning| ("warning", warning.clone())));
     facts
-}
-
-/// UTC, to the second.
-fn time(time: SystemTime) -> String {
-    format!("{:.0}", jiff::Timestamp::try_from(time).unwrap_or_default())
 }
 
 /// The part itself, else why there is none.

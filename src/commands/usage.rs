@@ -7,10 +7,12 @@ use crate::config::settings::Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Name {
     Run,
+    Status,
     Show,
     Logs,
     Apply,
     Doctor,
+    Service,
     Demo,
     Completions,
     Man,
@@ -71,6 +73,15 @@ pub const COMMANDS: &[Command] = &[
         about: "Connects to the backend and takes tickets until stopped.",
     },
     Command {
+        name: Name::Status,
+        word: "status",
+        operands: &[],
+        switches: &[JSON, switch("watch", "again whenever something has changed, until Ctrl-C")],
+        brief: "what the daemon is doing",
+        about: "Whether a daemon runs and is connected, its tickets under way, the last results and the CLI's quota. Needs \
+                STATE_DIR only.",
+    },
+    Command {
         name: Name::Show,
         word: "show",
         operands: &[TICKET],
@@ -104,10 +115,31 @@ pub const COMMANDS: &[Command] = &[
         name: Name::Doctor,
         word: "doctor",
         operands: &[],
-        switches: &[JSON],
+        switches: &[JSON, switch("service", "as the installed service sees it: with its PATH and its settings")],
         brief: "find out what is wrong, and what to do about it",
         about: "Checks settings, git, repositories, CLI, state folder and the way to the backend, and says what to do about \
                 what is wrong. Changes nothing; a daemon may be running.",
+    },
+    Command {
+        name: Name::Service,
+        word: "service",
+        operands: &[Operand {
+            name: "ACTION",
+            kind: Kind::OneOf(&["install", "uninstall", "status"]),
+            missing: Some("do what? install, uninstall or status"),
+        }],
+        switches: &[
+            switch("print", "only show the definition and what would be done; changes nothing"),
+            switch(
+                "system",
+                "of the machine, not of this user; Windows, as administrator (on Linux: how root does it)",
+            ),
+        ],
+        brief: "run the daemon in the background, from log-in on",
+        about: "Installs the daemon as a service of this user (systemd, launchd, Windows' task scheduler) with the PATH of \
+                now, after its settings were tried out; stops and removes it; says whether it runs. Settings are in the \
+                file of --env-file, or in wf0-agent/settings in the folder for configuration (~/.config; on Windows \
+                %LOCALAPPDATA%\\wf0-agent-program\\settings), for a service has no .env. State and settings stay.",
     },
     Command {
         name: Name::Demo,

@@ -1,5 +1,7 @@
 //! The backend's address: what may be connected to and what counts as the same origin (PROTOCOL.md section 1).
 
+use std::fmt;
+
 use std::net::IpAddr;
 
 use http::Uri;
@@ -151,6 +153,14 @@ pub(super) fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
         (Some(_), _) => return Err("has a port that is not a number from 1 to 65535".to_owned()),
     };
     Ok(Origin { host, port })
+}
+
+/// As people know it: without path and query of a WebSocket, where somebody may keep a secret.
+impl fmt::Display for ApiUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.prefix)
+    }
 }
 
 /// Without the brackets of an IPv6 address.

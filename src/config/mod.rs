@@ -47,6 +47,7 @@ pub struct Config {
     pub limits: Limits,
     pub state_dir: PathBuf,
     pub log_level: log::LevelFilter,
+    pub log_format: LogFormat,
     pub require_approval: bool,
 }
 
@@ -81,6 +82,15 @@ pub enum WorkspaceMode {
 pub struct ProgressConfig {
     pub every: Duration,
     pub lines: bool,
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// As suits where it goes.
+    Auto,
+    Text,
+    Json,
 }
 
 /// How much of a run's output is sent.
@@ -185,6 +195,7 @@ impl Config {
         let log_level = r.or("LOG_LEVEL", "info", log::LevelFilter::Info, |text| {
             text.parse().map_err(|_| "must be error, warn, info, debug or trace".to_owned())
         });
+        let log_format = r.or("LOG_FORMAT", "auto", LogFormat::Auto, parse_log_format);
         let require_approval = r.flag("REQUIRE_APPROVAL", false);
         match (api, token, repos, state_dir) {
             (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
@@ -206,6 +217,7 @@ impl Config {
                 limits,
                 state_dir,
                 log_level,
+                log_format,
                 require_approval,
             }),
             _ => Err(ConfigError(r.errors)),
@@ -384,6 +396,15 @@ fn parse_workspace(text: &str) -> Result<WorkspaceMode, String> {
         "inplace" => Ok(WorkspaceMode::InPlace),
         "clone" => Ok(WorkspaceMode::Clone),
         _ => Err("must be auto, inplace or clone".to_owned()),
+    }
+}
+
+fn parse_log_format(text: &str) -> Result<LogFormat, String> {
+    match text.trim() {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be auto, text or json".to_owned()),
     }
 }
 

@@ -156,6 +156,16 @@ pub const SETTINGS: &[Setting] = &[
             "how much is logged: error, warn, info, debug (with all WebSocket traffic) or trace",
         ),
     ),
+    of(
+        Kind::OneOf(&["auto", "text", "json"]),
+        setting(
+            "LOG_FORMAT",
+            "FORM",
+            "auto",
+            "what the log looks like: text, json (an object a line), or auto (short and coloured at a terminal; no times \
+             where the journal has them; else text)",
+        ),
+    ),
 ];
 
 /// The setting that a name belongs to; `TICKET_TIMEOUT_QA_SECONDS` belongs to `TICKET_TIMEOUT_<ROLE>_SECONDS`.
@@ -183,7 +193,7 @@ pub enum Origin {
 }
 
 /// What the command line says of settings.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Given {
     pub flags: HashMap<String, OsString>,
     /// Instead of `.env` in the working directory.

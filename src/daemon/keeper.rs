@@ -8,8 +8,10 @@ use log::warn;
 use crate::domain::event::{Event, Record};
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::RunId;
+use crate::domain::view::View;
 use crate::job::Chores;
 use crate::store::Store;
+use crate::store::status::Daemon;
 
 /// How often old folders are looked for: a daemon runs for a year.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
@@ -21,6 +23,9 @@ pub struct Keeper {
     cli: String,
     keep_delivered: Duration,
     pruned: Option<SystemTime>,
+    told_by: Daemon,
+    /// Whether the status could be written the last time: said once, not at each change.
+    is_status_kept: bool,
     /// What is owed to the disk. A ticket that was answered, and looks unanswered there, would be run or answered again
     /// by the next daemon.
     outcomes: Vec<Entry>,
@@ -28,8 +33,28 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(store: Arc<Store>, chores: Chores, cli: String, keep_delivered: Duration) -> Self {
-        Self { store, chores, cli, keep_delivered, pruned: None, outcomes: Vec::new(), deliveries: Vec::new() }
+    pub fn new(store: Arc<Store>, chores: Chores, cli: String, keep_delivered: Duration, told_by: Daemon) -> Self {
+        Self {
+            store,
+            chores,
+            cli,
+            keep_delivered,
+            pruned: None,
+            told_by,
+            is_status_kept: true,
+            outcomes: Vec::new(),
+            deliveries: Vec::new(),
+        }
+    }
+
+    /// For whoever looks with `wf0-agent status`.
+    #[expect(clippy::disallowed_methods, reason = "the time of a file is no policy")]
+    pub fn keep_status(&mut self, view: &View) {
+        let kept = self.store.keep_status(&self.told_by, view, SystemTime::now());
+        if let (Err(e), true) = (&kept, self.is_status_kept) {
+            warn!("the status cannot be written, and wf0-agent status shows an old one: {e}");
+        }
+        self.is_status_kept = kept.is_ok();
     }
 
     pub fn keep(&mut self, record: Record) -> Option<Event> {

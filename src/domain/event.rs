@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use super::dialect::Dialect;
 use super::message::Message;
+use super::notice::Notice;
 use super::outbox::Entry;
 use super::quota::Quota;
 use super::ticket::{Job, Outcome, RunId, StopReason, Ticket, TicketId};
+use super::view::View;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -71,11 +73,34 @@ pub struct Progress {
     pub lines: Vec<String>,
 }
 
+impl Progress {
+    /// What it says, in a few words.
+    pub fn in_words(&self) -> String {
+        match (self.phase, self.lines.last()) {
+            (Phase::Preparing, _) => "preparing".to_owned(),
+            (Phase::Running, Some(line)) => line.clone(),
+            (Phase::Running, None) => "running".to_owned(),
+            (Phase::Collecting, _) => "taking the diff".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Preparing,
     Running,
     Collecting,
+}
+
+impl Phase {
+    /// As it is called on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Running => "running",
+            Self::Collecting => "collecting",
+        }
+    }
 }
 
 /// Why there is no connection, as far as it makes a difference (PROTOCOL.md section 2).
@@ -110,6 +135,16 @@ pub enum Unavailable {
     },
 }
 
+impl Unavailable {
+    /// As it is called on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::QuotaExceeded { .. } => "quota_exceeded",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     Dial,
@@ -133,7 +168,9 @@ pub enum Action {
     Recall(RunId),
     /// To be answered by [`Event::Cli`].
     LookForCli,
-    Log(Level, String),
+    Log(Notice),
+    /// What can be seen from outside has changed. At most one for each event.
+    Show(Box<View>),
     /// The last action there is.
     Exit(Exit),
 }
@@ -168,13 +205,6 @@ pub enum Goodbye {
     Normal,
     /// The peer is silent; nothing is said to it.
     Dead,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    Info,
-    Warn,
-    Error,
 }
 
 /// How the daemon ends.

@@ -17,6 +17,28 @@ pub enum Message {
     Outcome { id: TicketId, attempt: u32, outcome: Arc<Outcome> },
 }
 
+impl Message {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::Claim { .. } => "claim",
+            Self::Progress { .. } => "progress",
+            Self::Outcome { .. } => "outcome",
+        }
+    }
+
+    /// The ticket that it is about, and under which attempt.
+    pub fn ticket(&self) -> Option<(&TicketId, u32)> {
+        match self {
+            Self::Register(_) | Self::Heartbeat(_) => None,
+            Self::Claim { id, attempt, .. }
+            | Self::Progress { id, attempt, .. }
+            | Self::Outcome { id, attempt, .. } => Some((id, *attempt)),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Register {
     pub roles: Vec<Role>,
@@ -60,4 +82,15 @@ pub enum Status {
     Draining,
     /// Connected, but there is no CLI that could run.
     Degraded,
+}
+
+impl Status {
+    /// As it is called on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Degraded => "degraded",
+        }
+    }
 }

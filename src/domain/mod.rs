@@ -11,6 +11,7 @@ pub mod event;
 pub mod excerpt;
 pub mod liveness;
 pub mod message;
+pub mod notice;
 pub mod outbox;
 pub mod prompt;
 pub mod queue;
@@ -21,6 +22,7 @@ pub mod session;
 pub mod template;
 pub mod text;
 pub mod ticket;
+pub mod view;
 
 use std::time::{Instant, SystemTime};
 

@@ -62,6 +62,10 @@ impl Outbox {
         self.pending.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     pub fn push(&mut self, entry: Entry) {
         self.pending.push_back(Pending { entry, fence: None });
     }

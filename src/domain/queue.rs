@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::message::ActiveTicket;
+use super::event::Progress;
 use super::repos::Repo;
 use super::ticket::{Job, RunId, TicketId};
 
@@ -19,6 +19,9 @@ pub struct Claimed {
     pub attempt: u32,
     pub run: RunId,
     pub claimed_at: SystemTime,
+    pub started_at: Option<SystemTime>,
+    /// The latest report.
+    pub progress: Option<Progress>,
     /// Progress messages sent so far.
     pub seq: u64,
     /// It has been told to end: what comes under a newer attempt is another run.
@@ -73,13 +76,10 @@ impl Queue {
         self.slots.iter().enumerate().filter_map(|(slot, claimed)| Some((slot, claimed.as_ref()?)))
     }
 
-    pub fn active(&self) -> impl Iterator<Item = ActiveTicket> {
+    /// Those that run, then those that wait.
+    pub fn claimed(&self) -> impl Iterator<Item = &Claimed> {
         let waiting = self.waiting.iter().map(|w| &w.claimed);
-        self.running().map(|(_, claimed)| claimed).chain(waiting).map(|claimed| ActiveTicket {
-            id: claimed.id.clone(),
-            attempt: claimed.attempt,
-            started_at: claimed.claimed_at,
-        })
+        self.running().map(|(_, claimed)| claimed).chain(waiting)
     }
 
     /// The newest attempt of a ticket that is here.
@@ -103,6 +103,8 @@ impl Queue {
             attempt: job.ticket.attempt,
             run: job.run,
             claimed_at,
+            started_at: None,
+            progress: None,
             seq: 0,
             root: job.repo.shared_root().map(Path::to_owned),
             stopping: false,
@@ -111,10 +113,11 @@ impl Queue {
     }
 
     /// The first in line whose work tree is idle, moved into a free slot.
-    pub fn start_next(&mut self) -> Option<(usize, Box<Job>)> {
+    pub fn start_next(&mut self, now: SystemTime) -> Option<(usize, Box<Job>)> {
         let slot = self.slots.iter().position(Option::is_none)?;
         let next = self.waiting.iter().position(|w| self.is_idle(w.claimed.root.as_deref()))?;
-        let Waiting { claimed, mut job } = self.waiting.remove(next)?;
+        let Waiting { mut claimed, mut job } = self.waiting.remove(next)?;
+        claimed.started_at = Some(now);
         job.ticket.attempt = claimed.attempt;
         self.slots[slot] = Some(claimed);
         Some((slot, job))

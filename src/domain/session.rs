@@ -1,7 +1,10 @@
 //! All policy: what to claim, refuse, start, cancel, send and resend, when to beat, when to reconnect, when to end.
 //!
 //! A [`Session`] is fed events and the time and gives back actions. It outlives connections. The parts of its
-//! state that have rules of their own are files of their own: `queue`, `outbox`, `liveness`, `ending`, `quota`.
+//! state that have rules of their own are files of their own: `queue`, `outbox`, `liveness`, `ending`, `quota`; what it tells of
+//! itself is in `telling`.
+
+mod telling;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,17 +13,17 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Now;
 use super::dialect::Dialect;
 use super::ending::{Ending, Stage};
-use super::event::{
-    Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Progress, Record, Setback, Unavailable,
-};
+use super::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Progress, Record, Setback, Unavailable};
 use super::liveness::{Due, Liveness};
-use super::message::{Capacity, Heartbeat, Message, Register, Status};
+use super::message::Message;
+use super::notice::{Kind, Notice};
 use super::outbox::{Delivered, Ended, Entry, Outbox};
 use super::queue::{Claimed, Queue};
 use super::quota::Quota;
 use super::repos::{Repo, Repos};
 use super::text::one_line;
 use super::ticket::{FailCode, Failure, Job, Outcome, Role, RunId, StopReason, Ticket, TicketId};
+use super::view::{Link, View};
 
 /// A CLI that is not there may be installed or mounted at any time.
 const LOOK_FOR_CLI_EVERY: Duration = Duration::from_secs(60);
@@ -74,6 +77,9 @@ pub struct Session {
     look_at: Option<Instant>,
     /// The time of the last event.
     last: Option<Now>,
+    link: Link,
+    /// What was shown last.
+    shown: Option<Box<View>>,
 }
 
 type Actions = Vec<Action>;
@@ -94,6 +100,8 @@ impl Session {
             beats: 0,
             look_at: None,
             last: None,
+            link: Link::Down { since: now.wall, why: None },
+            shown: None,
             policy,
         }
     }
@@ -111,10 +119,8 @@ impl Session {
         past.delivered.into_iter().for_each(|delivered| self.outbox.remember(delivered));
         past.ended.into_iter().for_each(|entry| self.outbox.push(entry));
         for (job, claimed_at) in past.waiting {
-            out.push(Action::Log(
-                Level::Info,
-                format!("ticket {}: claimed before the restart, still to be run", job.ticket.id),
-            ));
+            let line = Notice::info("claimed before the restart, still to be run");
+            out.push(Action::Log(line.of(&job.ticket.id, job.ticket.attempt)));
             // What was allowed then may not be allowed now.
             if let Some(repo) = self.policy.repos.at(&job.repo.path) {
                 let repo = repo.for_branch(job.ticket.branch.as_ref());
@@ -195,7 +201,7 @@ impl Session {
         // Whether the backend can be reached is not known before the first attempt.
         if self.ending.is_none() && self.liveness.is_tried() && !self.quota.is_exceeded() {
             let offline = !self.liveness.is_connected();
-            while let Some((slot, job)) = self.queue.start_next() {
+            while let Some((slot, job)) = self.queue.start_next(now.wall) {
                 out.push(Action::Start { slot, job, offline });
             }
         }
@@ -204,12 +210,13 @@ impl Session {
         if self.outbox.has_room() {
             out.extend(self.recalls.pop_front().map(Action::Recall));
         }
+        self.show(out);
         self.go_on_ending(now, out);
     }
 
     /// The machine has slept: the connection may be gone without a word, and a wait may have been slept through.
     fn woken(&mut self, now: Now, out: &mut Actions) {
-        out.push(Action::Log(Level::Info, "the machine has slept; trying the connection".to_owned()));
+        out.push(Action::Log(Notice::info("the machine has slept; trying the connection")));
         self.liveness.woken(now.mono);
         // Whoever was not heard of for so long may have been forgotten.
         self.beats = 0;
@@ -222,9 +229,10 @@ impl Session {
         }
         self.beats = 0;
         self.liveness.connected(now.mono);
+        self.link = Link::Up { since: now.wall };
         self.outbox.rewind();
         out.push(Action::Send(Message::Register(self.register())));
-        out.push(Action::Log(Level::Info, "connected and registered".to_owned()));
+        out.push(Action::Log(Notice::info("connected and registered").kind(Kind::Connected)));
     }
 
     fn disconnected(&mut self, now: Now, setback: Setback, out: &mut Actions) {
@@ -232,31 +240,33 @@ impl Session {
             Setback::Failed(why) => (why, Duration::ZERO),
             Setback::Wait { why, at_least } => (why, at_least),
             Setback::TokenRejected(why) => {
-                out.push(Action::Log(
-                    Level::Error,
-                    format!(
-                        "the backend rejected the token ({why}): mint another in Settings → Agents → Create token"
-                    ),
-                ));
+                let line = format!(
+                    "the backend rejected the token ({why}): mint another in Settings → Agents → Create token"
+                );
+                out.push(Action::Log(Notice::error(line).kind(Kind::Disconnected)));
                 self.liveness.lost(now.mono, Duration::MAX, 1.0);
+                self.is_down(now, "the token was rejected".to_owned());
                 return self.end(now, Exit::TokenRejected, out);
             }
             Setback::VersionRefused(why) => {
-                out.push(Action::Log(
-                    Level::Error,
-                    format!("the backend does not support this protocol version ({why}): update wf0-agent"),
-                ));
+                let line = format!("the backend does not support this protocol version ({why}): update wf0-agent");
+                out.push(Action::Log(Notice::error(line).kind(Kind::Disconnected)));
                 self.liveness.lost(now.mono, Duration::MAX, 1.0);
+                self.is_down(now, "the protocol version was refused".to_owned());
                 return self.end(now, Exit::VersionRefused, out);
             }
         };
         let jitter = self.rng.f64();
         if let Some(wait) = self.liveness.lost(now.mono, at_least, jitter) {
-            out.push(Action::Log(
-                Level::Warn,
-                format!("not connected ({why}); next try in {:.1} s", wait.as_secs_f64()),
-            ));
+            let line = format!("not connected ({why}); next try in {:.1} s", wait.as_secs_f64());
+            out.push(Action::Log(Notice::warn(line).kind(Kind::Disconnected)));
+            self.is_down(now, why);
         }
+    }
+
+    fn is_down(&mut self, now: Now, why: String) {
+        let since = if self.link.is_up() { now.wall } else { self.link.since() };
+        self.link = Link::Down { since, why: Some(why) };
     }
 
     fn order(&mut self, now: Now, order: Order, out: &mut Actions) {
@@ -268,10 +278,9 @@ impl Session {
                 let jitter = self.rng.f64();
                 let wait = self.liveness.come_back(now.mono, reconnect_after, jitter);
                 out.push(Action::Disconnect(Goodbye::Normal));
-                out.push(Action::Log(
-                    Level::Info,
-                    format!("the backend restarts; back in {:.1} s", wait.as_secs_f64()),
-                ));
+                let line = format!("the backend restarts; back in {:.1} s", wait.as_secs_f64());
+                out.push(Action::Log(Notice::info(line).kind(Kind::Disconnected)));
+                self.is_down(now, "the backend restarts".to_owned());
             }
             Order::Unusable { id, attempt, why } => {
                 // A ticket that is already here, or ended under this attempt, has its one answer.
@@ -279,7 +288,8 @@ impl Session {
                 if !known && self.outbox.find(&id).is_none_or(|ended| ended.attempt() < attempt) {
                     self.refuse(&id, attempt, Failure::new(FailCode::InvalidTicket, why), out);
                 } else {
-                    out.push(Action::Log(Level::Warn, format!("ticket {id}: unusable assignment ignored: {why}")));
+                    let line = Notice::warn(format!("unusable assignment ignored: {why}"));
+                    out.push(Action::Log(line.of(&id, attempt)));
                 }
             }
         }
@@ -308,9 +318,8 @@ impl Session {
             let failure = Failure::new(FailCode::Internal, format!("the agent cannot keep the ticket: {why}"));
             return self.refuse(id, *attempt, failure, out);
         }
-        let line =
-            format!("ticket {id} (attempt {attempt}): claimed: {role} in {}, run {run}", job.repo.path.display());
-        out.push(Action::Log(Level::Info, line));
+        let line = Notice::info(format!("claimed: {role} in {}", job.repo.path.display()));
+        out.push(Action::Log(line.kind(Kind::Claimed).of(id, *attempt)));
         out.push(claim(now, id, *attempt));
         self.queue.push(Box::new(job), now.wall);
     }
@@ -385,10 +394,8 @@ impl Session {
 
     /// A refusal goes out without a claim and is not kept: a backend that missed it assigns again.
     fn refuse(&mut self, id: &TicketId, attempt: u32, failure: Failure, out: &mut Actions) {
-        out.push(Action::Log(
-            Level::Warn,
-            format!("ticket {id} (attempt {attempt}): refused: {}: {}", failure.code.as_str(), failure.error),
-        ));
+        let line = Notice::warn(format!("refused: {}: {}", failure.code.as_str(), failure.error));
+        out.push(Action::Log(line.kind(Kind::Refused).of(id, attempt)));
         // Unanswered, it is handed out again.
         if self.dialect.failures_are_final() && failure.code.passes() {
             return;
@@ -408,20 +415,23 @@ impl Session {
         if let Some(claimed) = self.queue.withdraw(id) {
             self.conclude(claimed, Outcome::unstarted(StopReason::Cancelled.failure()).into(), out);
         } else if let Some((slot, run)) = self.queue.slot_of(id) {
-            out.push(Action::Log(
-                Level::Info,
-                format!("ticket {id}: cancelled by the backend: {}", one_line(reason, 200)),
-            ));
-            self.queue.find_run(run).into_iter().for_each(|claimed| claimed.stopping = true);
+            let attempt = self.queue.find_run(run).map_or(0, |claimed| {
+                claimed.stopping = true;
+                claimed.attempt
+            });
+            let line = Notice::info(format!("cancelled by the backend: {}", one_line(reason, 200)));
+            out.push(Action::Log(line.of(id, attempt)));
             out.push(Action::Stop { slot, run, reason: StopReason::Cancelled });
         }
     }
 
     fn progress(&mut self, run: RunId, progress: Progress, out: &mut Actions) {
-        if !self.liveness.is_connected() {
-            return;
-        }
+        let is_connected = self.liveness.is_connected();
         if let Some(claimed) = self.queue.find_run(run) {
+            claimed.progress = Some(progress.clone());
+            if !is_connected {
+                return;
+            }
             claimed.seq += 1;
             let (id, attempt, seq) = (claimed.id.clone(), claimed.attempt, claimed.seq);
             out.push(Action::Send(Message::Progress { id, attempt, seq, progress }));
@@ -453,17 +463,15 @@ impl Session {
         }
         out.push(Action::Keep(Record::Quota(self.quota)));
         let wait = self.quota.until.and_then(|until| until.duration_since(now.wall).ok()).unwrap_or_default();
-        out.push(Action::Log(
-            Level::Warn,
-            format!("the CLI's quota is used up: no roles for {} min", wait.as_secs().div_ceil(60)),
-        ));
+        let line = format!("the CLI's quota is used up: no roles for {} min", wait.as_secs().div_ceil(60));
+        out.push(Action::Log(Notice::warn(line)));
         self.withdraw_for_quota(out);
         self.register_again(out);
     }
 
     fn quota_back(&self, out: &mut Actions) {
         out.push(Action::Keep(Record::Quota(self.quota)));
-        out.push(Action::Log(Level::Info, "the CLI's quota should be back".to_owned()));
+        out.push(Action::Log(Notice::info("the CLI's quota should be back")));
         self.register_again(out);
     }
 
@@ -479,10 +487,11 @@ impl Session {
     /// The one end that every claimed ticket has.
     fn conclude(&mut self, claimed: Claimed, outcome: Arc<Outcome>, out: &mut Actions) {
         let Claimed { id, attempt, run, .. } = claimed;
-        let line = format!("ticket {id} (attempt {attempt}): {}", describe(&outcome));
+        let kind = if outcome.failure.is_some() { Kind::Failed } else { Kind::Done };
+        let line = Notice::info(describe(&outcome)).kind(kind).of(&id, attempt);
         let entry = Entry { run, id, attempt, outcome };
         out.push(Action::Keep(Record::Outcome(entry.clone())));
-        out.push(Action::Log(Level::Info, line));
+        out.push(Action::Log(line));
         self.outbox.push(entry);
     }
 
@@ -491,12 +500,12 @@ impl Session {
         state.version = state.version.or_else(|| self.policy.cli.version.clone());
         if self.policy.cli != state {
             let line = match (state.unavailable, self.policy.cli.unavailable, &state.version) {
-                (Some(_), _, _) => Some((Level::Warn, "the CLI is not there: no roles until it is".to_owned())),
-                (None, Some(_), _) => Some((Level::Warn, "the CLI is there again".to_owned())),
-                (None, None, Some(version)) => Some((Level::Info, format!("the CLI's version is {version}"))),
+                (Some(_), _, _) => Some(Notice::warn("the CLI is not there: no roles until it is")),
+                (None, Some(_), _) => Some(Notice::warn("the CLI is there again")),
+                (None, None, Some(version)) => Some(Notice::info(format!("the CLI's version is {version}"))),
                 (None, None, None) => None,
             };
-            out.extend(line.map(|(level, line)| Action::Log(level, line)));
+            out.extend(line.map(Action::Log));
             self.policy.cli = state;
             self.register_again(out);
         }
@@ -538,12 +547,12 @@ impl Session {
                 "stopping once {running} running tickets have ended, at most {:?} from now",
                 self.policy.drain
             );
-            out.push(Action::Log(Level::Info, line));
+            out.push(Action::Log(Notice::info(line)));
             self.ending = Some(Ending::drain(now.mono, exit, self.policy.drain));
             self.register_again(out);
             self.beat(now, out);
         } else {
-            out.push(Action::Log(Level::Info, format!("stopping; {running} running")));
+            out.push(Action::Log(Notice::info(format!("stopping; {running} running"))));
             self.stop_runs(now, exit, out);
         }
     }
@@ -573,8 +582,8 @@ impl Session {
         if self.outbox.is_empty() || !connected || ending.is_overdue(now.mono) {
             ending.done();
             if !self.outbox.is_empty() {
-                let line = "not every outcome is confirmed; the rest goes out at the next start".to_owned();
-                out.push(Action::Log(Level::Warn, line));
+                let line = "not every outcome is confirmed; the rest goes out at the next start";
+                out.push(Action::Log(Notice::warn(line)));
             }
             if connected {
                 out.push(Action::Disconnect(Goodbye::GoingAway));
@@ -617,43 +626,9 @@ impl Session {
         }
     }
 
-    /// Why no CLI could run now.
-    fn unavailable(&self) -> Option<Unavailable> {
-        let quota = || Unavailable::QuotaExceeded { available_at: self.quota.available_at() };
-        self.policy.cli.unavailable.or_else(|| self.quota.is_exceeded().then(quota))
-    }
-
     fn next_ping(&mut self) -> u64 {
         self.pings += 1;
         self.pings
-    }
-
-    fn register(&self) -> Register {
-        let unavailable = self.unavailable();
-        let is_ready = unavailable.is_none() && self.ending.is_none();
-        let roles = self.policy.roles.iter().filter(|_| is_ready).map(|(role, _)| role.clone()).collect();
-        Register {
-            roles,
-            repos: self.policy.repos.iter().cloned().collect(),
-            cli: CliState { unavailable, ..self.policy.cli.clone() },
-            capacity: self.capacity(),
-            active: self.queue.active().collect(),
-        }
-    }
-
-    fn heartbeat(&self, now: Now) -> Heartbeat {
-        let status = match (&self.ending, self.unavailable()) {
-            (Some(_), _) => Status::Draining,
-            (None, Some(_)) => Status::Degraded,
-            (None, None) => Status::Ready,
-        };
-        let active = self.queue.active().map(|ticket| ticket.id).collect();
-        Heartbeat { at: now.wall, active, capacity: self.capacity(), status }
-    }
-
-    fn capacity(&self) -> Capacity {
-        let free = if self.ending.is_some() { 0 } else { self.queue.free() };
-        Capacity { max: self.queue.max(), free }
     }
 }
 
@@ -681,7 +656,7 @@ fn describe(outcome: &Outcome) -> String {
     let took = outcome.span.map_or(String::new(), |span| format!(" after {:.1} s", span.duration.as_secs_f64()));
     match (&outcome.failure, outcome.changes.stat) {
         (Some(failure), _) => format!("failed{took}: {}: {}", failure.code.as_str(), failure.error),
-        (None, Some(stat)) => format!("done{took}: {} files, +{} −{}", stat.files, stat.insertions, stat.deletions),
+        (None, Some(stat)) => format!("done{took}: {stat}"),
         (None, None) => format!("done{took}"),
     }
 }

@@ -2,12 +2,21 @@
 
 /// Control characters become spaces, so that nothing can look like a line of its own; at most `max` characters.
 pub fn one_line(text: &str, max: usize) -> String {
-    let mut chars = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut chars = text.trim().chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c });
     let mut line: String = chars.by_ref().take(max).collect();
     if chars.next().is_some() {
         line.push('…');
     }
     line
+}
+
+/// Characters by which what is shown would not be what is there: directions of writing (UAX #9), and the invisible.
+fn turns_text(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
 }
 
 /// The end of a text as one line, without what terminals would act on.
@@ -38,7 +47,7 @@ pub fn for_terminal(line: &str) -> String {
                     let _ = chars.by_ref().find(|c| ('@'..='~').contains(c));
                 }
             }
-            c if c.is_control() && c != '\t' => {}
+            c if c.is_control() && c != '\t' || turns_text(c) => {}
             c => plain.push(c),
         }
     }

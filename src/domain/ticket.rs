@@ -169,7 +169,7 @@ pub enum FailCode {
 }
 
 impl FailCode {
-    const NAMES: [(Self, &'static str); 15] = [
+    pub const NAMES: [(Self, &'static str); 15] = [
         (Self::Timeout, "timeout"),
         (Self::CliExit, "cli_exit"),
         (Self::CliNotFound, "cli_not_found"),
@@ -233,6 +233,13 @@ pub struct DiffStat {
     pub files: u64,
     pub insertions: u64,
     pub deletions: u64,
+}
+
+impl fmt::Display for DiffStat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = if self.files == 1 { "file" } else { "files" };
+        write!(f, "{} {noun}, +{} −{}", self.files, self.insertions, self.deletions)
+    }
 }
 
 /// What a run changed in its repository. Every field is absent where there is no git to tell.

@@ -7,7 +7,8 @@
 
 use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,6 +103,15 @@ impl<'a> OnBranch<'a> {
         self.git(&[&["switch", "--no-guess"], create, &[self.branch.as_str()]].concat(), halt).map(|_| ())
     }
 
+    pub fn name(&self) -> &str {
+        self.branch.as_str()
+    }
+
+    /// Where it will be pushed to, if it will: without credentials.
+    pub fn destination(&self) -> Option<String> {
+        self.remote.as_deref().filter(|_| self.is_whole.get()).map(without_credentials)
+    }
+
     /// Commits what a good run left uncommitted. What cannot be done is a warning, and then nothing is pushed.
     pub fn commit(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) {
         if let Err(why) = self.try_commit(title, halt) {
@@ -112,7 +122,7 @@ impl<'a> OnBranch<'a> {
 
     fn try_commit(&self, title: &str, halt: &Halt) -> Result<(), String> {
         let (config, text) = &self.config;
-        fs::write(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
+        put_back(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
         let said = |e: GitError| format!("what the run changed is not committed: {e}");
         if self.git(&["symbolic-ref", "--quiet", "HEAD"], halt).ok() != Some(full_name(self.branch)) {
             return Err("the run has left it".to_owned());
@@ -220,6 +230,22 @@ impl<'a> OnBranch<'a> {
 fn call(git: &Git, args: &[&str], halt: &Halt) -> Result<String, GitError> {
     let args: Vec<&OsStr> = NO_PROGRAMS.iter().chain(args).map(OsStr::new).collect();
     git.run(&args, None, halt).map(|out| out.trim_end().to_owned())
+}
+
+/// A file of a git directory as it was before the run, wherever the run has made a link to.
+fn put_back(path: &Path, text: &str) -> io::Result<()> {
+    let is_own = path.parent().is_some_and(|folder| fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()));
+    if !is_own {
+        return Err(io::Error::other("its .git is no folder any more"));
+    }
+    let aside = path.with_extension("wf0");
+    match fs::remove_file(&aside) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    // A new file is never somebody's link (open(2), O_EXCL).
+    File::create_new(&aside)?.write_all(text.as_bytes())?;
+    fs::rename(&aside, path)
 }
 
 fn failed(why: String) -> Failure {

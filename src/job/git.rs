@@ -2,8 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -186,9 +186,18 @@ impl GitDirs {
     }
 }
 
+/// Opens what is a file: a pipe of that name would be waited for without end.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() {
+        File::open(path)
+    } else {
+        Err(io::Error::other(format!("{} is no file", path.display())))
+    }
+}
+
 fn read_line(path: &Path) -> Option<String> {
     let mut text = String::new();
-    File::open(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    open_file(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
     Some(text.trim_end().to_owned())
 }
 

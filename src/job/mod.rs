@@ -15,6 +15,7 @@ mod payload;
 mod process;
 mod recover;
 mod scratch;
+pub mod tool;
 mod verdict;
 mod worker;
 mod workspace;

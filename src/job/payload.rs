@@ -1,6 +1,6 @@
 //! The parts of a ticket that have to be downloaded: payload and skills, from the backend's own origin only.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -14,6 +14,7 @@ use crate::config::Token;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Skill, Ticket};
 use crate::net::Route;
+use crate::store::Store;
 use crate::wire::WireBrief;
 
 const TRIES: u32 = 3;
@@ -34,6 +35,8 @@ const SKILLS_MAX: usize = 64;
 pub struct Downloads {
     route: Route,
     token: Token,
+    /// What is asked for is noted in its audit log.
+    store: Arc<Store>,
     /// Made at the first download: most tickets come whole.
     agent: OnceLock<Agent>,
 }
@@ -62,8 +65,8 @@ struct SkillData {
 }
 
 impl Downloads {
-    pub fn new(route: Route, token: Token) -> Self {
-        Self { route, token, agent: OnceLock::new() }
+    pub fn new(route: Route, token: Token, store: Arc<Store>) -> Self {
+        Self { route, token, store, agent: OnceLock::new() }
     }
 
     /// The whole brief of a ticket. A skill that cannot be had is a warning; a payload that cannot be had ends it.
@@ -140,6 +143,7 @@ impl Downloads {
     }
 
     fn get_once<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
+        self.store.audit().asked(address);
         let request = self
             .agent()
             .get(address)

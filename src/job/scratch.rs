@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::git::{GitDirs, GitError};
+use super::git::{GitDirs, GitError, open_file};
 
 /// The repository's settings that decide what counts as a change.
 const KEPT_SETTINGS: &[&str] = &[
@@ -153,7 +153,7 @@ fn quoted(text: &str) -> String {
 
 pub fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
     // Not `fs::copy`: it would copy the mode too, and what comes from a read-only repository is written to here.
-    match File::open(from) {
+    match open_file(from) {
         Ok(mut from) => io::copy(&mut from, &mut File::create(to)?).map(|_| ()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
@@ -165,7 +165,7 @@ pub fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
     let time = fs::metadata(from)?.modified()?;
     // Not `fs::copy`: it would copy the mode too, and a read-only file cannot be given its time.
     let mut copy = File::create(to)?;
-    io::copy(&mut File::open(from)?, &mut copy)?;
+    io::copy(&mut open_file(from)?, &mut copy)?;
     copy.set_modified(time)
 }
 

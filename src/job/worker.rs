@@ -35,7 +35,7 @@ use crate::environment::{Environment, TICKET};
 use crate::net::Route;
 use crate::store::journal::Started;
 use crate::store::record::millis;
-use crate::store::{RunFolder, Store};
+use crate::store::{RunFolder, Store, audit};
 
 /// How much of stderr is kept; only its end is ever sent.
 const STDERR_MAX: usize = 64 << 10;
@@ -91,7 +91,8 @@ impl Worker {
         let (end, ended) = crossbeam_channel::bounded(0);
         let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
             let _end = end;
-            let downloads = Downloads::new(context.downloads.route.clone(), context.downloads.token.clone());
+            let DownloadsFrom { route, token } = &context.downloads;
+            let downloads = Downloads::new(route.clone(), token.clone(), context.store.clone());
             loop {
                 let Task { job, offline } = select! {
                     recv(inbox) -> task => match task {
@@ -201,9 +202,13 @@ impl<'a> Run<'a> {
         let stdin = self.args.prompt_on_stdin().then_some(prompt_file);
 
         let Some(branch) = self.check_out()? else {
-            return self.run_cli(folder, &args, prompt.len(), stdin, None);
+            return self.run_cli(folder, &args, &prompt, stdin, None);
         };
-        self.run_cli(folder, &args, prompt.len(), stdin, Some((&branch, &title)))?;
+        self.run_cli(folder, &args, &prompt, stdin, Some((&branch, &title)))?;
+        if let Some(to) = branch.destination() {
+            let Job { ticket, run, .. } = self.job;
+            self.context.store.audit().pushed(&ticket.id, *run, branch.name(), &to);
+        }
         self.outcome.pull_request = branch.publish(&title, self.halt, &mut self.outcome.warnings)?;
         Ok(())
     }
@@ -219,7 +224,7 @@ impl<'a> Run<'a> {
         &mut self,
         folder: &RunFolder,
         args: &[OsString],
-        prompt_len: usize,
+        prompt: &str,
         stdin: Option<File>,
         branch: Option<(&OnBranch<'_>, &str)>,
     ) -> Result<(), Failure> {
@@ -231,7 +236,7 @@ impl<'a> Run<'a> {
         let stdout = Shared::of(Output::read(stdout, Reading::new(self.cwd())));
         let stderr = Shared::new(stderr);
         self.note_start(folder, snapshot.as_ref())?;
-        let process = self.start(args, prompt_len, stdin, [&stdout, &stderr]).inspect_err(|_| {
+        let process = self.start(args, prompt, stdin, [&stdout, &stderr]).inspect_err(|_| {
             // Nothing has worked in it, and without a diff it would be kept.
             let _ = folder.remove_clone();
         })?;
@@ -338,7 +343,7 @@ impl<'a> Run<'a> {
     fn start(
         &self,
         args: &[OsString],
-        prompt_len: usize,
+        prompt: &str,
         stdin: Option<File>,
         [stdout, stderr]: [&Shared; 2],
     ) -> Result<Process, Failure> {
@@ -351,6 +356,15 @@ impl<'a> Run<'a> {
             let error = format!("{} was not found or is not executable (searched PATH: {searched})", cli.command);
             return Err(Failure::new(FailCode::CliNotFound, error));
         };
+        self.context.store.audit().started(&audit::Started {
+            run: self.job.run,
+            ticket: &self.job.ticket.id,
+            attempt: self.job.ticket.attempt,
+            program: &program,
+            args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            cwd: self.cwd(),
+            prompt,
+        });
         let spec = Spec {
             program: &program,
             args,
@@ -363,7 +377,7 @@ impl<'a> Run<'a> {
             limit: self.job.time_limit,
             grace: self.context.grace,
         };
-        let argument = self.args.prompt_as_argument().then_some(prompt_len);
+        let argument = self.args.prompt_as_argument().then_some(prompt.len());
         process::start(spec).map_err(|e| start_failed(&e, &program, self.cwd(), argument))
     }
 

@@ -173,7 +173,8 @@ impl OwnClone {
     }
 
     pub fn git(&self, environment: &Environment) -> Result<Git, GitError> {
-        Git::new(environment, &self.top, &self.git_dir())
+        // Named too, for a file `commondir`, which a run may leave there, leads git to settings elsewhere.
+        Ok(Git::new(environment, &self.top, &self.git_dir())?.with("GIT_COMMON_DIR", self.git_dir()))
     }
 
     pub fn filters(&self) -> &[String] {

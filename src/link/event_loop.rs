@@ -4,11 +4,12 @@
 //! idle daemon wakes for its heartbeats, and an outcome leaves the moment it is posted.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::Receiver;
-use log::{debug, error, info, warn};
+use log::{debug, error, warn};
 use mio::{Events, Poll, Token};
 use tungstenite::Message as Frame;
 use tungstenite::protocol::CloseFrame;
@@ -20,10 +21,14 @@ use super::dial::{self, Dialer};
 use super::mailbox::{Mail, Mailbox};
 use super::protocol::{Codecs, Decoded};
 use crate::domain::Now;
-use crate::domain::event::{Action, Event, Exit, Goodbye, Level, Record, Setback};
+use crate::domain::event::{Action, Event, Exit, Goodbye, Record, Setback};
+use crate::domain::message::Message;
+use crate::domain::notice::{Level, Notice};
 use crate::domain::session::{Past, Session};
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Job, RunId, StopReason};
+use crate::domain::view::View;
+use crate::store::Store;
 
 const SOCKET: Token = Token(0);
 const MAIL: Token = Token(1);
@@ -36,11 +41,21 @@ const LOGGED_MAX: usize = 300;
 
 /// What the session wants of others: workers and the state folder.
 pub enum Errand {
-    Start { slot: usize, job: Box<Job>, offline: bool },
-    Stop { slot: usize, run: RunId, reason: StopReason },
+    Start {
+        slot: usize,
+        job: Box<Job>,
+        offline: bool,
+    },
+    Stop {
+        slot: usize,
+        run: RunId,
+        reason: StopReason,
+    },
     Keep(Record),
     Recall(RunId),
     LookForCli,
+    /// Of several views in a row only the last is shown.
+    Show(Box<View>),
 }
 
 /// Runs an errand; what there is to say about it at once is an event.
@@ -54,17 +69,19 @@ pub struct EventLoop {
     mailbox: Mailbox,
     dialer: Dialer,
     codecs: Codecs,
+    store: Arc<Store>,
     connection: Option<Connection>,
     /// Threads that say goodbye on closed connections.
     goodbyes: Vec<JoinHandle<()>>,
 }
 
 impl EventLoop {
-    pub fn new(dialer: Dialer, codecs: Codecs) -> io::Result<Self> {
+    /// `store`: what is sent is noted in its audit log.
+    pub fn new(dialer: Dialer, codecs: Codecs, store: Arc<Store>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (mailbox, inbox) = Mailbox::new(&poll, MAIL)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        Ok(Self { poll, alarm, inbox, mailbox, dialer, codecs, connection: None, goodbyes: Vec::new() })
+        Ok(Self { poll, alarm, inbox, mailbox, dialer, codecs, store, connection: None, goodbyes: Vec::new() })
     }
 
     pub fn mailbox(&self) -> Mailbox {
@@ -75,10 +92,13 @@ impl EventLoop {
     pub fn run(mut self, mut session: Session, past: Past, errands: Runner<'_>) -> io::Result<Exit> {
         let mut ready = Events::with_capacity(8);
         let mut more_to_read = false;
-        let mut turn = Turn { session: &mut session, errands, exit: None };
+        let mut turn = Turn { session: &mut session, errands, view: None, exit: None };
         let first = turn.session.take_over(past, now());
         self.carry_out(&mut turn, first);
         loop {
+            if let Some(view) = turn.view.take() {
+                (turn.errands)(Errand::Show(view));
+            }
             if let Some(exit) = turn.exit {
                 self.goodbyes.into_iter().for_each(join);
                 return Ok(exit);
@@ -166,6 +186,7 @@ impl EventLoop {
                 Ok(()) => {
                     self.connection = Some(*connection);
                     self.codecs.current = dialect;
+                    self.store.audit().connected(&self.dialer.route.api.socket(dialect));
                     self.feed(turn, Event::Connected(dialect));
                 }
                 Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
@@ -188,11 +209,7 @@ impl EventLoop {
                 Action::Disconnect(Goodbye::Dead) => self.connection = None,
                 Action::Disconnect(Goodbye::Normal) => self.hang_up(Some(CloseCode::Normal)),
                 Action::Disconnect(Goodbye::GoingAway) => self.hang_up(Some(CloseCode::Away)),
-                Action::Send(message) => {
-                    let text = self.codecs.encode(&message);
-                    debug!("→ {text}");
-                    self.write(Frame::text(text));
-                }
+                Action::Send(message) => self.send(&message),
                 Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
                 Action::Keep(record) => news.extend((turn.errands)(Errand::Keep(record))),
                 Action::Recall(run) => news.extend((turn.errands)(Errand::Recall(run))),
@@ -201,13 +218,22 @@ impl EventLoop {
                     news.extend((turn.errands)(Errand::Start { slot, job, offline }));
                 }
                 Action::Stop { slot, run, reason } => news.extend((turn.errands)(Errand::Stop { slot, run, reason })),
-                Action::Log(Level::Info, line) => info!("{line}"),
-                Action::Log(Level::Warn, line) => warn!("{line}"),
-                Action::Log(Level::Error, line) => error!("{line}"),
+                Action::Log(notice) => log(&notice),
+                Action::Show(view) => turn.view = Some(view),
                 Action::Exit(exit) => turn.exit = Some(exit),
             }
         }
         news.into_iter().for_each(|event| self.feed(turn, event));
+    }
+
+    fn send(&mut self, message: &Message) {
+        // Without a connection nothing is sent.
+        if self.connection.is_some() {
+            let text = self.codecs.encode(message);
+            debug!("→ {text}");
+            self.store.audit().sent(message, &text);
+            self.write(Frame::text(text));
+        }
     }
 
     fn write(&mut self, frame: Frame) {
@@ -257,6 +283,8 @@ impl EventLoop {
 struct Turn<'a> {
     session: &'a mut Session,
     errands: Runner<'a>,
+    /// To be shown when nobody waits any more.
+    view: Option<Box<View>>,
     exit: Option<Exit>,
 }
 
@@ -264,6 +292,20 @@ struct Turn<'a> {
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 fn now() -> Now {
     Now { mono: Instant::now(), wall: SystemTime::now() }
+}
+
+/// With what it is about in fields of its own, for whoever does not want to read sentences.
+fn log(notice: &Notice) {
+    let level = match notice.level {
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+        Level::Error => log::Level::Error,
+    };
+    let event = notice.kind.name();
+    match &notice.ticket {
+        Some((id, attempt)) => log::log!(level, event, ticket = id.as_str(), attempt = *attempt; "{notice}"),
+        None => log::log!(level, event; "{notice}"),
+    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

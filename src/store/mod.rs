@@ -1,13 +1,18 @@
 //! The state folder: the lock, the agent's id, and a folder for each run. Folders are 0700, files 0600.
 
+pub mod audit;
 pub mod journal;
+pub mod log_file;
 mod quota;
 pub mod record;
+pub mod status;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+
+use audit::Audit;
 
 use crate::domain::dialect::Dialect;
 use crate::domain::ticket::RunId;
@@ -17,6 +22,7 @@ use crate::domain::ticket::RunId;
 pub struct Store {
     root: PathBuf,
     agent_id: String,
+    audit: Audit,
     /// The kernel lets go of the lock when the process ends, however it ends.
     _lock: Lock,
 }
@@ -70,12 +76,16 @@ impl Store {
         };
         let id_path = root.join("agent-id");
         let agent_id = agent_id(&id_path).map_err(at(&id_path))?;
-        Ok(Self { root: root.to_owned(), agent_id, _lock: lock })
+        Ok(Self { root: root.to_owned(), agent_id, audit: Audit::open(root), _lock: lock })
     }
 
     /// A UUID that is made once and then stays.
     pub fn agent_id(&self) -> &str {
         &self.agent_id
+    }
+
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// What the backend spoke last.
@@ -242,6 +252,13 @@ fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
+/// Whole or not at all for whoever reads it; not for a machine that loses its power.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    create(&aside)?.write_all(content)?;
+    fs::rename(&aside, path)
+}
+
 /// What cannot be read is kept under another name, for whoever can make something of it.
 fn set_aside(path: &Path, why: &io::Error) {
     let aside = path.with_extension("unusable");
@@ -323,15 +340,25 @@ fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).create(path)
 }
 
-#[cfg(unix)]
 fn create(path: &Path) -> io::Result<File> {
+    for_this_user().write(true).create(true).truncate(true).open(path)
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    for_this_user().append(true).create(true).open(path)
+}
+
+#[cfg(unix)]
+fn for_this_user() -> OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
 }
 
 #[cfg(not(unix))]
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).open(path)
+fn for_this_user() -> OpenOptions {
+    OpenOptions::new()
 }
 
 #[cfg(unix)]

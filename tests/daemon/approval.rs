@@ -7,7 +7,7 @@ use crate::support::world::{World, ticket_with};
 
 /// An agent at a terminal that asks before each run.
 fn asking(world: &World, script: &str) -> Agent {
-    world.registered(world.launch(script).env("REQUIRE_APPROVAL", "1").at_terminal())
+    world.registered(world.launch(script).env("REQUIRE_APPROVAL", "1").env("NO_COLOR", "1").at_terminal())
 }
 
 /// Title, role, repository and prompt are shown, and a yes runs the ticket.

@@ -343,6 +343,33 @@ fn the_run_cannot_name_another_origin() {
     assert_eq!(desk.hub.world.git(&other, &["branch", "--list", BRANCH]), "");
 }
 
+/// Nor by what it leaves in `.git`: a file `commondir` does not lead git to settings of the run's own, and a link in the
+/// place of the settings is not followed when they are put back.
+#[test]
+fn the_run_cannot_plant_settings() {
+    let desk = Desk::new();
+    let result = desk.run(
+        "mkdir -p planted; cp -R .git/. planted; echo planted > .git/planted; echo '../planted' > .git/commondir
+        printf '[filter \"evil\"]\\n\\tclean = echo ran > %s/ran; cat\\n' \"$WORLD\" >> planted/config
+        echo '* filter=evil' > .gitattributes; echo new > new.txt",
+    );
+    assert!(!desk.hub.world.path("ran").exists(), "the daemon has started a program of the run's choice: {result}");
+    assert!(desk.pushed_branch(BRANCH).is_some(), "{result}");
+
+    let desk = Desk::new();
+    let result = desk.run(
+        "echo precious > \"$WORLD/precious\"; rm .git/config; ln -s \"$WORLD/precious\" .git/config
+        ln -s \"$WORLD/precious\" .git/config.wf0; echo new > new.txt",
+    );
+    assert_eq!(desk.hub.world.read("precious"), "precious\n");
+    assert!(desk.pushed_branch(BRANCH).is_some(), "{result}");
+
+    let desk = Desk::new();
+    let result = desk.run("mv .git \"$WORLD/git\"; ln -s \"$WORLD/git\" .git; echo new > new.txt");
+    assert!(warnings(&result).contains("its .git is no folder any more"), "{result}");
+    assert_eq!(desk.pushed_branch(BRANCH), None);
+}
+
 /// A push that is called off is no success: the job is retryable, and nobody is told of a branch that is not there.
 #[test]
 fn a_push_that_is_called_off_is_no_success() {

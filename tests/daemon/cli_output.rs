@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::files::{self, Kind};
 use crate::support::processes;
 use crate::support::world::World;
@@ -160,6 +161,8 @@ fn a_run_that_is_ended_sends_its_last_words() {
         let mut agent = world.agent(&script);
         world.assign("T-1");
         world.told("printed");
+        // What is printed is in the pipe; only what the agent has taken from it outlives a crash.
+        eventually("the output on disk", || files::holding(&world.state(), b"SOURCE"));
         agent.crash();
         let agent = world.agent(&script);
         let fail = world.backend.outcome("T-1");

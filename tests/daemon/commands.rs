@@ -85,6 +85,11 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         &["logs"],
         &["logs", "T-1", "--diff"],
         &["apply", "T-1", "folder", "more"],
+        &["service"],
+        &["service", "start"],
+        &["service", "install", "more"],
+        &["service", "install", "--follow"],
+        &["doctor", "--system"],
         &[""],
     ];
     for args in wrong {

@@ -560,6 +560,17 @@ fn special_files_do_not_cost_the_diff() {
     assert_eq!(names(diff), ["a/outer.txt b/outer.txt"]);
 }
 
+/// A pipe in the place of one of git's own files is waited for by nobody: the next ticket ends, with a warning for a diff.
+#[test]
+fn a_pipe_in_git_holds_up_nothing() {
+    let world = World::new();
+    let _agent = world.agent("rm -f .git/info/exclude; mkfifo .git/info/exclude; echo more >> README.md");
+    world.outcome_of("T-1");
+    let second = world.outcome_of("T-2");
+    assert_eq!(second["type"], "ticket.result", "{second}");
+    assert!(second["warnings"].to_string().contains("info/exclude is no file"), "{second}");
+}
+
 /// Whoever tells git to assume that a file never changes is taken at that word; the rest of the diff is whole.
 #[test]
 fn an_assume_unchanged_file_is_left_out() {

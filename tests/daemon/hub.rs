@@ -50,6 +50,7 @@ fn the_stand_in_is_strict() {
         (vec![&auth, &json!({"type": "ping", "token": TOKEN})], "the token"),
     ] {
         let hub = Hub::new();
+        hub.world.backend.peer_is_no_agent();
         let url = format!("ws://127.0.0.1:{}{ENDPOINT}", hub.world.backend.port());
         let (mut agent, _) = tungstenite::connect(url).unwrap();
         hub.offer(errand("J-1"));
@@ -378,7 +379,7 @@ fn a_qa_job_may_name_its_repository_in_two_parts() {
     let result = hub.run(job("J-1", "run_tests", json!({"repoOwner": "acme", "repoName": "app", "prdId": "p"})));
     assert_eq!(result["status"], "done", "{result}");
     for (id, payload) in [("J-2", json!({})), ("J-3", json!({"repoOwner": "acme"})), ("J-4", Value::Null)] {
-        let result = hub.run(job(id, "run_tests", payload));
+        let result = hub.run_anything(job(id, "run_tests", payload));
         assert_eq!((&result["status"], &result["data"]["code"]), (&json!("failed"), &json!("repo_not_allowed")));
         assert!(result["data"]["error"].as_str().is_some_and(|error| error.contains("no repository")), "{result}");
         assert_eq!(hub.types_of(id), ["job_result"], "a refusal is not acknowledged");
@@ -434,7 +435,7 @@ fn unusable_jobs_are_refused() {
         let id = format!("J-{n}");
         job["jobId"] = json!(id);
         let short: String = job.to_string().chars().take(200).collect();
-        let result = hub.run(job);
+        let result = hub.run_anything(job);
         assert_eq!(
             (&result["status"], &result["data"]["code"]),
             (&json!("failed"), &json!("invalid_ticket")),

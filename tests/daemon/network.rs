@@ -337,3 +337,37 @@ mod tls {
         assert_no_credentials(&agent);
     }
 }
+
+/// OpenSSL's own settings, which a variable or a file may name, bring no code into the daemon: the one that is built in is
+/// built without the means to load any.
+#[cfg(all(target_os = "linux", feature = "vendored-tls"))]
+#[test]
+fn openssl_loads_no_library() {
+    use std::process::Command;
+    let world = World::new();
+    let (ran, library) = (world.path("ran"), world.path("planted.so"));
+    let source = format!(
+        "#include <stdio.h>\n__attribute__((constructor)) static void f(void) {{ fclose(fopen(\"{}\", \"w\")); }}\n",
+        ran.display()
+    );
+    fs::write(world.path("planted.c"), source).unwrap();
+    let compile =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &world.path("planted.c")]).status();
+    assert!(compile.unwrap().success());
+    Command::new("/bin/true").env("LD_PRELOAD", &library).status().unwrap();
+    fs::remove_file(&ran).expect("loaded, the library leaves its mark");
+
+    let settings = format!(
+        "openssl_conf = all\n[all]\nproviders = them\n[them]\ndefault = own\nplanted = it\n[own]\nactivate = 1\n\
+         [it]\nmodule = {}\nactivate = 1\n",
+        library.display()
+    );
+    fs::write(world.path("openssl.cnf"), settings).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let launch = world.launch("true").env("WORKFORCE0_API_URL", url).env("OPENSSL_CONF", world.path("openssl.cnf"));
+    let agent = launch.start();
+    drop(listener.accept().unwrap());
+    agent.logged("not connected");
+    assert!(!ran.exists(), "a library of somebody's choice was loaded:\n{}", agent.log());
+}

@@ -89,7 +89,8 @@ fn a_payload_url_of_another_origin_is_refused() {
     for (n, url) in urls.iter().enumerate() {
         let id = format!("T-{n}");
         let fields = json!({"title": null, "description": null, "payloadUrl": url});
-        let fail = world.outcome_with(&id, fields);
+        world.backend.send_anything(&ticket_with(&id, fields));
+        let fail = world.backend.outcome(&id);
         assert_eq!(fail["code"], "invalid_ticket", "{url}: {fail}");
         assert_eq!(fail["retryable"], false, "{url}");
         assert_eq!(world.backend.frames_of(&id).len(), 1, "{url}: {:#?}", world.backend.frames_of(&id));
@@ -105,9 +106,9 @@ fn a_redirected_download_is_not_followed() {
     let world = World::new();
     let other = Backend::start();
     other.answer("/payload", payload());
-    other.answer("/skill", Answer::data(json!({"slug": "s", "body": "Foreign skill."})));
+    other.answer("/library/skills/s", Answer::data(json!({"slug": "s", "body": "Foreign skill."})));
     world.backend.answer("/api/tickets/T-1", Answer::redirect(&format!("{}/payload", other.url())));
-    world.backend.answer("/api/library/skills/s", Answer::redirect(&format!("{}/skill", other.url())));
+    world.backend.answer("/api/library/skills/s", Answer::redirect(&format!("{}/library/skills/s", other.url())));
     let _agent = world.agent("cat");
     world.backend.send(&bare("T-1"));
     let fail = world.backend.outcome("T-1");
@@ -122,8 +123,8 @@ fn a_redirected_download_is_not_followed() {
 #[test]
 fn a_download_is_tried_three_times() {
     let world = World::new();
-    world.backend.answer("/api/tickets/T-1", Answer::json(500, &json!("oops")));
-    world.backend.answer("/api/tickets/T-1", Answer::json(503, &json!({"success": false})));
+    world.backend.answer_anything("/api/tickets/T-1", Answer::json(500, &json!("oops")));
+    world.backend.answer_anything("/api/tickets/T-1", Answer::json(503, &json!({"success": false})));
     world.backend.answer("/api/tickets/T-1", payload());
     let _agent = world.agent("cat");
     world.backend.send(&bare("T-1"));
@@ -135,7 +136,7 @@ fn a_download_is_tried_three_times() {
 #[test]
 fn a_payload_that_cannot_be_had_fails_the_ticket() {
     let world = World::new();
-    world.backend.answer("/api/tickets/T-1", Answer::json(500, &json!({"success": false})));
+    world.backend.answer_anything("/api/tickets/T-1", Answer::json(500, &json!({"success": false})));
     let _agent = world.agent("echo ran");
     world.backend.send(&bare("T-1"));
     assert_eq!(world.backend.frame("ticket.claim")["ticketId"], "T-1");
@@ -172,7 +173,7 @@ fn every_wrong_envelope_is_unavailable() {
         world.registered(launch.env("REPO_PATHS", format!("{SLUG}={},{}", world.repo().display(), paths.join(","))));
     // All at once, each in a repository of its own: the pauses between the tries run at the same time.
     for (n, answer) in answers.iter().enumerate() {
-        world.backend.answer(&path_of(&format!("T-{n}")), answer.clone());
+        world.backend.answer_anything(&path_of(&format!("T-{n}")), answer.clone());
         world
             .backend
             .send(&ticket_with(&format!("T-{n}"), json!({"title": null, "description": null, "repo": paths[n]})));
@@ -224,8 +225,8 @@ fn a_missing_skill_is_a_warning() {
 fn a_slug_cannot_climb() {
     let world = World::new();
     let secret = Answer::data(json!({"body": "Not a skill."}));
-    world.backend.answer("/api/admin", secret.clone());
-    world.backend.answer("/admin", secret);
+    world.backend.answer_anything("/api/admin", secret.clone());
+    world.backend.answer_anything("/admin", secret);
     let _agent = world.agent("cat");
     let skills = json!(["../../admin", "a b?c#d"]);
     let result = world.outcome_with("T-1", json!({ "skills": skills }));

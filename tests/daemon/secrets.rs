@@ -24,7 +24,8 @@ fn the_token_is_nowhere() {
     let script = "env > \"$WORLD/cli-env\"; tr '\\0' '\\n' < /proc/$$/environ >> \"$WORLD/cli-env\"
         cat > \"$WORLD/cli-stdin\"; echo x > new.txt; tell up; hold look; exit 3";
     world.backend.next_upgrade(Upgrade::Answer("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n".to_owned()));
-    world.backend.answer("/api/tickets/T-2", Answer::json(500, &json!({"success": false})));
+    let error = json!({"success": false, "error": {"code": "internal", "message": "try again"}});
+    world.backend.answer("/api/tickets/T-2", Answer::json(500, &error));
     let launch = world.launch(script).env("LOG_LEVEL", "trace").env("PATH", path);
     let mut agent = world.registered(launch.env("CLI_ARGS_TEMPLATE", "-x {title} {cwd}"));
     world.assign("T-1");
@@ -34,7 +35,7 @@ fn the_token_is_nowhere() {
         assert!(!line.contains(TOKEN), "{line}");
     }
     world.backend.send_text("{not json");
-    world.backend.send(&json!({"type": "ticket.teleport", "token": "asked for"}));
+    world.backend.send_anything(&json!({"type": "ticket.teleport", "token": "asked for"}));
     world.release("look");
     assert_eq!(world.backend.outcome("T-1")["code"], "cli_exit");
     world.backend.send(&ticket_with("T-2", json!({"title": null, "description": null, "skills": ["missing"]})));

@@ -39,7 +39,7 @@ fn what_became_of_a_ticket() {
         all.contains("the backend has the outcome").then_some(all)
     });
     let repo = world.repo().display().to_string();
-    for text in ["T-1", "exit code     3", "cli_exit: ", "1 files, +1 −0", "Do it", &repo, ", in place", " s\n"] {
+    for text in ["T-1", "exit code     3", "cli_exit: ", "1 file, +1 −0", "Do it", &repo, ", in place", " s\n"] {
         assert!(all.contains(text), "{text:?} is not in:\n{all}");
     }
     for text in

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use wf0_agent::config::Token;
 use wf0_agent::domain::branch::Branch;
+use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Event, Order, Phase, Progress, Setback};
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
 use wf0_agent::domain::repos::{Repo, RepoRef};
@@ -14,6 +15,7 @@ use wf0_agent::domain::ticket::{Changes, DiffStat, Exit, FailCode, Failure, Outc
 use wf0_agent::link::protocol::hub::{Codec, answer_to_auth, auth};
 use wf0_agent::link::protocol::{Decoded, MAX_OUTBOUND};
 
+use super::contract::{self, Side};
 use super::support::{cli, done, id, repo, role};
 
 fn codec() -> Codec {
@@ -23,7 +25,9 @@ fn codec() -> Codec {
 fn encoded(message: &Message) -> Value {
     let frame = codec().encode(message);
     assert!(!frame.contains('\n'), "a frame is one line");
-    serde_json::from_str(&frame).unwrap_or_else(|e| panic!("{e}: {frame}"))
+    let frame = serde_json::from_str(&frame).unwrap_or_else(|e| panic!("{e}: {frame}"));
+    contract::check_frame(Dialect::Hub, Side::Agent, &frame).unwrap_or_else(|why| panic!("{why}"));
+    frame
 }
 
 fn decode(frame: &Value) -> Decoded {

@@ -754,7 +754,7 @@ impl World {
 
     fn take(&mut self, action: Action, expected: &Expected, answer: &mut Answer) {
         match action {
-            Action::Log(..) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => {}
+            Action::Log(_) | Action::Show(_) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => {}
             Action::Dial => {
                 assert!(self.link.is_none() && !self.dialing, "dialed twice");
                 self.dialing = true;

@@ -16,6 +16,7 @@ use wf0_agent::domain::ticket::{
 use wf0_agent::link::protocol::ticket::Codec;
 use wf0_agent::link::protocol::{Decoded, Identity, MAX_INBOUND, MAX_OUTBOUND};
 
+use super::contract::{self, Side};
 use super::support::{Clock, Disk, api, cli, id, on, policy, repo, role, ticket};
 
 const AGENT: &str = "5f3c1d9e-0000-4000-8000-000000000001";
@@ -28,7 +29,9 @@ fn codec() -> Codec {
 fn encoded(message: &Message) -> Value {
     let frame = codec().encode(message);
     assert!(!frame.contains('\n'), "a frame is one line");
-    serde_json::from_str(&frame).unwrap_or_else(|e| panic!("{e}: {frame}"))
+    let frame = serde_json::from_str(&frame).unwrap_or_else(|e| panic!("{e}: {frame}"));
+    contract::check_frame(Dialect::Ticket, Side::Agent, &frame).unwrap_or_else(|why| panic!("{why}"));
+    frame
 }
 
 fn decode(frame: &str) -> Decoded {
@@ -386,7 +389,10 @@ fn answers_to_the_largest_frames_fit() {
                     let size = codec.encode(&message).len();
                     assert!(size < 64 << 10, "{field}: an answer of {size} bytes");
                 }
-                Action::Log(_, line) => assert!(line.len() < 4096, "{field}: {} bytes in the log", line.len()),
+                Action::Log(line) => {
+                    let line = line.to_string();
+                    assert!(line.len() < 4096, "{field}: {} bytes in the log", line.len());
+                }
                 _ => {}
             }
         }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::domain::Now;
 use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Level, Order, Phase, Progress};
+use wf0_agent::domain::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress};
 use wf0_agent::domain::event::{Setback, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::notice::{Level, Notice};
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
@@ -168,7 +169,9 @@ impl Fixture {
 
     fn describe(&self, action: &Action) -> Option<String> {
         Some(match action {
-            Action::Log(..) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => return None,
+            Action::Log(_) | Action::Show(_) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => {
+                return None;
+            }
             Action::Dial => "dial".to_owned(),
             Action::Ping(number) => format!("ping {number}"),
             Action::Disconnect(Goodbye::Normal) => "close normal".to_owned(),
@@ -1477,7 +1480,7 @@ fn rejections_end_the_daemon() {
         let errors: Vec<_> = actions
             .iter()
             .filter_map(|action| match action {
-                Action::Log(Level::Error, line) => Some(line),
+                Action::Log(Notice { level: Level::Error, text, .. }) => Some(text),
                 _ => None,
             })
             .collect();

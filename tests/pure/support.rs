@@ -153,3 +153,8 @@ pub fn on(session: &mut Session, disk: &mut Disk, now: Now, event: Event) -> Vec
     }
     seen
 }
+
+/// What the session wants done, without what it only shows.
+pub fn unseen(actions: Vec<Action>) -> Vec<Action> {
+    actions.into_iter().filter(|action| !matches!(action, Action::Show(_))).collect()
+}

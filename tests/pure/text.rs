@@ -1,6 +1,6 @@
 //! Text from elsewhere, made fit for one line.
 
-use wf0_agent::domain::text::one_line;
+use wf0_agent::domain::text::{for_terminal, one_line};
 
 /// What comes from elsewhere becomes one line of bounded length that nothing can break out of.
 #[test]
@@ -11,6 +11,8 @@ fn one_line_of_bounded_length() {
         ("line breaks", "a\nb\r\nc", 10, "a b  c"),
         ("terminal sequence", "a\u{1b}[2Jb", 10, "a [2Jb"),
         ("other controls", "a\u{7f}\u{85}\0b", 10, "a   b"),
+        ("direction of writing", "a\u{202e}b\u{2066}c", 10, "a b c"),
+        ("invisible", "a\u{200b}b\u{e0041}", 10, "a b "),
         ("just as long", "abc", 3, "abc"),
         ("one more", "abcd", 3, "abc…"),
         ("counted in characters", "日本語", 2, "日本…"),
@@ -19,5 +21,20 @@ fn one_line_of_bounded_length() {
     ];
     for (label, text, max, wanted) in rows {
         assert_eq!(one_line(text, max), wanted, "{label}");
+    }
+}
+
+/// Nothing of a line acts on a terminal, and nothing in it is hidden or turned round (UAX #9).
+#[test]
+fn fit_for_a_terminal() {
+    let rows = [
+        ("indentation stays", "\ta  b", "\ta  b"),
+        ("colours", "\u{1b}[31mred\u{1b}[0m", "red"),
+        ("the cursor", "a\u{1b}[1;1Hb\rc\u{7}", "abc"),
+        ("direction of writing", "if admin \u{202e}{ // \u{2066}", "if admin { // "),
+        ("letters of any script", "日本語 עברית", "日本語 עברית"),
+    ];
+    for (label, text, wanted) in rows {
+        assert_eq!(for_terminal(text), wanted, "{label}");
     }
 }

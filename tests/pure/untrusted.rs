@@ -187,7 +187,7 @@ impl Daemon {
                 Action::Send(message) => check_frame(self.codecs.current, &self.codecs.encode(&message)),
                 Action::Ping(number) => self.pinged = number,
                 Action::Start { job, .. } => self.running.push_back(job.run),
-                Action::Log(_, line) => check_log(&line),
+                Action::Log(line) => check_log(&line.to_string()),
                 _ => {}
             }
         }

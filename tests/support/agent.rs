@@ -59,11 +59,17 @@ impl Launch {
     /// Started by root as another user, from a copy of the program that this user can reach.
     #[cfg(unix)]
     pub fn by_user(mut self, user: u32, copy: &Path) -> Self {
+        self.user = Some(user);
+        self.copied_to(copy)
+    }
+
+    /// Started from a copy of the program in another place.
+    #[cfg(unix)]
+    pub fn copied_to(mut self, copy: &Path) -> Self {
         // By another process: a program that this one has open for writing cannot be started, nor while a child that
         // another test is just starting has it open.
         super::files::copy(&self.program, copy);
         self.program = copy.to_owned();
-        self.user = Some(user);
         self
     }
 

@@ -1,6 +1,9 @@
 //! An in-process backend on a free port: accepts the agent's WebSocket and its HTTP requests, and lets a test say
 //! what is answered, send any frame, drop or freeze a connection, and wait for what the agent does. By itself it
 //! answers no frame; a [`Reactor`] does that where a test wants it.
+//!
+//! What the agent sends is held against the [`contract`], and so is what the test sends or answers: a violation fails
+//! the test. What is wrong on purpose has ways of its own: `send_anything`, `send_text`, `answer_anything`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Write};
@@ -16,8 +19,10 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
+use wf0_agent::domain::dialect::Dialect;
 
 use super::PATIENCE;
+use super::contract::{self, Side};
 
 /// One thing that the agent did, and when it was seen.
 #[derive(Debug, Clone)]
@@ -88,6 +93,11 @@ impl Answer {
     /// The envelope of a successful answer.
     pub fn data(data: Value) -> Self {
         Self::json(200, &serde_json::json!({"success": true, "data": data}))
+    }
+
+    /// The body, where it is JSON.
+    fn parsed(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or(Value::Null)
     }
 
     /// The request is taken and never answered.
@@ -166,6 +176,9 @@ pub struct Backend {
     news: Receiver<Seen>,
     /// Everything that was taken from `news`.
     pub past: Mutex<Vec<Seen>>,
+    /// What is spoken on each connection: the first frame tells.
+    dialects: Mutex<HashMap<usize, Dialect>>,
+    peer_is_agent: AtomicBool,
 }
 
 impl Backend {
@@ -198,7 +211,14 @@ impl Backend {
                 }
             })
             .expect("a thread");
-        Self { port, state, news, past: Mutex::default() }
+        Self {
+            port,
+            state,
+            news,
+            past: Mutex::default(),
+            dialects: Mutex::default(),
+            peer_is_agent: AtomicBool::new(true),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -219,8 +239,23 @@ impl Backend {
         self.state.script.lock().unwrap().upgrades.clear();
     }
 
-    /// Says how `path` is answered; called several times, each answer once, and the last for ever.
+    /// The peer is the test itself, which may send what the agent must not.
+    pub fn peer_is_no_agent(&self) {
+        self.peer_is_agent.store(false, Ordering::SeqCst);
+    }
+
+    /// Says how `path` is answered, by the contract; called several times, each answer once, and the last for ever.
     pub fn answer(&self, path: &str, answer: Answer) {
+        let definition = if path.contains("/library/skills/") { "SkillAnswer" } else { "PayloadAnswer" };
+        let is_download = answer.status != 0 && !(300..400).contains(&answer.status);
+        if let Some(Err(why)) = is_download.then(|| contract::check("http", definition, &answer.parsed())) {
+            panic!("the test answers {path} as no backend may: {why}");
+        }
+        self.answer_anything(path, answer);
+    }
+
+    /// The same with an answer that may break the contract.
+    pub fn answer_anything(&self, path: &str, answer: Answer) {
         self.state.script.lock().unwrap().answers.entry(path.to_owned()).or_default().push(answer);
     }
 
@@ -235,9 +270,18 @@ impl Backend {
 
     /// Sends a frame on the newest connection.
     pub fn send(&self, frame: &Value) {
+        if let Err(why) = contract::check_frame(contract::dialect_of(frame), Side::Backend, frame) {
+            panic!("the test sends what no backend may: {why}");
+        }
+        self.send_anything(frame);
+    }
+
+    /// The same with a frame that may break the contract.
+    pub fn send_anything(&self, frame: &Value) {
         self.send_text(&frame.to_string());
     }
 
+    /// Text as it stands, which need not be a frame.
     pub fn send_text(&self, text: &str) {
         self.send_message(Message::text(text.to_owned()));
     }
@@ -286,7 +330,18 @@ impl Backend {
 
     /// The next thing that the agent does, if it comes so soon. It is not remembered: for long runs.
     pub fn news(&self, patience: Duration) -> Option<Seen> {
-        self.news.recv_timeout(patience).ok()
+        self.news.recv_timeout(patience).inspect(|seen| self.inspect(seen)).ok()
+    }
+
+    /// Holds what the agent did against the contract.
+    fn inspect(&self, seen: &Seen) {
+        let What::Frame(frame) = &seen.what else { return };
+        let first = if frame["type"] == "auth" { Dialect::Hub } else { Dialect::Ticket };
+        let dialect = *self.dialects.lock().unwrap().entry(seen.connection).or_insert(first);
+        let broken = contract::check_frame(dialect, Side::Agent, frame);
+        if let (Err(why), true) = (broken, self.peer_is_agent.load(Ordering::SeqCst)) {
+            panic!("the agent breaks the contract of contrib/protocol, {why}");
+        }
     }
 
     /// Waits for the next thing that `wanted` makes something of, and skips what it does not.
@@ -297,6 +352,7 @@ impl Backend {
                 let past = self.past.lock().unwrap();
                 panic!("waited in vain for {what}; the agent did: {past:#?}");
             };
+            self.inspect(&seen);
             let found = wanted(&seen);
             self.past.lock().unwrap().push(seen);
             if let Some(found) = found {
@@ -364,8 +420,9 @@ impl Backend {
 
     /// Everything so far, what nobody waited for included.
     pub fn seen(&self) -> Vec<Seen> {
+        let newly: Vec<_> = self.news.try_iter().inspect(|seen| self.inspect(seen)).collect();
         let mut past = self.past.lock().unwrap();
-        past.extend(self.news.try_iter());
+        past.extend(newly);
         past.clone()
     }
 
@@ -393,6 +450,15 @@ impl Backend {
     /// The bytes of the largest frame of text that came.
     pub fn largest_frame(&self) -> usize {
         self.state.largest.load(Ordering::SeqCst)
+    }
+}
+
+/// What nobody waited for has to keep the contract too.
+impl Drop for Backend {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.news.try_iter().for_each(|seen| self.inspect(&seen));
+        }
     }
 }
 

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
+use wf0_agent::domain::dialect::Dialect;
 
 use super::agent::{Agent, Launch, TOKEN};
 use super::backend::{Backend, Reactor, Request, Upgrade};
+use super::contract::{self, Side};
 use super::world::{SLUG, World};
 
 /// Where the hub is; anywhere else it answers 404.
@@ -109,13 +111,17 @@ impl Hub {
 
     /// A new job: handed out at once if the agent may have one more, else when it registers.
     pub fn offer(&self, job: Value) {
-        self.table().add(job);
-        self.hand_out();
+        self.offer_all([job]);
     }
 
     /// Several at once, which the hub has before any is handed out.
     pub fn offer_all(&self, jobs: impl IntoIterator<Item = Value>) {
-        jobs.into_iter().for_each(|job| self.table().add(job));
+        for job in jobs {
+            if let Err(why) = contract::check_frame(Dialect::Hub, Side::Backend, &job) {
+                panic!("the test offers what no hub may: {why}");
+            }
+            self.table().add(job);
+        }
         self.hand_out();
     }
 
@@ -139,6 +145,14 @@ impl Hub {
     pub fn run(&self, job: Value) -> Value {
         let id = job["jobId"].as_str().expect("a job with an id").to_owned();
         self.offer(job);
+        self.result_of(&id)
+    }
+
+    /// The same with a job that may break the contract.
+    pub fn run_anything(&self, job: Value) -> Value {
+        let id = job["jobId"].as_str().expect("a job with an id").to_owned();
+        self.table().add(job);
+        self.hand_out();
         self.result_of(&id)
     }
 
@@ -201,6 +215,7 @@ impl Reactor for Shared {
     fn react(&self, connection: usize, text: &str) -> Option<Vec<Message>> {
         let mut table = self.0.lock().unwrap();
         let answers = table.react(connection, text);
+        answers.iter().flatten().for_each(|answer| table.proofread(answer));
         if let Err(why) = &answers {
             table.died_of = Some(why.clone());
         }
@@ -215,6 +230,16 @@ impl Reactor for Shared {
 impl Table {
     fn amiss(&mut self, what: String) {
         self.violations.push(what);
+    }
+
+    /// What the hub says of its own accord keeps the contract. A job is whatever was offered.
+    fn proofread(&mut self, answer: &Message) {
+        let Message::Text(text) = answer else { return };
+        let frame: Value = serde_json::from_str(text).unwrap_or_default();
+        let kept = contract::check_frame(Dialect::Hub, Side::Backend, &frame);
+        if let (Err(why), true) = (kept, frame["type"] != "job") {
+            self.amiss(format!("it says what no hub may: {why}"));
+        }
     }
 
     fn job(&mut self, id: &str) -> Option<&mut Job> {

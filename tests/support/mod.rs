@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod backend;
+pub mod contract;
 pub mod files;
 pub mod hub;
 pub mod network;

@@ -70,10 +70,11 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
         stopper.recv().into_iter().for_each(|stopper: daemon::Stopper| stopper.stop());
     })?;
     run::end_on_panic();
-    let ended = daemon::run(config, environment, |stopper| {
+    let tell = |stopper: daemon::Stopper| {
         run::stop_on_signals(stopper.clone());
         let _ = ready.send(stopper);
-    });
+    };
+    let ended = daemon::run(config, environment, tell, |_| {});
     match ended {
         Ok(Exit::Asked) => {}
         Ok(other) => return Err(format!("the daemon ended with {other:?}")),

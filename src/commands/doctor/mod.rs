@@ -1,11 +1,15 @@
 //! `wf0-agent doctor`: what stands between this machine and its first ticket, one line each, with what to do about it.
 //!
-//! It asks with the daemon's own means and in its own environment. It writes nothing, takes no lock, registers no agent,
-//! and may run beside a daemon. No line holds a secret.
+//! It asks with the daemon's own means and in its own environment, or in that of the installed service. It writes
+//! nothing, takes no lock, registers no agent, and may run beside a daemon. No line holds a secret.
 
 mod backend;
 mod machine;
+mod service;
 mod settings;
+
+use std::io::IsTerminal;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -21,7 +25,9 @@ const MESSAGE_MAX: usize = 4000;
 
 pub fn run(request: Request) -> u8 {
     let json = request.has("json");
-    let checks = check_all(request.settings);
+    let own = Environment::of_process();
+    let checks =
+        if request.has("service") { check_service(&own) } else { check_all(request.settings, &own, false).0 };
     let is_failed = checks.iter().any(|check| check.status == Status::Fail);
     let text = if json {
         json!(checks.iter().map(Check::to_json).collect::<Vec<_>>()).to_string()
@@ -32,23 +38,35 @@ pub fn run(request: Request) -> u8 {
     if is_failed { exit::FAILED } else { exit::OK }
 }
 
-fn check_all(given: Given) -> Vec<Check> {
-    let environment = Environment::of_process();
+/// What holds for the installed service, whatever holds for this shell.
+fn check_service(own: &Environment) -> Vec<Check> {
+    let (mut checks, service) = service::look(own);
+    if let Some(service) = service {
+        let (rest, config) = check_all(service.given.clone(), &service.environment, true);
+        let rest = rest.into_iter().map(|check| service::with_this_path(check, config.as_ref(), own, &service));
+        checks.extend(rest);
+    }
+    checks
+}
+
+/// Every check, with the settings where they are right.
+fn check_all(given: Given, environment: &Environment, is_service: bool) -> (Vec<Check>, Option<Config>) {
     let file = given.env_file.clone().unwrap_or_else(|| ".env".into());
-    let mut checks = vec![machine::git(&environment)];
+    let mut checks = vec![machine::git(environment)];
     let sources = match Sources::collect(given, environment.clone()) {
         Ok(sources) => sources,
         Err(e) => {
             checks.push(Check::fail("settings file", e.to_string(), format!("correct {}", file.display())));
-            return checks;
+            return (checks, None);
         }
     };
     let config = Config::load(&sources);
     checks.extend(settings::all(&sources, &file, config.as_ref().err()));
     match &config {
         Ok(config) => {
-            checks.extend(machine::repositories(config, &environment));
-            checks.extend(machine::cli(config, &environment));
+            checks.extend(machine::repositories(config, environment));
+            checks.extend(machine::cli(config, environment));
+            checks.extend(approval(config, is_service, &file));
             checks.extend(machine::state(&config.state_dir));
             checks.extend(backend::all(config));
         }
@@ -61,7 +79,25 @@ fn check_all(given: Given) -> Vec<Check> {
             checks.push(Check::warn("the rest", why, "correct the settings above and ask again"));
         }
     }
-    checks
+    (checks, config.ok())
+}
+
+/// Where a person is to be asked, there has to be a terminal.
+fn approval(config: &Config, is_service: bool, file: &Path) -> Option<Check> {
+    const NAME: &str = "approval";
+    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    match config.require_approval {
+        false => None,
+        true if is_service => {
+            let why = "REQUIRE_APPROVAL=1, and a service has no terminal to ask at: it does not start";
+            Some(Check::fail(NAME, why, format!("leave it out of {}", file.display())))
+        }
+        true if has_terminal => Some(Check::ok(NAME, "each run is asked for at the terminal")),
+        true => {
+            let why = "REQUIRE_APPROVAL=1, and there is no terminal here: started so, the daemon would refuse";
+            Some(Check::warn(NAME, why, "start it at a terminal, or leave REQUIRE_APPROVAL out"))
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

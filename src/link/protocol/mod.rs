@@ -5,7 +5,7 @@ mod outcome;
 pub mod ticket;
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::domain::dialect::Dialect;
 use crate::domain::event::{Event, Order};
@@ -91,13 +91,6 @@ fn event(order: Order) -> Decoded {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// RFC 3339, UTC, milliseconds.
-fn rfc3339(time: SystemTime) -> String {
-    // Outside the years -9999 to 9999 there is nothing sensible to say.
-    let time = jiff::Timestamp::try_from(time).unwrap_or_default();
-    format!("{time:.3}")
 }
 
 /// Encodes an outcome within [`MAX_OUTBOUND`]: the diff is left out first, then stdout is shortened further.

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::{millis, rfc3339};
+use super::millis;
 use crate::domain::ticket::{Exit, Outcome, Span, Usage};
+use crate::times::rfc3339;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

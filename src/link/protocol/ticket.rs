@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::outcome::{OutcomeBody, outcome_body};
-use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit, millis, rfc3339};
+use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit, millis};
 use crate::config::ApiUrl;
-use crate::domain::event::{Order, Phase, Progress, Unavailable};
-use crate::domain::message::{Capacity, Heartbeat, Message, Register, Status};
+use crate::domain::event::{Order, Progress, Unavailable};
+use crate::domain::message::{Capacity, Heartbeat, Message, Register};
 use crate::domain::repos::RepoRef;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Payload, Role, Ticket, TicketId};
+use crate::times::rfc3339;
 use crate::wire::WireBrief;
 
 /// Turns messages into frames and frames into events.
@@ -233,10 +234,7 @@ fn register_body<'a>(register: &'a Register, identity: &'a Identity) -> Register
             name: &cli.name,
             version: cli.version.as_deref(),
             available: cli.unavailable.is_none(),
-            unavailable_reason: cli.unavailable.map(|reason| match reason {
-                Unavailable::NotFound => "not_found",
-                Unavailable::QuotaExceeded { .. } => "quota_exceeded",
-            }),
+            unavailable_reason: cli.unavailable.map(Unavailable::name),
             available_at: match cli.unavailable {
                 Some(Unavailable::QuotaExceeded { available_at }) => available_at.map(rfc3339),
                 _ => None,
@@ -274,11 +272,7 @@ fn heartbeat_body(heartbeat: &Heartbeat) -> HeartbeatBody<'_> {
         at: rfc3339(heartbeat.at),
         active_tickets: heartbeat.active.iter().map(TicketId::as_str).collect(),
         capacity: capacity_body(heartbeat.capacity),
-        status: match heartbeat.status {
-            Status::Ready => "ready",
-            Status::Draining => "draining",
-            Status::Degraded => "degraded",
-        },
+        status: heartbeat.status.name(),
     }
 }
 
@@ -308,11 +302,7 @@ fn progress_body<'a>(id: &'a TicketId, attempt: u32, seq: u64, progress: &'a Pro
         attempt,
         seq,
         elapsed_ms: millis(progress.elapsed),
-        phase: match progress.phase {
-            Phase::Preparing => "preparing",
-            Phase::Running => "running",
-            Phase::Collecting => "collecting",
-        },
+        phase: progress.phase.name(),
         stdout_bytes: progress.stdout_bytes,
         lines: &progress.lines,
     }

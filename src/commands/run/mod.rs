@@ -1,25 +1,33 @@
 //! `wf0-agent run`: the daemon, until a signal or the backend ends it.
 
-use std::io::{IsTerminal, Write, stderr, stdin};
+mod console;
+mod service_manager;
+mod terminal;
 
-use log::{LevelFilter, Record, error, warn};
+use std::io::{IsTerminal, stderr, stdin};
+
+use log::{LevelFilter, error, warn};
 
 use super::exit;
 use super::line::Request;
 use crate::config::Config;
-use crate::config::settings::{Given, Sources};
+use crate::config::settings::Sources;
 use crate::daemon::{self, DaemonError, Stopper};
 use crate::domain::event::Exit;
 use crate::environment::Environment;
 use crate::job::cli;
 use crate::store::StoreError;
+pub use console::Console;
+use service_manager::ServiceManager;
 
 pub fn run(request: Request) -> u8 {
     let environment = Environment::of_process();
-    let config = match load(request.settings, environment.clone()) {
-        Ok(config) => config,
-        Err(complaint) => {
-            eprintln!("{complaint}");
+    let quiet = request.has("quiet");
+    let sources = Sources::collect(request.settings, environment.clone()).map_err(|e| vec![e.to_string()]);
+    let (config, risky) = match sources.and_then(|sources| check(&sources)) {
+        Ok(checked) => checked,
+        Err(lines) => {
+            lines.iter().for_each(|line| eprintln!("wf0-agent: {line}"));
             return exit::CONFIG;
         }
     };
@@ -27,15 +35,26 @@ pub fn run(request: Request) -> u8 {
         eprintln!("wf0-agent: REQUIRE_APPROVAL: there is no terminal to ask at; start it at one, or leave it out");
         return exit::CONFIG;
     }
-    let (wrong, risky) = cli::check(&config.cli, environment.get("PATH"));
-    if !wrong.is_empty() {
-        wrong.iter().for_each(|why| eprintln!("wf0-agent: {why}"));
-        return exit::CONFIG;
-    }
-    start_log(config.log_level);
+    let level = if quiet { config.log_level.min(LevelFilter::Warn) } else { config.log_level };
+    let console = Console::on_stderr(config.log_format, level, &environment);
+    let mut service_manager = ServiceManager::new(&environment);
+    // A person who is asked types in the last line.
+    let is_shown = !config.require_approval;
     risky.iter().for_each(|why| warn!("{why}"));
     end_on_panic();
-    match daemon::run(config, environment, stop_on_signals) {
+    let ended = daemon::run(config, environment, stop_on_signals, |view| {
+        service_manager.show(view);
+        if is_shown {
+            console.show(view);
+        }
+    });
+    console.end();
+    exit_code(ended)
+}
+
+/// What the daemon's end is to whoever started it.
+pub fn exit_code(end: Result<Exit, DaemonError>) -> u8 {
+    match end {
         Ok(Exit::Asked) => exit::OK,
         Ok(Exit::TokenRejected) => exit::TOKEN_REJECTED,
         Ok(Exit::VersionRefused) => exit::VERSION_REFUSED,
@@ -50,23 +69,11 @@ pub fn run(request: Request) -> u8 {
     }
 }
 
-/// The settings, or every line that says what is wrong with them.
-fn load(given: Given, environment: Environment) -> Result<Config, String> {
-    let sources = Sources::collect(given, environment).map_err(|e| format!("wf0-agent: {e}"))?;
-    Config::load(&sources).map_err(|e| {
-        let lines: Vec<_> = e.to_string().lines().map(|line| format!("wf0-agent: {line}")).collect();
-        lines.join("\n")
-    })
-}
-
-/// The daemon's own lines only. What its dependencies log could hold headers.
-fn start_log(level: LevelFilter) {
-    env_logger::Builder::new()
-        .filter_module("wf0_agent", level)
-        .format(|out, record: &Record<'_>| {
-            writeln!(out, "{} {:<5} {}", out.timestamp_millis(), record.level(), record.args())
-        })
-        .init();
+/// The settings, with what is risky about them, or every line that says what is wrong with them.
+pub fn check(sources: &Sources) -> Result<(Config, Vec<String>), Vec<String>> {
+    let config = Config::load(sources).map_err(|e| e.lines().to_vec())?;
+    let (wrong, risky) = cli::check(&config.cli, sources.environment().get("PATH"));
+    if wrong.is_empty() { Ok((config, risky)) } else { Err(wrong) }
 }
 
 /// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.

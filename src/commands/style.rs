@@ -1,0 +1,57 @@
+//! How things look at a terminal: colours, times, sizes.
+
+use std::time::{Duration, SystemTime};
+
+use crate::environment::Environment;
+
+/// The parameter of the escape sequence (ECMA-48 section 8.3.117).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    Bold = 1,
+    Dim = 2,
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}
+
+impl Colour {
+    pub fn paint(self, text: &str, colours: bool) -> String {
+        if colours { format!("\x1b[{}m{text}\x1b[0m", self as u8) } else { text.to_owned() }
+    }
+}
+
+/// <https://no-color.org>; and a console of Windows that does not say that it knows them may print them as they are.
+pub fn knows_colours(environment: &Environment) -> bool {
+    let has = |name| environment.get(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
+    let is_known = !cfg!(windows) || has("WT_SESSION") || has("TERM") || has("ANSICON");
+    is_known && !is_dumb && !has("NO_COLOR")
+}
+
+/// For what people see: when a line was written, how long ago something was.
+#[expect(clippy::disallowed_methods, reason = "it is no policy")]
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+/// `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+/// The time of the day, UTC: `12:03:04Z`.
+pub fn clock(at: SystemTime) -> String {
+    let time = date_and_time(at);
+    time.split_once('T').map(|(_, time)| time.to_owned()).unwrap_or(time)
+}
+
+/// UTC, to the second.
+pub fn date_and_time(at: SystemTime) -> String {
+    format!("{:.0}", jiff::Timestamp::try_from(at).unwrap_or_default())
+}

@@ -1,0 +1,98 @@
+//! The audit log: what was started and what has left this machine, by size and SHA-256.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::support::agent::TOKEN;
+use crate::support::world::{World, ticket_with};
+
+fn lines(world: &World) -> Vec<Value> {
+    let log = std::fs::read_to_string(world.state().join("audit.jsonl")).unwrap();
+    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Every frame that the daemon sends is in it, with the hash of exactly what went out; heartbeats in sums.
+#[test]
+fn every_frame_is_told() {
+    let world = World::new();
+    let mut agent = world.registered(world.launch("echo hi; echo changed >> README.md").env("LOG_LEVEL", "debug"));
+    world.outcome_of("T-1");
+    world.fence();
+    agent.terminate();
+    let log = agent.log();
+    let sent: Vec<&str> = log.lines().filter_map(|line| line.split_once("→ ").map(|(_, frame)| frame)).collect();
+    let (beats, frames): (Vec<_>, Vec<_>) = sent.into_iter().partition(|frame| frame.contains("agent.heartbeat"));
+    assert!(frames.len() >= 4, "register, claim, result and a refusal: {log}");
+
+    let told = lines(&world);
+    let told: Vec<_> = told.iter().filter(|line| line["what"] == "sent").collect();
+    let hashes: Vec<_> = told
+        .iter()
+        .filter(|line| line["frame"] != "heartbeat")
+        .map(|line| line["sha256"].as_str().unwrap())
+        .collect();
+    assert_eq!(hashes, frames.iter().map(|frame| hash(frame)).collect::<Vec<_>>());
+    let outcome = told.iter().find(|line| line["frame"] == "outcome" && line["ticket"] == "T-1").unwrap();
+    let frame = frames.iter().find(|frame| frame.contains("ticket.result")).unwrap();
+    assert_eq!((outcome["bytes"].as_u64(), outcome["attempt"].as_u64()), (Some(frame.len() as u64), Some(1)));
+    let counted = told.iter().filter_map(|line| line["count"].as_u64()).sum::<u64>();
+    assert_eq!(counted, beats.len() as u64);
+}
+
+/// A run's program, arguments, folder and the hash of its prompt; where the connection leads to; what is downloaded.
+#[test]
+fn runs_and_downloads_are_told() {
+    let world = World::new();
+    let launch = world.launch("cat > \"$WORLD/prompt\"").env("CLI_ARGS_TEMPLATE", "--flag {title}");
+    let mut agent = world.registered(launch);
+    let title = "t".repeat(1000);
+    world.backend.send(&ticket_with("T-1", json!({"title": title, "skills": ["review"]})));
+    world.backend.outcome("T-1");
+    agent.terminate();
+    let told = lines(&world);
+    let of = |what: &str| told.iter().find(|line| line["what"] == what).unwrap_or_else(|| panic!("{what}: {told:?}"));
+    let started = of("started");
+    assert_eq!(started["program"], world.path("fake-cli").display().to_string());
+    assert_eq!((&started["ticket"], &started["cwd"]), (&"T-1".into(), &world.repo().display().to_string().into()));
+    assert_eq!(started["args"][0], "--flag");
+    assert_eq!(started["args"][1].as_str().unwrap().chars().count(), 301, "an argument is told in part");
+    assert_eq!(started["sha256"], hash(&world.read("prompt")));
+    assert!(of("connected")["to"].as_str().unwrap().ends_with("/api/agents/ws"));
+    assert!(of("asked")["for"].as_str().unwrap().ends_with("/api/library/skills/review"), "{told:?}");
+    assert!(told.iter().all(|line| line["at"].as_str().unwrap().ends_with('Z')), "{told:?}");
+    assert!(!format!("{told:?}").contains(TOKEN));
+}
+
+/// It is bounded: what is full becomes the old one, and only one old one is kept. Both are closed to others.
+#[test]
+fn it_is_bounded() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    std::fs::create_dir(world.state()).unwrap();
+    std::fs::write(world.state().join("lock"), "").unwrap();
+    std::fs::write(world.state().join("audit.jsonl.1"), "older\n").unwrap();
+    std::fs::write(world.state().join("audit.jsonl"), vec![b'x'; (8 << 20) - 10]).unwrap();
+    let mut agent = world.agent("true");
+    world.outcome_of("T-1");
+    agent.terminate();
+    let old = std::fs::read(world.state().join("audit.jsonl.1")).unwrap();
+    assert!(old.starts_with(b"xxx") && old.len() < 8 << 20, "{} bytes", old.len());
+    assert!(lines(&world).len() >= 4);
+    let mode = std::fs::metadata(world.state().join("audit.jsonl")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Where it cannot be written that is said once, and tickets run.
+#[test]
+fn without_it_tickets_run() {
+    let world = World::new();
+    std::fs::create_dir_all(world.state().join("audit.jsonl")).unwrap();
+    std::fs::write(world.state().join("lock"), "").unwrap();
+    let agent = world.agent("true");
+    assert_eq!(world.outcome_of("T-1")["type"], "ticket.result");
+    assert_eq!(agent.log().matches("the audit log cannot be written").count(), 1, "{}", agent.log());
+}
