@@ -64,7 +64,7 @@ pub fn run(
     let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
     let route = Route { api: config.api.clone(), proxy: config.proxy, roots: config.roots };
     let only = config.dialect.or_else(|| config.api.dialect());
-    let dialer = Dialer { route: route.clone(), token: config.token.clone(), only };
+    let dialer = Dialer { route: route.clone(), token: config.token.clone(), only, store: Some(store.clone()) };
     let last = only.unwrap_or_else(|| store.dialect());
     let keep_delivered = Duration::from_secs(config.keep_days * 24 * 3600);
     let codecs = Codecs::new(
@@ -77,7 +77,7 @@ pub fn run(
     ready(Stopper(mailbox.clone()));
 
     let cli = Cli::from_config(&config.cli);
-    log_cli(&cli, &environment);
+    log_programs(&cli, &environment);
     let policy = Policy {
         repos: known_to_git(config.repos, config.workspace, &environment),
         roles: config.roles,
@@ -88,7 +88,7 @@ pub fn run(
         seed: fastrand::u64(..),
     };
     log_repos(&policy.repos);
-    info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.socket(last));
+    info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.shown(last));
     if let Some(proxy) = &route.proxy {
         info!("through the proxy {proxy} ({})", proxy.setting());
     }
@@ -169,8 +169,8 @@ pub fn run(
             Some(Event::Cli(state))
         }
         Errand::Show(view) => {
-            keeper.keep_status(&view);
             watch(&view);
+            keeper.keep_status(view);
             None
         }
     })?;
@@ -246,8 +246,11 @@ fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
     tools.into_iter().map(str::to_owned).collect()
 }
 
-fn log_cli(cli: &Cli, environment: &Environment) {
+fn log_programs(cli: &Cli, environment: &Environment) {
     let path_variable = environment.get("PATH");
+    if find::program("git", path_variable).is_none() {
+        warn!("git was not found on PATH: results have no diff, and no ticket can have a clone; install it");
+    }
     match find::program(&cli.command, path_variable) {
         Some(path) => info!("CLI {} ({})", path.display(), cli.name),
         None => {

@@ -22,6 +22,7 @@
 //! | `dial` | an attempt to connect | a socket that is not yet open |
 //! | `lookup` | a name lookup | nothing; it may outlast whoever asked |
 //! | `goodbye` | at most a second | a socket that is being closed |
+//! | `log` | the process | the terminal, or wherever the log goes |
 //! | `ctrl-c` | the process | nothing; it passes signals on |
 //! | `keyboard` | the process | nothing; it passes answers on, where a person is asked |
 //!

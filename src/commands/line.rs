@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use lexopt::prelude::*;
 
-use super::usage::{COMMANDS, Command, ENV_FILE, Name, Switch};
+use super::usage::{COMMANDS, Command, ENV_FILE, HELP, Name, Switch};
 use super::{demo, service};
 use crate::config::settings::{self, Given, Kind};
 
@@ -47,10 +47,10 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
     let mut command: Option<&'static Command> = None;
     let (mut operands, mut given) = (Vec::new(), Vec::new());
     let mut settings = Given::default();
-    let (mut is_help, mut is_by_manager) = (false, false);
+    let mut is_by_manager = false;
     while let Some(arg) = args.next()? {
         match arg {
-            Short('h') | Long("help") => is_help = true,
+            Short('h') | Long("help") => return Ok(Line::Help(command)),
             Short('V') | Long("version") => return Ok(Line::Version),
             Long(ENV_FILE) => settings.env_file = Some(args.value()?.into()),
             Short(short) => match switches().find(|switch| switch.short == Some(short)) {
@@ -71,18 +71,14 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
                     None => return Err(Long(flag).unexpected()),
                 }
             }
-            Value(word) if command.is_none() && !is_help => match word.to_str() {
-                Some("help") => is_help = true,
+            Value(word) if command.is_none() => match word.to_str() {
+                Some(HELP) => return help(args),
                 Some(demo::STAND_IN) => return Ok(Line::StandIn),
                 Some(service::BY_MANAGER) => is_by_manager = true,
                 word => command = Some(find(word.unwrap_or_default())?),
             },
-            Value(word) if is_help && command.is_none() => command = Some(find(&word.string()?)?),
             Value(word) => operands.push(word),
         }
-    }
-    if is_help {
-        return Ok(Line::Help(command));
     }
     let command = command.unwrap_or(&COMMANDS[0]);
     check_operands(command, &operands)?;
@@ -91,6 +87,17 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
         return Ok(Line::ByManager(settings));
     }
     Ok(Line::Command(Request { name: command.name, operands, switches: given, settings }))
+}
+
+/// `wf0-agent help [COMMAND]`
+fn help(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
+    while let Some(arg) = args.next()? {
+        match arg {
+            Value(word) if word != HELP => return Ok(Line::Help(Some(find(&word.string()?)?))),
+            _ => {}
+        }
+    }
+    Ok(Line::Help(None))
 }
 
 fn find(word: &str) -> Result<&'static Command, lexopt::Error> {

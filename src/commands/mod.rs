@@ -61,8 +61,14 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Whoever closes the pipe early has read enough.
 fn print(text: &str) -> u8 {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    exit::OK
+    let mut to = std::io::stdout();
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        // Whoever closes the pipe early has read enough.
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("wf0-agent: standard output: {e}");
+            exit::FAILED
+        }
+        _ => exit::OK,
+    }
 }

@@ -20,12 +20,18 @@ impl Colour {
     }
 }
 
-/// <https://no-color.org>; and a console of Windows that does not say that it knows them may print them as they are.
+/// <https://no-color.org>
 pub fn knows_colours(environment: &Environment) -> bool {
+    knows_sequences(environment) && environment.get("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether lines can be wiped out and written anew.
+pub fn knows_sequences(environment: &Environment) -> bool {
     let has = |name| environment.get(name).is_some_and(|value| !value.is_empty());
     let is_dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
+    // A console of Windows that does not say that it knows them may print them as they are.
     let is_known = !cfg!(windows) || has("WT_SESSION") || has("TERM") || has("ANSICON");
-    is_known && !is_dumb && !has("NO_COLOR")
+    is_known && !is_dumb
 }
 
 /// For what people see: when a line was written, how long ago something was.

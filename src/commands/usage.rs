@@ -181,6 +181,8 @@ pub struct General {
 }
 
 pub const ENV_FILE: &str = "env-file";
+/// The same as the option, as a word before the command.
+pub const HELP: &str = "help";
 
 pub const GENERAL: &[General] = &[
     General {

@@ -90,6 +90,12 @@ impl ApiUrl {
         }
     }
 
+    /// The same for people: without a query, where somebody may keep a secret.
+    pub fn shown(&self, dialect: Dialect) -> String {
+        let socket = self.socket(dialect);
+        socket.split_once('?').map_or(socket.clone(), |(shown, _)| shown.to_owned())
+    }
+
     /// The dialect of a URL that names a path of its own, where only one can be spoken.
     pub fn dialect(&self) -> Option<Dialect> {
         let path = self.socket_path.as_ref()?.split('?').next()?;

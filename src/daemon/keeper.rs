@@ -24,8 +24,8 @@ pub struct Keeper {
     keep_delivered: Duration,
     pruned: Option<SystemTime>,
     told_by: Daemon,
-    /// Whether the status could be written the last time: said once, not at each change.
-    is_status_kept: bool,
+    /// The status that could not be written.
+    unkept: Option<Box<View>>,
     /// What is owed to the disk. A ticket that was answered, and looks unanswered there, would be run or answered again
     /// by the next daemon.
     outcomes: Vec<Entry>,
@@ -41,7 +41,7 @@ impl Keeper {
             keep_delivered,
             pruned: None,
             told_by,
-            is_status_kept: true,
+            unkept: None,
             outcomes: Vec::new(),
             deliveries: Vec::new(),
         }
@@ -49,12 +49,12 @@ impl Keeper {
 
     /// For whoever looks with `wf0-agent status`.
     #[expect(clippy::disallowed_methods, reason = "the time of a file is no policy")]
-    pub fn keep_status(&mut self, view: &View) {
-        let kept = self.store.keep_status(&self.told_by, view, SystemTime::now());
-        if let (Err(e), true) = (&kept, self.is_status_kept) {
-            warn!("the status cannot be written, and wf0-agent status shows an old one: {e}");
+    pub fn keep_status(&mut self, view: Box<View>) {
+        let kept = self.store.keep_status(&self.told_by, &view, SystemTime::now());
+        if let (Err(e), None) = (&kept, &self.unkept) {
+            warn!("the status cannot be written yet, and wf0-agent status shows an old one: {e}");
         }
-        self.is_status_kept = kept.is_ok();
+        self.unkept = kept.is_err().then_some(view);
     }
 
     pub fn keep(&mut self, record: Record) -> Option<Event> {
@@ -111,6 +111,9 @@ impl Keeper {
 
     /// Tries again what could not be written: there is something new to write, and so perhaps room for it.
     pub fn catch_up(&mut self) {
+        if let Some(view) = self.unkept.take() {
+            self.keep_status(view);
+        }
         let (store, chores) = (&self.store, &self.chores);
         self.outcomes.retain(|entry| {
             let kept = store.keep_outcome(entry);

@@ -73,18 +73,6 @@ pub struct Progress {
     pub lines: Vec<String>,
 }
 
-impl Progress {
-    /// What it says, in a few words.
-    pub fn in_words(&self) -> String {
-        match (self.phase, self.lines.last()) {
-            (Phase::Preparing, _) => "preparing".to_owned(),
-            (Phase::Running, Some(line)) => line.clone(),
-            (Phase::Running, None) => "running".to_owned(),
-            (Phase::Collecting, _) => "taking the diff".to_owned(),
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Preparing,

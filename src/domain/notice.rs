@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ticket::TicketId;
+use super::ticket::{RunId, TicketId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -10,6 +10,8 @@ pub struct Notice {
     pub kind: Kind,
     /// With its attempt.
     pub ticket: Option<(TicketId, u32)>,
+    /// Where a folder of it is meant.
+    pub run: Option<RunId>,
     pub text: String,
 }
 
@@ -57,7 +59,7 @@ impl Kind {
 
 impl Notice {
     fn new(level: Level, text: impl Into<String>) -> Self {
-        Self { level, kind: Kind::Other, ticket: None, text: text.into() }
+        Self { level, kind: Kind::Other, ticket: None, run: None, text: text.into() }
     }
 
     pub fn info(text: impl Into<String>) -> Self {
@@ -74,6 +76,10 @@ impl Notice {
 
     pub fn kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
+    }
+
+    pub fn run(self, run: RunId) -> Self {
+        Self { run: Some(run), ..self }
     }
 
     pub fn of(self, id: &TicketId, attempt: u32) -> Self {

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::event::Progress;
 use super::repos::Repo;
 use super::ticket::{Job, RunId, TicketId};
+use super::view::Doing;
 
 /// Tickets that may wait for a slot beyond those that run.
 pub const WAITING_LINE: usize = 16;
@@ -20,8 +20,7 @@ pub struct Claimed {
     pub run: RunId,
     pub claimed_at: SystemTime,
     pub started_at: Option<SystemTime>,
-    /// The latest report.
-    pub progress: Option<Progress>,
+    pub doing: Option<Doing>,
     /// Progress messages sent so far.
     pub seq: u64,
     /// It has been told to end: what comes under a newer attempt is another run.
@@ -104,7 +103,7 @@ impl Queue {
             run: job.run,
             claimed_at,
             started_at: None,
-            progress: None,
+            doing: None,
             seq: 0,
             root: job.repo.shared_root().map(Path::to_owned),
             stopping: false,

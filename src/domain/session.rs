@@ -23,7 +23,7 @@ use super::quota::Quota;
 use super::repos::{Repo, Repos};
 use super::text::one_line;
 use super::ticket::{FailCode, Failure, Job, Outcome, Role, RunId, StopReason, Ticket, TicketId};
-use super::view::{Link, View};
+use super::view::{Doing, Link, View};
 
 /// A CLI that is not there may be installed or mounted at any time.
 const LOOK_FOR_CLI_EVERY: Duration = Duration::from_secs(60);
@@ -319,7 +319,7 @@ impl Session {
             return self.refuse(id, *attempt, failure, out);
         }
         let line = Notice::info(format!("claimed: {role} in {}", job.repo.path.display()));
-        out.push(Action::Log(line.kind(Kind::Claimed).of(id, *attempt)));
+        out.push(Action::Log(line.kind(Kind::Claimed).of(id, *attempt).run(run)));
         out.push(claim(now, id, *attempt));
         self.queue.push(Box::new(job), now.wall);
     }
@@ -428,7 +428,7 @@ impl Session {
     fn progress(&mut self, run: RunId, progress: Progress, out: &mut Actions) {
         let is_connected = self.liveness.is_connected();
         if let Some(claimed) = self.queue.find_run(run) {
-            claimed.progress = Some(progress.clone());
+            claimed.doing = Some(Doing::after(claimed.doing.as_ref(), &progress));
             if !is_connected {
                 return;
             }

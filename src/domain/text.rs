@@ -1,6 +1,7 @@
 //! Text from elsewhere, made fit for one line of a log or a message.
 
-/// Control characters become spaces, so that nothing can look like a line of its own; at most `max` characters.
+/// Control characters, and what turns text round, become spaces, so that nothing can look like a line of its own or like
+/// another text; at most `max` characters.
 pub fn one_line(text: &str, max: usize) -> String {
     let mut chars = text.trim().chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c });
     let mut line: String = chars.by_ref().take(max).collect();
@@ -17,6 +18,19 @@ fn turns_text(c: char) -> bool {
         '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
             | '\u{e0000}'..='\u{e007f}'
     )
+}
+
+/// JSON in which nothing acts on a terminal or ends a line: what JSON leaves as it is, escaped (RFC 8259 section 7).
+pub fn escaped(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() || turns_text(c) || matches!(c, '\u{2028}' | '\u{2029}') {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| plain.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
 }
 
 /// The end of a text as one line, without what terminals would act on.

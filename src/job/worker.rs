@@ -356,15 +356,6 @@ impl<'a> Run<'a> {
             let error = format!("{} was not found or is not executable (searched PATH: {searched})", cli.command);
             return Err(Failure::new(FailCode::CliNotFound, error));
         };
-        self.context.store.audit().started(&audit::Started {
-            run: self.job.run,
-            ticket: &self.job.ticket.id,
-            attempt: self.job.ticket.attempt,
-            program: &program,
-            args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
-            cwd: self.cwd(),
-            prompt,
-        });
         let spec = Spec {
             program: &program,
             args,
@@ -378,7 +369,17 @@ impl<'a> Run<'a> {
             grace: self.context.grace,
         };
         let argument = self.args.prompt_as_argument().then_some(prompt.len());
-        process::start(spec).map_err(|e| start_failed(&e, &program, self.cwd(), argument))
+        let process = process::start(spec).map_err(|e| start_failed(&e, &program, self.cwd(), argument))?;
+        self.context.store.audit().started(&audit::Started {
+            run: self.job.run,
+            ticket: &self.job.ticket.id,
+            attempt: self.job.ticket.attempt,
+            program: &program,
+            args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            cwd: self.cwd(),
+            prompt,
+        });
+        Ok(process)
     }
 
     /// The diff belongs to a failed run too. A run that was told to end gets one if git is quick about it.

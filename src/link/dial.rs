@@ -3,6 +3,7 @@
 //! Blocks with a deadline, on a thread of its own, so that the socket thread never waits for a peer.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -20,6 +21,7 @@ use crate::domain::Now;
 use crate::domain::dialect::Dialect;
 use crate::domain::event::Setback;
 use crate::net::{Route, Stream};
+use crate::store::Store;
 
 /// From the first packet to the answer to the upgrade.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
@@ -30,6 +32,8 @@ pub struct Dialer {
     pub token: Token,
     /// `None`: whichever the backend speaks.
     pub only: Option<Dialect>,
+    /// Where each sending of the token is noted; `None` for whoever only tries it out, and has no state folder.
+    pub store: Option<Arc<Store>>,
 }
 
 /// An attempt that came to nothing.
@@ -105,6 +109,7 @@ impl Dialer {
             .max_write_buffer_size(SEND_BUFFER)
             .max_message_size(Some(MAX_INBOUND))
             .max_frame_size(Some(MAX_INBOUND));
+        self.store.iter().for_each(|store| store.audit().connecting(&self.route.api.shown(dialect)));
         match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config)) {
             Ok((mut socket, answer)) => {
                 if dialect == Dialect::Hub {

@@ -186,7 +186,6 @@ impl EventLoop {
                 Ok(()) => {
                     self.connection = Some(*connection);
                     self.codecs.current = dialect;
-                    self.store.audit().connected(&self.dialer.route.api.socket(dialect));
                     self.feed(turn, Event::Connected(dialect));
                 }
                 Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
@@ -230,7 +229,7 @@ impl EventLoop {
         // Without a connection nothing is sent.
         if self.connection.is_some() {
             let text = self.codecs.encode(message);
-            debug!("→ {text}");
+            debug!("→ {}", one_line(&text, usize::MAX));
             self.store.audit().sent(message, &text);
             self.write(Frame::text(text));
         }
@@ -258,7 +257,7 @@ impl EventLoop {
     /// The thread is not joined: a name server may keep it for longer than anybody waits for a daemon to stop. It
     /// owns nothing but its own socket, and there is never a second one.
     fn dial(&mut self) {
-        debug!("connecting to {}", self.dialer.route.api.socket(self.codecs.current));
+        debug!("connecting to {}", self.dialer.route.api.shown(self.codecs.current));
         let (dialer, mailbox, last) = (self.dialer.clone(), self.mailbox.clone(), self.codecs.current);
         let dial = move || {
             let dialed = dialer.dial(last, now).map(|(connection, dialect)| (Box::new(connection), dialect));
@@ -302,9 +301,12 @@ fn log(notice: &Notice) {
         Level::Error => log::Level::Error,
     };
     let event = notice.kind.name();
-    match &notice.ticket {
-        Some((id, attempt)) => log::log!(level, event, ticket = id.as_str(), attempt = *attempt; "{notice}"),
-        None => log::log!(level, event; "{notice}"),
+    match (&notice.ticket, notice.run) {
+        (Some((id, attempt)), Some(run)) => {
+            log::log!(level, event, ticket = id.as_str(), attempt = *attempt, run:% = run; "{notice}");
+        }
+        (Some((id, attempt)), None) => log::log!(level, event, ticket = id.as_str(), attempt = *attempt; "{notice}"),
+        (None, _) => log::log!(level, event; "{notice}"),
     }
 }
 

@@ -1,10 +1,11 @@
-//! The audit log, `audit.jsonl`: what was started here and what has left this machine, a line each, for whoever has to
-//! answer for it. Contents are told by their size and SHA-256, so the log itself gives nothing away.
+//! The audit log, `audit.jsonl`: which runs were started here and what the daemon has sent to the backend, a line each, for
+//! whoever has to answer for it. What was sent is told by its size and SHA-256.
 //!
-//! It is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, and the one before that is gone. Heartbeats, six a minute,
-//! are told in sums. It is no journal: nothing is ever read back, and a line may be lost with the machine's power.
+//! It is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, and the one before that is gone. Heartbeats and progress are
+//! told in sums. It is no journal: nothing is ever read back, and a line may be lost with the machine's power.
 
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -22,8 +23,8 @@ use crate::times::rfc3339;
 const FILE_MAX: u64 = 8 << 20;
 /// An argument may be a whole prompt, whose hash is told anyway.
 const ARGUMENT_MAX: usize = 300;
-/// Heartbeats wait for company no longer than that.
-const BEATS_EVERY: Duration = Duration::from_secs(3600);
+/// Sums wait for company no longer than that.
+const SUMS_EVERY: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 pub struct Audit(Mutex<Log>);
@@ -31,14 +32,16 @@ pub struct Audit(Mutex<Log>);
 #[derive(Debug)]
 struct Log {
     path: PathBuf,
-    /// `None`: it cannot be written, which was said.
+    /// `None`: it cannot be opened.
     file: Option<LogFile>,
-    beats: Option<Beats>,
+    /// Lines that could not be written since the last that could.
+    missing: u64,
+    sums: BTreeMap<&'static str, Sum>,
 }
 
-/// Heartbeats that were sent and are not yet told.
+/// Frames of one kind that were sent and are not yet told.
 #[derive(Debug)]
-struct Beats {
+struct Sum {
     since: SystemTime,
     count: u64,
     bytes: u64,
@@ -61,30 +64,38 @@ impl Audit {
     pub fn open(state_dir: &Path) -> Self {
         let path = state_dir.join("audit.jsonl");
         let file = LogFile::open(&path, FILE_MAX).map_err(|e| complain(&path, &e)).ok();
-        Self(Mutex::new(Log { path, file, beats: None }))
+        // What cannot be opened was complained of.
+        let missing = u64::from(file.is_none());
+        Self(Mutex::new(Log { path, file, missing, sums: BTreeMap::new() }))
     }
 
-    /// A connection is open: the token was sent to that address, and to no other.
-    pub fn connected(&self, to: &str) {
-        self.write(json!({"what": "connected", "to": to}));
+    /// The token goes to that address, to open a connection in that dialect.
+    pub fn connecting(&self, to: &str) {
+        self.write(json!({"what": "connecting", "to": to}));
     }
 
-    /// A frame has gone out to the backend.
+    /// A frame goes out to the backend. One that is lost with its connection and sent again is told again.
     pub fn sent(&self, message: &Message, frame: &str) {
-        if let Message::Heartbeat(_) = message {
-            return self.beat(frame);
-        }
         let mut line = json!({"what": "sent", "frame": message.name()});
         if let Some((ticket, attempt)) = message.ticket() {
             line["ticket"] = json!(ticket.as_str());
             line["attempt"] = json!(attempt);
+        }
+        match message {
+            Message::Heartbeat(_) | Message::Progress { .. } => return self.add(message.name(), frame),
+            Message::Outcome { outcome, .. } => {
+                let diff = outcome.changes.diff.as_ref();
+                line["diff"] = json!(diff.map(|diff| of_content(diff.as_bytes())));
+                line["stdout"] = of_content(outcome.stdout.render().as_bytes());
+            }
+            Message::Register(_) | Message::Claim { .. } => {}
         }
         self.write(with_content(line, frame.as_bytes()));
     }
 
     /// The backend was asked for that address, with the token and nothing else.
     pub fn asked(&self, address: &str) {
-        self.write(json!({"what": "asked", "for": one_line(address, 1000)}));
+        self.write(json!({"what": "asked", "for": one_line(without_query(address), 1000)}));
     }
 
     pub fn started(&self, started: &Started<'_>) {
@@ -107,48 +118,72 @@ impl Audit {
         self.write(json!({"what": "pushed", "ticket": ticket, "run": run, "branch": branch, "to": to}));
     }
 
-    fn beat(&self, frame: &str) {
+    fn add(&self, kind: &'static str, frame: &str) {
         let now = now();
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let beats = log.beats.get_or_insert_with(|| Beats { since: now, count: 0, bytes: 0, hash: Sha256::new() });
-        beats.count += 1;
-        beats.bytes += frame.len() as u64;
-        beats.hash.update(frame);
-        if now.duration_since(beats.since).is_ok_and(|waited| waited >= BEATS_EVERY) {
-            log.tell_beats();
+        let new = || Sum { since: now, count: 0, bytes: 0, hash: Sha256::new() };
+        let sum = log.sums.entry(kind).or_insert_with(new);
+        sum.count += 1;
+        sum.bytes += frame.len() as u64;
+        sum.hash.update(frame);
+        if now.duration_since(sum.since).is_ok_and(|waited| waited >= SUMS_EVERY) {
+            log.tell_sums();
         }
     }
 
     fn write(&self, line: Value) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.tell_beats();
+        log.tell_sums();
         log.write(line);
     }
 }
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).tell_beats();
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).tell_sums();
     }
 }
 
 impl Log {
-    fn tell_beats(&mut self) {
-        if let Some(Beats { since, count, bytes, hash }) = self.beats.take() {
-            let line = json!({"what": "sent", "frame": "heartbeat", "since": rfc3339(since), "count": count});
+    fn tell_sums(&mut self) {
+        for (kind, Sum { since, count, bytes, hash }) in std::mem::take(&mut self.sums) {
+            let line = json!({"what": "sent", "frame": kind, "since": rfc3339(since), "count": count});
             self.write(with_hash(line, bytes, hash));
         }
     }
 
-    /// A log that cannot be written to is said once, and is no reason to leave tickets undone.
-    fn write(&mut self, mut line: Value) {
-        line["at"] = json!(rfc3339(now()));
-        let text = format!("{line}\n");
-        if let Some(Err(e)) = self.file.as_mut().map(|file| file.write_all(text.as_bytes())) {
-            complain(&self.path, &e);
-            self.file = None;
+    /// A log that cannot be written to is said once, and is no reason to leave tickets undone. It goes on as soon as it
+    /// can, and says how many lines are missing.
+    fn write(&mut self, line: Value) {
+        if self.missing > 0 && self.try_write(json!({"what": "missing", "lines": self.missing})).is_ok() {
+            self.missing = 0;
+        }
+        let written = if self.missing == 0 { self.try_write(line) } else { Err(io::ErrorKind::Other.into()) };
+        if let Err(e) = written {
+            if self.missing == 0 {
+                complain(&self.path, &e);
+            }
+            self.missing += 1;
         }
     }
+
+    fn try_write(&mut self, mut line: Value) -> io::Result<()> {
+        line["at"] = json!(rfc3339(now()));
+        if self.file.is_none() {
+            self.file = Some(LogFile::open(&self.path, FILE_MAX)?);
+        }
+        self.file.as_mut().map_or(Ok(()), |file| file.write_line(&line.to_string()))
+    }
+}
+
+/// A part of what was sent.
+fn of_content(content: &[u8]) -> Value {
+    with_content(json!({}), content)
+}
+
+/// A query may hold what gives access.
+fn without_query(address: &str) -> &str {
+    address.split_once('?').map_or(address, |(address, _)| address)
 }
 
 fn with_content(line: Value, content: &[u8]) -> Value {
@@ -163,7 +198,7 @@ fn with_hash(mut line: Value, bytes: u64, hash: Sha256) -> Value {
 }
 
 fn complain(path: &Path, e: &io::Error) {
-    warn!("{}: the audit log cannot be written, and what follows is missing in it: {e}", path.display());
+    warn!("{}: the audit log cannot be written, and until it can, lines are missing in it: {e}", path.display());
 }
 
 #[expect(clippy::disallowed_methods, reason = "when something was done is no policy")]

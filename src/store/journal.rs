@@ -191,21 +191,43 @@ impl Seen {
 /// The runs in a state folder, the newest first. Nothing is written, so a daemon may be at work in it: each file is
 /// there whole or not at all. What cannot be read is left out.
 pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
-    let folders = fs::read_dir(state_dir.join(TICKETS))?.flatten().map(|entry| entry.path());
-    let see = |path: PathBuf| {
-        let (run, folder) = (run_of(&path)?, RunFolder { path });
-        let record = read_json::<TicketRecord>(&folder.path(TICKET)).ok()??;
-        let ticket = TicketId::parse(&record.ticket_id).ok()?;
-        let attempt = read_json(&folder.path(ATTEMPT)).ok()?.unwrap_or(record.attempt);
-        let TicketRecord { claimed_at_ms, role, title, repo_path: repo, .. } = record;
-        Some(Seen { run, ticket, attempt, claimed_at: time(claimed_at_ms), role, title, repo, folder })
-    };
-    let mut runs: Vec<_> = folders.filter_map(see).collect();
+    let mut runs: Vec<_> = runs_in(state_dir)?.into_iter().filter_map(|run| Seen::of(state_dir, run)).collect();
     runs.sort_by_key(|seen| std::cmp::Reverse(seen.claimed_at));
     Ok(runs)
 }
 
+/// The runs that have a folder there, in no order.
+pub fn runs_in(state_dir: &Path) -> io::Result<Vec<RunId>> {
+    Ok(fs::read_dir(state_dir.join(TICKETS))?.flatten().filter_map(|entry| run_of(&entry.path())).collect())
+}
+
+/// The part of a [`TicketRecord`] that people ask for. What is not in it is not kept in memory either.
+#[derive(Deserialize)]
+struct TicketInShort {
+    claimed_at_ms: u64,
+    ticket_id: String,
+    attempt: u32,
+    role: String,
+    title: Option<String>,
+    repo_path: PathBuf,
+}
+
 impl Seen {
+    /// `None`: it was never claimed, or cannot be read.
+    pub fn of(state_dir: &Path, run: RunId) -> Option<Self> {
+        let folder = RunFolder { path: state_dir.join(TICKETS).join(run.to_string()) };
+        let record = read_json::<TicketInShort>(&folder.path(TICKET)).ok()??;
+        let ticket = TicketId::parse(&record.ticket_id).ok()?;
+        let attempt = read_json(&folder.path(ATTEMPT)).ok()?.unwrap_or(record.attempt);
+        let TicketInShort { claimed_at_ms, role, title, repo_path: repo, .. } = record;
+        Some(Self { run, ticket, attempt, claimed_at: time(claimed_at_ms), role, title, repo, folder })
+    }
+
+    /// When its outcome was written; `None`: it has not ended.
+    pub fn ended_at(&self) -> Option<SystemTime> {
+        fs::metadata(self.folder.path(OUTCOME)).and_then(|meta| meta.modified()).ok()
+    }
+
     /// `None`: its program has not been started.
     pub fn started(&self) -> io::Result<Option<Started>> {
         read_json(&self.folder.path(STARTED))

@@ -3,7 +3,7 @@
 //! At its limit it is set aside as `NAME.1`, in place of an older one: there are never more than two.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct LogFile {
     /// `None` only while it is being set aside: Windows renames no file that is open.
     file: Option<File>,
     written: u64,
+    /// The last line has no end: the machine lost its power, or the disk was full.
+    is_torn: bool,
 }
 
 impl LogFile {
@@ -23,7 +25,25 @@ impl LogFile {
         }
         let file = super::append_to(path)?;
         let written = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), limit, file: Some(file), written })
+        let is_torn = written > 0 && last_byte(path)? != b'\n';
+        Ok(Self { path: path.to_owned(), limit, file: Some(file), written, is_torn })
+    }
+
+    /// A line of its own, whatever became of the last.
+    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
+        self.make_room(line.len() as u64 + 2)?;
+        let start = if self.is_torn { "\n" } else { "" };
+        let written = self.write_all(format!("{start}{line}\n").as_bytes());
+        self.is_torn = written.is_err();
+        written
+    }
+
+    fn make_room(&mut self, len: u64) -> io::Result<()> {
+        // One that cannot be set aside, for somebody has it open, is written on: better too long than lost.
+        if self.written > 0 && self.written + len > self.limit && self.set_aside().is_err() {
+            *self = Self::open(&self.path, self.limit)?;
+        }
+        Ok(())
     }
 
     fn set_aside(&mut self) -> io::Result<()> {
@@ -38,12 +58,7 @@ impl LogFile {
 
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.written > 0 && self.written + bytes.len() as u64 > self.limit {
-            // One that cannot be set aside, for somebody has it open, is written on: better too long than lost.
-            if self.set_aside().is_err() {
-                *self = Self::open(&self.path, self.limit)?;
-            }
-        }
+        self.make_room(bytes.len() as u64)?;
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         let written = file.write(bytes)?;
         self.written += written as u64;
@@ -53,4 +68,12 @@ impl Write for LogFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.as_mut().map_or(Ok(()), File::flush)
     }
+}
+
+fn last_byte(path: &Path) -> io::Result<u8> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last[0])
 }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use audit::Audit;
 
@@ -69,11 +70,13 @@ impl Store {
         make_folder(root).map_err(at(root))?;
         close_to_others(root).map_err(at(root))?;
         let lock_path = root.join("lock");
-        let lock = match lock(&lock_path) {
+        let lock = match lock_soon(&lock_path) {
             Ok(Some(lock)) => lock,
             Ok(None) => return Err(StoreError::Locked(root.to_owned())),
             Err(e) => return Err(StoreError::Io(lock_path, e)),
         };
+        // What an earlier daemon told of itself is not true of this one.
+        let _ = fs::remove_file(root.join(status::STATUS));
         let id_path = root.join("agent-id");
         let agent_id = agent_id(&id_path).map_err(at(&id_path))?;
         Ok(Self { root: root.to_owned(), agent_id, audit: Audit::open(root), _lock: lock })
@@ -108,6 +111,11 @@ impl Store {
         make_folder(&path)?;
         Ok(RunFolder { path })
     }
+}
+
+/// Whether a daemon has that folder.
+pub fn is_in_use(root: &Path) -> io::Result<bool> {
+    is_locked(&root.join("lock"))
 }
 
 /// A state folder as somebody finds it who does not open it.
@@ -414,6 +422,17 @@ fn is_locked(path: &Path) -> io::Result<bool> {
 
 #[cfg(not(unix))]
 const ERROR_SHARING_VIOLATION: i32 = 32;
+
+/// Whoever looks whether it is locked holds it for a moment.
+fn lock_soon(path: &Path) -> io::Result<Option<Lock>> {
+    for _ in 0..20 {
+        if let Some(lock) = lock(path)? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    lock(path)
+}
 
 /// `None`: somebody else has it. No child inherits it: the file is closed when a program is started.
 #[cfg(unix)]

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{millis, read_json};
 use super::{Store, replace};
-use crate::domain::event::{CliState, Progress};
-use crate::domain::view::{Active, Link, View};
+use crate::domain::event::CliState;
+use crate::domain::view::{Active, Doing, Link, View};
+use crate::times::millis_of;
 
-const STATUS: &str = "status.json";
+pub(super) const STATUS: &str = "status.json";
 
 /// Who tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,7 +76,7 @@ pub struct ProgressRecord {
     pub phase: String,
     pub elapsed_ms: u64,
     pub stdout_bytes: u64,
-    /// The same in a few words.
+    /// What it says, in a few words.
     pub says: String,
 }
 
@@ -123,24 +124,24 @@ impl StatusRecord {
 
 impl ActiveRecord {
     fn of(active: &Active) -> Self {
-        let Active { run, id, attempt, started_at, progress } = active;
+        let Active { run, id, attempt, started_at, doing } = active;
         Self {
             run: run.to_string(),
             ticket: id.to_string(),
             attempt: *attempt,
             started_at_ms: started_at.map(millis),
-            progress: progress.as_ref().map(ProgressRecord::of),
+            progress: doing.as_ref().map(ProgressRecord::of),
         }
     }
 }
 
 impl ProgressRecord {
-    fn of(progress: &Progress) -> Self {
+    fn of(doing: &Doing) -> Self {
         Self {
-            phase: progress.phase.name().to_owned(),
-            elapsed_ms: u64::try_from(progress.elapsed.as_millis()).unwrap_or(u64::MAX),
-            stdout_bytes: progress.stdout_bytes,
-            says: progress.in_words(),
+            phase: doing.phase.name().to_owned(),
+            elapsed_ms: millis_of(doing.elapsed),
+            stdout_bytes: doing.stdout_bytes,
+            says: doing.in_words().to_owned(),
         }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::agent::TOKEN;
+use crate::support::backend::Upgrade;
 use crate::support::world::{World, ticket_with};
 
 fn lines(world: &World) -> Vec<Value> {
@@ -25,20 +26,22 @@ fn every_frame_is_told() {
     agent.terminate();
     let log = agent.log();
     let sent: Vec<&str> = log.lines().filter_map(|line| line.split_once("→ ").map(|(_, frame)| frame)).collect();
-    let (beats, frames): (Vec<_>, Vec<_>) = sent.into_iter().partition(|frame| frame.contains("agent.heartbeat"));
+    let is_summed = |frame: &&str| frame.contains("agent.heartbeat") || frame.contains("ticket.progress");
+    let (beats, frames): (Vec<_>, Vec<_>) = sent.into_iter().partition(is_summed);
     assert!(frames.len() >= 4, "register, claim, result and a refusal: {log}");
 
     let told = lines(&world);
     let told: Vec<_> = told.iter().filter(|line| line["what"] == "sent").collect();
-    let hashes: Vec<_> = told
-        .iter()
-        .filter(|line| line["frame"] != "heartbeat")
-        .map(|line| line["sha256"].as_str().unwrap())
-        .collect();
+    let hashes: Vec<_> =
+        told.iter().filter(|line| line["count"].is_null()).map(|line| line["sha256"].as_str().unwrap()).collect();
     assert_eq!(hashes, frames.iter().map(|frame| hash(frame)).collect::<Vec<_>>());
     let outcome = told.iter().find(|line| line["frame"] == "outcome" && line["ticket"] == "T-1").unwrap();
     let frame = frames.iter().find(|frame| frame.contains("ticket.result")).unwrap();
     assert_eq!((outcome["bytes"].as_u64(), outcome["attempt"].as_u64()), (Some(frame.len() as u64), Some(1)));
+    let result: Value = serde_json::from_str(frame).unwrap();
+    for part in ["diff", "stdout"] {
+        assert_eq!(outcome[part]["sha256"], hash(result[part].as_str().unwrap()), "{outcome}");
+    }
     let counted = told.iter().filter_map(|line| line["count"].as_u64()).sum::<u64>();
     assert_eq!(counted, beats.len() as u64);
 }
@@ -61,7 +64,7 @@ fn runs_and_downloads_are_told() {
     assert_eq!(started["args"][0], "--flag");
     assert_eq!(started["args"][1].as_str().unwrap().chars().count(), 301, "an argument is told in part");
     assert_eq!(started["sha256"], hash(&world.read("prompt")));
-    assert!(of("connected")["to"].as_str().unwrap().ends_with("/api/agents/ws"));
+    assert!(of("connecting")["to"].as_str().unwrap().ends_with("/api/agents/ws"));
     assert!(of("asked")["for"].as_str().unwrap().ends_with("/api/library/skills/review"), "{told:?}");
     assert!(told.iter().all(|line| line["at"].as_str().unwrap().ends_with('Z')), "{told:?}");
     assert!(!format!("{told:?}").contains(TOKEN));
@@ -95,4 +98,42 @@ fn without_it_tickets_run() {
     let agent = world.agent("true");
     assert_eq!(world.outcome_of("T-1")["type"], "ticket.result");
     assert_eq!(agent.log().matches("the audit log cannot be written").count(), 1, "{}", agent.log());
+    std::fs::remove_dir(world.state().join("audit.jsonl")).unwrap();
+    world.outcome_of("T-2");
+    let told = lines(&world);
+    assert_eq!(told[0]["what"], "missing", "it goes on, and says what it lacks: {told:?}");
+    assert!(told[0]["lines"].as_u64().unwrap() >= 3, "{told:?}");
+}
+
+/// The token's way is told before it is known whether the backend takes it, and without what a query may hold.
+#[test]
+fn each_sending_of_the_token_is_told() {
+    let world = World::new();
+    world.backend.next_upgrade(Upgrade::Answer("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()));
+    let url = format!("ws://127.0.0.1:{}/api/agents/ws?key=hidden", world.backend.port());
+    let mut agent = world.launch("true").env("WORKFORCE0_API_URL", url).start();
+    assert_eq!(agent.exit_code(), 77);
+    let told = lines(&world);
+    assert_eq!(told.len(), 1, "{told:?}");
+    let address = format!("ws://127.0.0.1:{}/api/agents/ws", world.backend.port());
+    assert_eq!((&told[0]["what"], &told[0]["to"]), (&"connecting".into(), &address.into()));
+    assert!(!agent.log().contains("hidden"), "{}", agent.log());
+}
+
+/// A line that lost its end with the machine's power costs no other line.
+#[test]
+fn a_torn_line_is_left_behind() {
+    let world = World::new();
+    std::fs::create_dir(world.state()).unwrap();
+    std::fs::write(world.state().join("lock"), "").unwrap();
+    std::fs::write(world.state().join("audit.jsonl"), "{\"at\":\"2026").unwrap();
+    let mut agent = world.agent("true");
+    agent.terminate();
+    let log = std::fs::read_to_string(world.state().join("audit.jsonl")).unwrap();
+    let (torn, rest) = log.split_once('\n').unwrap();
+    assert_eq!(torn, "{\"at\":\"2026");
+    assert!(
+        rest.lines().count() >= 2 && rest.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{rest}"
+    );
 }

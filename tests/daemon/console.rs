@@ -33,7 +33,8 @@ fn at_a_terminal() {
         "\u{1b}[1m▸\u{1b}[0m \u{1b}[1mT-1\u{1b}[0m claimed: dev in ",
         "\u{1b}[32m✓\u{1b}[0m \u{1b}[1mT-1\u{1b}[0m done after ",
         "1 file, +1 −0",
-        "\u{1b}[?7l  \u{1b}[1mT-1\u{1b}[0m 0 s \u{1b}[2mpreparing\u{1b}[0m\u{1b}[?7h\r\u{1b}[2K",
+        "\u{1b}[?7l  \u{1b}[1mT-1\u{1b}[0m since ",
+        "Z \u{1b}[2mrunning\u{1b}[0m\u{1b}[?7h\r\u{1b}[2K",
     ] {
         assert!(log.contains(words), "{words:?} is not in:\n{log:?}");
     }
@@ -52,7 +53,23 @@ fn without_colours() {
         let log = log_of_a_ticket(&world, &mut agent);
         assert!(log.contains("● connected and registered") && log.contains("✓ T-1 done after "), "{log}");
         assert!(!log.contains("\u{1b}[32m") && !log.contains("\u{1b}[2m"), "{log:?}");
+        assert_eq!(log.contains('\u{1b}'), name == "NO_COLOR", "what is shown in place: {log:?}");
     }
+}
+
+/// Somebody who pauses the terminal (Ctrl-S) pauses nothing else: tickets run and are answered, and the daemon stops.
+#[test]
+fn a_paused_terminal_holds_up_nothing() {
+    let world = World::new();
+    let launch = world.launch("echo said; sleep 0.2").env("PROGRESS_SECONDS", "1").env("LOG_LEVEL", "debug");
+    let mut agent = world.registered(launch.at_terminal());
+    agent.type_line("\u{13}");
+    for id in ["T-1", "T-2", "T-3"] {
+        // More than a terminal takes in while it is paused.
+        let description = "x".repeat(10_000);
+        world.outcome_with(id, serde_json::json!({"description": description}));
+    }
+    assert_eq!(agent.terminate().code(), Some(0));
 }
 
 /// `--quiet` leaves warnings and errors, at a terminal and elsewhere.

@@ -163,3 +163,15 @@ fn the_file_holds_no_secret() {
     let file = eventually("the file", || std::fs::read_to_string(world.state().join("status.json")).ok());
     assert!(!file.contains("hidden") && !file.contains(crate::support::agent::TOKEN), "{file}");
 }
+
+/// A file that cannot be read is of a machine that lost its power: the results are shown all the same.
+#[test]
+fn a_broken_file_costs_little() {
+    let world = World::new();
+    let mut agent = world.agent("true");
+    world.outcome_of("T-1");
+    agent.terminate();
+    std::fs::write(world.state().join("status.json"), "{\"daemon\"").unwrap();
+    let ended = status(&world, &[]);
+    assert!(ended.code == 1 && ended.stdout.contains("✓ T-1"), "{ended:?}");
+}

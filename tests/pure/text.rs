@@ -1,6 +1,6 @@
 //! Text from elsewhere, made fit for one line.
 
-use wf0_agent::domain::text::{for_terminal, one_line};
+use wf0_agent::domain::text::{escaped, for_terminal, one_line};
 
 /// What comes from elsewhere becomes one line of bounded length that nothing can break out of.
 #[test]
@@ -37,4 +37,16 @@ fn fit_for_a_terminal() {
     for (label, text, wanted) in rows {
         assert_eq!(for_terminal(text), wanted, "{label}");
     }
+}
+
+/// JSON says the same, and nothing in it acts on a terminal or ends a line before its end.
+#[test]
+fn json_is_fit_for_a_terminal() {
+    let value = serde_json::json!({"a": "b\u{9b}31m\u{85}\u{202e}\u{2028}\u{e0041}日本"});
+    let json = escaped(&value.to_string());
+    assert!(
+        json.chars().all(|c| !c.is_control()) && json.contains("\\u009b31m\\u0085\\u202e\\u2028\\udb40\\udc41日本"),
+        "{json}"
+    );
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
 }

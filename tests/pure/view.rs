@@ -7,7 +7,7 @@ use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Phase, Progress, 
 use wf0_agent::domain::message::Status;
 use wf0_agent::domain::session::{Past, Session};
 use wf0_agent::domain::ticket::RunId;
-use wf0_agent::domain::view::{Link, View};
+use wf0_agent::domain::view::{Doing, Link, View};
 
 use super::support::{Clock, Disk, done, on, policy, ticket};
 
@@ -86,7 +86,7 @@ fn tickets_show() {
     assert_eq!(view.active.iter().map(|active| active.started_at).collect::<Vec<_>>(), [Some(began), None]);
     seen.after(Event::Disconnected(Setback::Failed("reset".to_owned())));
     let view = seen.after(Event::Job(run, JobEvent::Progress(progress("Edit a")))).unwrap();
-    assert_eq!(view.active[0].progress, Some(progress("Edit a")));
+    assert_eq!(view.active[0].doing.as_ref().map(Doing::in_words), Some("Edit a"));
     assert_eq!(seen.after(Event::Job(run, JobEvent::Progress(progress("Edit a")))), None, "nothing new");
     let view = seen.after(Event::Job(run, JobEvent::Finished(done("x")))).unwrap();
     assert_eq!((view.active.len(), view.undelivered), (1, 1), "B runs");
@@ -101,4 +101,17 @@ fn draining_shows() {
     seen.assign("A");
     let view = seen.after(Event::Stop).unwrap();
     assert_eq!((view.status, view.capacity.free), (Status::Draining, 0));
+}
+
+/// What a run said last stays until it says something else, and is told in short.
+#[test]
+fn the_last_words_stay() {
+    let quiet = Progress { lines: Vec::new(), ..progress("") };
+    let first = Doing::after(None, &quiet);
+    assert_eq!(first.in_words(), "running");
+    let second = Doing::after(Some(&first), &progress(&"x".repeat(5000)));
+    assert_eq!(second.in_words().chars().count(), 201);
+    let third = Doing::after(Some(&second), &quiet);
+    assert_eq!(third.in_words(), second.in_words());
+    assert_eq!(Doing { phase: Phase::Collecting, ..third }.in_words(), "taking the diff");
 }

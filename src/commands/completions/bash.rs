@@ -8,6 +8,13 @@ const HEAD: &str = r#"# Completions of wf0-agent for bash. Install:
 #   wf0-agent completions bash >~/.local/share/bash-completion/completions/wf0-agent
 # or, for one shell: source <(wf0-agent completions bash)
 
+# Names may have spaces in them. The bash of macOS knows neither mapfile nor compopt.
+_wf0_agent_files() {
+    local IFS=$'\n'
+    COMPREPLY=($(compgen "$1" -- "$2"))
+    compopt -o filenames 2>/dev/null
+}
+
 _wf0_agent() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command= operands=0 at name
     # bash takes --name=value for three words.
@@ -67,8 +74,8 @@ pub fn script() -> String {
 fn reply(kind: Kind) -> String {
     match kind {
         Kind::Text => ":".to_owned(),
-        Kind::File => "compopt -o filenames; COMPREPLY=($(compgen -f -- \"$word\"))".to_owned(),
-        Kind::Folder => "compopt -o filenames; COMPREPLY=($(compgen -d -- \"$word\"))".to_owned(),
+        Kind::File => "_wf0_agent_files -f \"$word\"".to_owned(),
+        Kind::Folder => "_wf0_agent_files -d \"$word\"".to_owned(),
         Kind::Program => "COMPREPLY=($(compgen -c -- \"$word\"))".to_owned(),
         Kind::OneOf(choices) => format!("COMPREPLY=($(compgen -W '{}' -- \"$word\"))", choices.join(" ")),
     }

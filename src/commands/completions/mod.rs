@@ -6,7 +6,7 @@ mod fish;
 mod powershell;
 mod zsh;
 
-use super::usage::{COMMANDS, Command, GENERAL};
+use super::usage::{COMMANDS, Command, GENERAL, HELP};
 use crate::config::settings::{Kind, SETTINGS, flag_of_name};
 
 pub fn script(shell: &str) -> String {
@@ -59,5 +59,5 @@ fn first_words(about: &str) -> &str {
 }
 
 fn words() -> String {
-    COMMANDS.iter().map(|command| command.word).collect::<Vec<_>>().join(" ")
+    COMMANDS.iter().map(|command| command.word).chain([HELP]).collect::<Vec<_>>().join(" ")
 }

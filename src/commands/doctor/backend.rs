@@ -41,7 +41,8 @@ pub fn all(config: &Config) -> Vec<Check> {
     }
     let kind = if api.is_secure() { "TLS, with a certificate that is trusted" } else { "clear text" };
     checks.push(Check::ok("connection", format!("{} answers: {kind}", api.host_and_port())));
-    let dialer = Dialer { route, token: token.clone(), only: dialect.or_else(|| api.dialect()) };
+    let only = dialect.or_else(|| api.dialect());
+    let dialer = Dialer { route, token: token.clone(), only, store: None };
     let answer = match dialer.try_out(now) {
         Ok((dialect, peer_clock)) => {
             let name = dialect.name();

@@ -36,7 +36,13 @@ pub fn run(request: Request) -> u8 {
         return exit::CONFIG;
     }
     let level = if quiet { config.log_level.min(LevelFilter::Warn) } else { config.log_level };
-    let console = Console::on_stderr(config.log_format, level, &environment);
+    let console = match Console::on_stderr(config.log_format, level, &environment) {
+        Ok(console) => console,
+        Err(e) => {
+            eprintln!("wf0-agent: the system refuses what the daemon cannot do without: {e}");
+            return exit::INTERNAL;
+        }
+    };
     let mut service_manager = ServiceManager::new(&environment);
     // A person who is asked types in the last line.
     let is_shown = !config.require_approval;
@@ -48,8 +54,9 @@ pub fn run(request: Request) -> u8 {
             console.show(view);
         }
     });
+    let code = exit_code(ended);
     console.end();
-    exit_code(ended)
+    code
 }
 
 /// What the daemon's end is to whoever started it.
@@ -88,6 +95,7 @@ pub fn stop_on_signals(stopper: Stopper) {
 pub fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        log::logger().flush();
         print(info);
         std::process::exit(i32::from(exit::INTERNAL));
     }));

@@ -7,6 +7,10 @@ use crate::domain::message::Status;
 use crate::domain::view::{Link, View};
 use crate::environment::{Environment, NOTIFY_SOCKET};
 
+/// systemd takes its news at once, unless the machine is starved.
+#[cfg(unix)]
+const SEND_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 pub struct ServiceManager {
     socket: Option<OsString>,
     is_ready: bool,
@@ -22,21 +26,22 @@ impl ServiceManager {
 
     pub fn show(&mut self, view: &View) {
         let Some(socket) = &self.socket else { return };
+        let is_ready = self.is_ready || view.link.is_up();
+        let is_stopping = self.is_stopping || view.status == Status::Draining;
+        let status = status(view);
         let mut news = String::new();
-        if view.link.is_up() && !std::mem::replace(&mut self.is_ready, true) {
+        if is_ready && !self.is_ready {
             news += "READY=1\n";
         }
-        if view.status == Status::Draining && !std::mem::replace(&mut self.is_stopping, true) {
+        if is_stopping && !self.is_stopping {
             news += "STOPPING=1\n";
         }
-        let status = status(view);
         if status != self.told {
             news += &format!("STATUS={status}\n");
-            self.told = status;
         }
-        if !news.is_empty() {
-            // Who cannot be reached will ask in another way, or end this process.
-            let _ = send(socket, news.as_bytes());
+        // What does not get through goes with the next news.
+        if !news.is_empty() && send(socket, news.as_bytes()).is_ok() {
+            (self.is_ready, self.is_stopping, self.told) = (is_ready, is_stopping, status);
         }
     }
 }
@@ -57,8 +62,8 @@ fn send(socket: &std::ffi::OsStr, news: &[u8]) -> std::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::UnixDatagram;
     let to = UnixDatagram::unbound()?;
-    // It must not hold up the socket thread.
-    to.set_nonblocking(true)?;
+    // Its queue may be full for a moment; for longer nobody waits, for this is the socket thread.
+    to.set_write_timeout(Some(SEND_LIMIT))?;
     match socket.as_bytes().split_first() {
         #[cfg(target_os = "linux")]
         Some((b'@', name)) => {

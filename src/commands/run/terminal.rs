@@ -5,11 +5,10 @@ use std::time::SystemTime;
 use log::{Level, Record};
 
 use super::console::field;
-use crate::commands::style::{Colour, clock, span};
-use crate::domain::event::Progress;
+use crate::commands::style::{Colour, clock};
 use crate::domain::notice::Kind;
 use crate::domain::text::{for_terminal, one_line};
-use crate::domain::view::{Active, View};
+use crate::domain::view::{Active, Doing, View};
 
 /// What one run may take of the line below.
 const DOING_MAX: usize = 60;
@@ -42,27 +41,22 @@ pub fn line(record: &Record<'_>, now: SystemTime, colours: bool) -> String {
     format!("{} {sign} {text}\n", paint(Colour::Dim, &clock(now)))
 }
 
-/// The line below: each run with its time and what it does. `None`: nothing runs.
-pub fn going_on(view: &View, now: SystemTime, colours: bool) -> Option<String> {
+/// The line below: each run with its start and what it does. `None`: nothing runs. It is shown when something changes, so
+/// nothing in it grows old by itself.
+pub fn going_on(view: &View, colours: bool) -> Option<String> {
     let running = view.active.iter().filter_map(|active| Some((active, active.started_at?)));
-    let running: Vec<_> = running.map(|(active, since)| doing(active, since, now, colours)).collect();
+    let running: Vec<_> = running.map(|(active, since)| doing(active, since, colours)).collect();
     let waiting = view.active.len() - running.len();
-    let more = if waiting > 0 {
-        format!("  {}", Colour::Dim.paint(&format!("+{waiting} waiting"), colours))
-    } else {
-        String::new()
+    let more = match waiting {
+        0 => String::new(),
+        waiting => format!("  {}", Colour::Dim.paint(&format!("+{waiting} waiting"), colours)),
     };
     (!running.is_empty()).then(|| format!("  {}{more}", running.join("  ")))
 }
 
-fn doing(active: &Active, since: SystemTime, now: SystemTime, colours: bool) -> String {
-    let elapsed = now.duration_since(since).unwrap_or_default();
-    let what = active.progress.as_ref().map_or_else(|| "preparing".to_owned(), Progress::in_words);
-    let what = one_line(&for_terminal(&what), DOING_MAX);
-    format!(
-        "{} {} {}",
-        Colour::Bold.paint(active.id.as_str(), colours),
-        span(elapsed),
-        Colour::Dim.paint(&what, colours)
-    )
+fn doing(active: &Active, since: SystemTime, colours: bool) -> String {
+    let what = active.doing.as_ref().map_or("running", Doing::in_words);
+    let what = one_line(&for_terminal(what), DOING_MAX);
+    let id = Colour::Bold.paint(active.id.as_str(), colours);
+    format!("{id} since {} {}", clock(since), Colour::Dim.paint(&what, colours))
 }

@@ -29,6 +29,7 @@ use crate::daemon::{self, Stopper};
 use crate::environment::Environment;
 use crate::job::Halt;
 use crate::job::tool;
+use crate::store::log_file::LogFile;
 
 const NAME: &str = "wf0-agent";
 const ACCOUNT: &str = r"NT SERVICE\wf0-agent";
@@ -157,7 +158,9 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
         }
     };
     let Ok(file) = LogFile::open(&log, LOG_LIMIT) else { return exit::CONFIG };
-    run::Console::start(Box::new(file), config.log_format, config.log_level);
+    if run::Console::start(Box::new(file), config.log_format, config.log_level).is_err() {
+        return exit::INTERNAL;
+    }
     risky.iter().for_each(|why| warn!("{why}"));
     // There is no console that a panic could be printed to.
     std::panic::set_hook(Box::new(move |info| note(&info.to_string())));
@@ -167,7 +170,9 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
         *serving.stopper.lock().unwrap_or_else(PoisonError::into_inner) = Some((stopper, limit));
         serving.report(ServiceState::Running, Duration::ZERO, ServiceExitCode::NO_ERROR);
     };
-    run::exit_code(daemon::run(config, environment, ready, |_| {}))
+    let code = run::exit_code(daemon::run(config, environment, ready, |_| {}));
+    log::logger().flush();
+    code
 }
 
 fn folder(environment: &Environment) -> PathBuf {

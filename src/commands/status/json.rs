@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{Result, Sight, ended_at};
+use super::{Ended, Sight};
+use crate::domain::text::escaped;
 use crate::domain::ticket::Exit;
 use crate::store::record::time;
 use crate::store::status::ActiveRecord;
-use crate::times::rfc3339;
+use crate::times::{millis_of, rfc3339};
 
 /// One line. Nothing in it depends on the time of now, so that it changes only with what it tells.
 pub fn of(sight: &Sight) -> String {
@@ -39,9 +40,9 @@ pub fn of(sight: &Sight) -> String {
         "stateDir": sight.state_dir,
         "daemon": daemon,
         "active": active.iter().map(|active| of_active(active, sight)).collect::<Vec<_>>(),
-        "results": sight.results.iter().map(of_result).collect::<Vec<_>>(),
+        "results": sight.ended.iter().map(of_result).collect::<Vec<_>>(),
     });
-    format!("{status}\n")
+    escaped(&status.to_string()) + "\n"
 }
 
 fn of_active(active: &ActiveRecord, sight: &Sight) -> Value {
@@ -64,7 +65,7 @@ fn of_active(active: &ActiveRecord, sight: &Sight) -> Value {
     })
 }
 
-fn of_result(result: &Result) -> Value {
+fn of_result(result: &Ended) -> Value {
     let outcome = &result.entry.outcome;
     let failure = outcome.failure.as_ref();
     json!({
@@ -81,8 +82,8 @@ fn of_result(result: &Result) -> Value {
             Exit::Code(code) => Some(code),
             Exit::Signal(_) => None,
         }),
-        "endedAt": rfc3339(ended_at(result)),
-        "durationMs": outcome.span.map(|span| u64::try_from(span.duration.as_millis()).unwrap_or(u64::MAX)),
+        "endedAt": rfc3339(result.at),
+        "durationMs": outcome.span.map(|span| millis_of(span.duration)),
         "diffStat": outcome.changes.stat.map(|stat| json!({
             "files": stat.files, "insertions": stat.insertions, "deletions": stat.deletions,
         })),

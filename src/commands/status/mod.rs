@@ -5,19 +5,23 @@ mod text;
 
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::line::Request;
 use super::past::state_dir;
-use super::style::{knows_colours, now};
+use super::style::{knows_colours, knows_sequences, now};
 use super::{exit, print};
+use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::Entry;
+use crate::domain::ticket::RunId;
 use crate::environment::Environment;
-use crate::store::journal::{Seen, look_into};
+use crate::store::is_in_use;
+use crate::store::journal::{Seen, runs_in};
 use crate::store::status::{self, StatusRecord};
-use crate::store::{Condition, look_at};
 
 /// So many results are shown.
 const RESULTS: usize = 20;
@@ -30,15 +34,16 @@ struct Sight {
     is_running: bool,
     /// `None`: no daemon has told anything yet.
     told: Option<StatusRecord>,
-    /// The claimed tickets that have not ended, the newest first.
-    active: Vec<Seen>,
-    /// The newest first.
-    results: Vec<Result>,
+    /// The claimed tickets that have not ended.
+    active: Vec<Rc<Seen>>,
+    /// Those that ended last, the newest first.
+    ended: Vec<Ended>,
 }
 
-struct Result {
-    seen: Seen,
-    entry: Entry,
+struct Ended {
+    seen: Rc<Seen>,
+    entry: Rc<Entry>,
+    at: SystemTime,
     is_delivered: bool,
 }
 
@@ -52,93 +57,95 @@ pub fn run(request: Request) -> u8 {
             return exit::CONFIG;
         }
     };
-    let is_terminal = io::stdout().is_terminal();
-    let colours = is_terminal && knows_colours(&environment);
-    let mut looker = Looker { state_dir, outcomes: HashMap::new() };
-    let mut show = || match looker.look() {
-        Ok(sight) if is_json => Ok((json::of(&sight), sight.is_running)),
-        Ok(sight) => Ok((text::of(&sight, now(), colours), sight.is_running)),
-        Err(e) => Err(format!("STATE_DIR: {}: {e}", looker.state_dir.display())),
-    };
+    let is_page = io::stdout().is_terminal() && knows_sequences(&environment) && !is_json;
+    let colours = io::stdout().is_terminal() && knows_colours(&environment);
+    let mut looker = Looker { state_dir, seen: HashMap::new(), outcomes: HashMap::new() };
     let mut shown = String::new();
     loop {
-        let (text, is_running) = match show() {
-            Ok(found) => found,
-            Err(why) => {
-                eprintln!("wf0-agent: {why}");
+        let sight = match looker.look() {
+            Ok(sight) => sight,
+            Err(e) => {
+                eprintln!("wf0-agent: STATE_DIR: {}: {e}", looker.state_dir.display());
                 return exit::CONFIG;
             }
         };
+        let json = json::of(&sight);
+        let text = if is_json { json.clone() } else { text::of(&sight, now(), colours) };
         if !is_watched {
             print(&text);
-            return if is_running { exit::OK } else { exit::FAILED };
+            return if sight.is_running { exit::OK } else { exit::FAILED };
         }
-        if text != shown {
-            // Home, the text, and nothing below it (ECMA-48 section 8.3); elsewhere one after the other.
-            let is_page = is_terminal && !is_json;
-            let page = if is_page { format!("\x1b[H\x1b[2J{text}") } else { text.clone() };
-            if io::stdout().write_all(page.as_bytes()).and_then(|()| io::stdout().flush()).is_err() {
+        // On a page the times go on; elsewhere only what is new is written.
+        let told = if is_page { &text } else { &json };
+        if *told != shown {
+            let text = if is_page { page(&text) } else { text.clone() };
+            if io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()).is_err() {
                 return exit::OK;
             }
-            shown = text;
+            shown.clone_from(told);
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
+/// Written over the one before, line by line, so that nothing flickers (ECMA-48: CUP, EL, ED).
+fn page(text: &str) -> String {
+    let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
+    format!("\x1b[H{lines}\x1b[J")
+}
+
+/// Remembers what does not change: there may be thousands of runs.
 struct Looker {
     state_dir: PathBuf,
-    /// Outcomes are large and do not change.
-    outcomes: HashMap<u128, Entry>,
+    seen: HashMap<RunId, Rc<Seen>>,
+    outcomes: HashMap<RunId, Rc<Entry>>,
 }
 
 impl Looker {
     fn look(&mut self) -> io::Result<Sight> {
-        let is_running = match look_at(&self.state_dir) {
-            Ok(condition) => condition == Condition::InUse,
-            Err(e) => return Err(io::Error::other(e.to_string())),
+        let is_running = is_in_use(&self.state_dir)?;
+        // One that cannot be read is of a machine that lost its power.
+        let told = status::read(&self.state_dir).ok().flatten();
+        let runs = self.runs()?;
+        let (ended, active): (Vec<_>, Vec<_>) =
+            runs.into_iter().map(|seen| (seen.ended_at(), seen)).partition(|(at, _)| at.is_some());
+        let mut ended: Vec<_> = ended.into_iter().filter_map(|(at, seen)| Some((at?, seen))).collect();
+        ended.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        ended.truncate(RESULTS);
+        self.outcomes.retain(|run, _| ended.iter().any(|(_, seen)| seen.run == *run));
+        let ended = ended.into_iter().filter_map(|(at, seen)| {
+            Some(Ended { entry: self.outcome(&seen)?, is_delivered: seen.is_delivered(), at, seen })
+        });
+        let ended = ended.collect();
+        let active = active.into_iter().map(|(_, seen)| seen).collect();
+        Ok(Sight { state_dir: self.state_dir.clone(), is_running, told, active, ended })
+    }
+
+    /// Before the first ticket there is no folder of them.
+    fn runs(&mut self) -> io::Result<Vec<Rc<Seen>>> {
+        let runs = match runs_in(&self.state_dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            runs => runs?,
         };
-        let told = status::read(&self.state_dir)?;
-        let (mut active, mut results) = (Vec::new(), Vec::new());
-        for seen in runs(&self.state_dir)? {
-            match self.outcome(&seen) {
-                Some(entry) if results.len() < RESULTS => {
-                    let is_delivered = seen.is_delivered();
-                    results.push(Result { entry, is_delivered, seen });
-                }
-                Some(_) => break,
-                None => active.push(seen),
-            }
+        let mut before = std::mem::take(&mut self.seen);
+        for run in &runs {
+            let seen = before.remove(run).or_else(|| Seen::of(&self.state_dir, *run).map(Rc::new));
+            self.seen.extend(seen.map(|seen| (*run, seen)));
         }
-        let shown: Vec<_> = results.iter().map(|result| result.seen.run.0).collect();
-        self.outcomes.retain(|run, _| shown.contains(run));
-        results.sort_by_key(|result| std::cmp::Reverse(ended_at(result)));
-        Ok(Sight { state_dir: self.state_dir.clone(), is_running, told, active, results })
+        Ok(self.seen.values().cloned().collect())
     }
 
     /// Without what was printed and the diff, which nobody asks for here.
-    fn outcome(&mut self, seen: &Seen) -> Option<Entry> {
-        if let Some(known) = self.outcomes.get(&seen.run.0) {
+    fn outcome(&mut self, seen: &Seen) -> Option<Rc<Entry>> {
+        if let Some(known) = self.outcomes.get(&seen.run) {
             return Some(known.clone());
         }
         let mut entry = seen.outcome().ok().flatten()?;
-        let outcome = std::sync::Arc::make_mut(&mut entry.outcome);
-        outcome.stdout = Default::default();
+        let outcome = Arc::make_mut(&mut entry.outcome);
+        outcome.stdout = Excerpt::default();
         outcome.changes.diff = None;
-        self.outcomes.insert(seen.run.0, entry.clone());
+        let entry = Rc::new(entry);
+        self.outcomes.insert(seen.run, entry.clone());
         Some(entry)
     }
-}
-
-/// The newest first. Before the first ticket there is no folder of them.
-fn runs(state_dir: &Path) -> io::Result<Vec<Seen>> {
-    match look_into(state_dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        runs => runs,
-    }
-}
-
-/// One that never ran ended about when it was claimed.
-fn ended_at(result: &Result) -> SystemTime {
-    result.entry.outcome.span.map_or(result.seen.claimed_at, |span| span.finished_at)
 }

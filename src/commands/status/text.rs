@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::{Result, Sight, ended_at};
+use super::{Ended, Sight};
 use crate::commands::style::{Colour, clock, span};
 use crate::domain::text::{for_terminal, one_line};
 use crate::store::journal::Seen;
@@ -24,12 +24,14 @@ pub fn of(sight: &Sight, now: SystemTime, colours: bool) -> String {
     if !active.is_empty() {
         lines.push(String::new());
         lines.extend(active.iter().map(|active| page.active(active, sight)));
-    } else if !sight.is_running && !sight.active.is_empty() {
-        lines.push(format!("{} tickets wait for the next start", sight.active.len()));
     }
-    if !sight.results.is_empty() {
+    let waiting = sight.active.iter().filter(|seen| !seen.has_started()).count();
+    if !sight.is_running && waiting > 0 {
+        lines.push(format!("  waiting for the next start: {waiting}"));
+    }
+    if !sight.ended.is_empty() {
         lines.push(format!("\n{}", Colour::Dim.paint("last results", colours)));
-        lines.extend(sight.results.iter().map(|result| page.result(result)));
+        lines.extend(sight.ended.iter().map(|result| page.result(result)));
     }
     lines.join("\n") + "\n"
 }
@@ -85,7 +87,7 @@ impl Page {
         let slots = format!("{} of {} slots free", told.slots.free, told.slots.max);
         let mut state = format!("  {} · {slots} · {cli}", told.status);
         if told.undelivered > 0 {
-            state += &format!(" · {} outcomes to deliver", told.undelivered);
+            state += &format!(" · to deliver: {}", told.undelivered);
         }
         vec![link, self.paint(Colour::Dim, &who), state]
     }
@@ -107,10 +109,11 @@ impl Page {
             }
         };
         let sign = self.paint(Colour::Bold, "▸");
-        format!("{sign} {}  {what}", self.about(&active.ticket, active.attempt, seen))
+        let about = self.about(&active.ticket, active.attempt, seen.map(|seen| &**seen));
+        format!("{sign} {about}  {what}")
     }
 
-    fn result(&self, result: &Result) -> String {
+    fn result(&self, result: &Ended) -> String {
         let outcome = &result.entry.outcome;
         let sign = match &outcome.failure {
             None => self.paint(Colour::Green, "✓"),
@@ -122,7 +125,7 @@ impl Page {
         facts.extend(outcome.span.map(|took| span(took.duration)));
         facts.extend(outcome.changes.stat.map(|stat| stat.to_string()));
         facts.extend((!result.is_delivered).then(|| "not delivered yet".to_owned()));
-        let ago = self.paint(Colour::Dim, &format!("{} ago", self.ago(ended_at(result))));
+        let ago = self.paint(Colour::Dim, &format!("{} ago", self.ago(result.at)));
         format!("{sign} {about}  {}  {ago}", facts.join(", "))
     }
 

@@ -79,6 +79,6 @@ fn seen(claimed: &Claimed) -> Active {
         id: claimed.id.clone(),
         attempt: claimed.attempt,
         started_at: claimed.started_at,
-        progress: claimed.progress.clone(),
+        doing: claimed.doing.clone(),
     }
 }

@@ -5,7 +5,6 @@ mod outcome;
 pub mod ticket;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use crate::domain::dialect::Dialect;
 use crate::domain::event::{Event, Order};
@@ -87,10 +86,6 @@ impl Unknown {
 
 fn event(order: Order) -> Decoded {
     Decoded::Event(Event::Backend(order))
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Encodes an outcome within [`MAX_OUTBOUND`]: the diff is left out first, then stdout is shortened further.

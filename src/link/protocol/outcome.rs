@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use super::millis;
 use crate::domain::ticket::{Exit, Outcome, Span, Usage};
-use crate::times::rfc3339;
+use crate::times::{millis_of, rfc3339};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -101,7 +100,7 @@ fn run_body(outcome: &Outcome, span: Span) -> RunBody<'_> {
         head_commit: changes.head_commit.as_deref(),
         started_at: rfc3339(span.started_at),
         finished_at: rfc3339(span.finished_at),
-        duration_ms: millis(span.duration),
+        duration_ms: millis_of(span.duration),
         usage: outcome.usage.as_ref().map(usage_body),
     }
 }

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::outcome::{OutcomeBody, outcome_body};
-use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit, millis};
+use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit};
 use crate::config::ApiUrl;
 use crate::domain::event::{Order, Progress, Unavailable};
 use crate::domain::message::{Capacity, Heartbeat, Message, Register};
 use crate::domain::repos::RepoRef;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Payload, Role, Ticket, TicketId};
-use crate::times::rfc3339;
+use crate::times::{millis_of, rfc3339};
 use crate::wire::WireBrief;
 
 /// Turns messages into frames and frames into events.
@@ -301,7 +301,7 @@ fn progress_body<'a>(id: &'a TicketId, attempt: u32, seq: u64, progress: &'a Pro
         ticket_id: id.as_str(),
         attempt,
         seq,
-        elapsed_ms: millis(progress.elapsed),
+        elapsed_ms: millis_of(progress.elapsed),
         phase: progress.phase.name(),
         stdout_bytes: progress.stdout_bytes,
         lines: &progress.lines,
