@@ -1,7 +1,7 @@
 //! The audit log, `audit.jsonl`: which runs were started here and what the daemon has sent to the backend, a line each, for
 //! whoever has to answer for it. What was sent is told by its size and SHA-256.
 //!
-//! It is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, and the one before that is gone. Heartbeats and progress are
+//! It is bounded: at 8 MiB it becomes `audit.jsonl.1`, and the one before that is gone. Heartbeats and progress are
 //! told in sums. It is no journal: nothing is ever read back, and a line may be lost with the machine's power.
 
 use std::collections::BTreeMap;
