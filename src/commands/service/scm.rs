@@ -369,6 +369,9 @@ impl Manager for Services {
         let account = format!("{ACCOUNT}:(OI)(CI)M");
         let folder = folder.display().to_string();
         let grant = ["*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F", account.as_str()];
+        // Everybody may make folders below %ProgramData%: one that somebody has made before would stay theirs.
+        self.tool("icacls", &[folder.as_str(), "/setowner", "*S-1-5-32-544", "/T", "/C", "/Q"])?;
+        self.tool("icacls", &[folder.as_str(), "/reset", "/T", "/C", "/Q"])?;
         self.tool("icacls", &[&[folder.as_str(), "/inheritance:r", "/grant:r"], grant.as_slice()].concat())?;
         self.stop(&service)?;
         service.start(&[] as &[&OsStr]).map_err(|e| {
