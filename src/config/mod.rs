@@ -224,6 +224,11 @@ impl Config {
         }
     }
 
+    /// Drain, grace, and what it takes to end runs and have their outcomes confirmed, with some to spare.
+    pub fn stop_limit(&self) -> Duration {
+        self.drain + self.grace + Duration::from_secs(20)
+    }
+
     /// Only the state folder, for what looks into it without being the daemon.
     pub fn load_state_dir(sources: &Sources) -> Result<PathBuf, ConfigError> {
         let mut r = Reader { sources, errors: Vec::new() };

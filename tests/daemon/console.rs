@@ -147,7 +147,7 @@ fn systemd_is_told() {
     assert_eq!(next(), "STATUS=connected; 1 running, 0 waiting\n");
     world.backend.frame("ticket.claim");
     agent.signal(nix::sys::signal::Signal::SIGTERM);
-    assert_eq!(next(), "STOPPING=1\n");
+    assert_eq!(next(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=81000000\n", "drain, grace and 20 s");
     world.release("end");
     world.backend.outcome("T-1");
     agent.exit();

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::support::agent::{Launch, TOKEN};
 use crate::support::backend::Upgrade;
+use crate::support::eventually;
 use crate::support::files;
 use crate::support::hub::Hub;
 use crate::support::network::Proxy;
@@ -85,6 +86,11 @@ fn it_changes_nothing() {
     assert!(!world.state().exists());
     assert_eq!(world.backend.closed(), Some(1000));
     let mut agent = world.registered(launch());
+    // What the daemon itself writes of that is written.
+    eventually("the status", || {
+        let status = fs::read_to_string(world.state().join("status.json")).ok()?;
+        status.contains("\"connected\":true").then_some(())
+    });
     let before = files::everything(&world.state());
     assert_found(launch(), "state folder", "ok", "a daemon is running", "");
     assert_eq!(world.backend.closed(), Some(1000));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::backend::is_outcome;
+use crate::support::eventually;
 use crate::support::files::{self, Kind};
 use crate::support::processes;
 use crate::support::world::{World, ticket_with};
@@ -391,13 +392,19 @@ fn a_nested_run_ends_with_the_outer_one() {
     let agent = world.registered(launch);
     world.assign("T-1");
     world.told("up");
-    let marks = world.processes(&agent).into_iter().filter_map(|(pid, _)| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
-        let environment = String::from_utf8_lossy(&environment).into_owned();
-        environment.split('\0').find_map(|variable| variable.strip_prefix("WF0_RUN_ID=").map(str::to_owned))
+    let marks = || {
+        let marks = world.processes(&agent).into_iter().filter_map(|(pid, _)| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let environment = String::from_utf8_lossy(&environment).into_owned();
+            environment.split('\0').find_map(|variable| variable.strip_prefix("WF0_RUN_ID=").map(str::to_owned))
+        });
+        marks.collect::<Vec<_>>()
+    };
+    // One that has been forked for git, and is not yet git, shows the daemon's own environment.
+    eventually("every process to have its mark", || {
+        let marks = marks();
+        (!marks.is_empty() && marks.iter().all(|mark| mark.starts_with("outer,"))).then_some(())
     });
-    let marks: Vec<_> = marks.collect();
-    assert!(!marks.is_empty() && marks.iter().all(|mark| mark.starts_with("outer,")), "{marks:?}");
     world.backend.send(&serde_json::json!({"type": "ticket.cancel", "ticketId": "T-1"}));
     world.backend.outcome("T-1");
     assert!(world.processes(&agent).is_empty());
@@ -407,7 +414,10 @@ fn a_nested_run_ends_with_the_outer_one() {
 #[test]
 fn a_late_stop_does_not_undo_a_result() {
     let world = World::new();
-    let script = "echo x > new.txt; ( trap 'tell told' TERM; tell up; while :; do sleep 0.05; done ) > /dev/null 2>&1 & echo done";
+    // The run ends only once the leftover would hear of it.
+    let script = "echo x > new.txt
+        ( trap 'tell told' TERM; tell up; : > \"$WORLD/ready\"; while :; do sleep 0.05; done ) > /dev/null 2>&1 &
+        until [ -e \"$WORLD/ready\" ]; do sleep 0.01; done; echo done";
     let mut agent = world.registered(world.launch(script).env("KILL_GRACE_SECONDS", "2"));
     world.assign("T-1");
     world.told("up");

@@ -43,7 +43,7 @@ pub fn run(request: Request) -> u8 {
             return exit::INTERNAL;
         }
     };
-    let mut service_manager = ServiceManager::new(&environment);
+    let mut service_manager = ServiceManager::new(&environment, config.stop_limit());
     // A person who is asked types in the last line.
     let is_shown = !config.require_approval;
     risky.iter().for_each(|why| warn!("{why}"));

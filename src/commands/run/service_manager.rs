@@ -2,6 +2,7 @@
 //! wants to hear it, nothing is said.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use crate::domain::message::Status;
 use crate::domain::view::{Link, View};
@@ -9,19 +10,21 @@ use crate::environment::{Environment, NOTIFY_SOCKET};
 
 /// systemd takes its news at once, unless the machine is starved.
 #[cfg(unix)]
-const SEND_LIMIT: std::time::Duration = std::time::Duration::from_secs(1);
+const SEND_LIMIT: Duration = Duration::from_secs(1);
 
 pub struct ServiceManager {
     socket: Option<OsString>,
     is_ready: bool,
     is_stopping: bool,
+    /// How long stopping may take: more than a unit may allow for.
+    stop_limit: Duration,
     told: String,
 }
 
 impl ServiceManager {
-    pub fn new(environment: &Environment) -> Self {
+    pub fn new(environment: &Environment, stop_limit: Duration) -> Self {
         let socket = environment.get(NOTIFY_SOCKET).filter(|name| !name.is_empty()).map(OsString::from);
-        Self { socket, is_ready: false, is_stopping: false, told: String::new() }
+        Self { socket, is_ready: false, is_stopping: false, stop_limit, told: String::new() }
     }
 
     pub fn show(&mut self, view: &View) {
@@ -34,7 +37,7 @@ impl ServiceManager {
             news += "READY=1\n";
         }
         if is_stopping && !self.is_stopping {
-            news += "STOPPING=1\n";
+            news += &format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n", self.stop_limit.as_micros());
         }
         if status != self.told {
             news += &format!("STATUS={status}\n");

@@ -240,7 +240,7 @@ fn install(request: Request) -> Result<u8, Failure> {
     }
     let config = tried.map_err(|lines| Failure { code: exit::CONFIG, lines })?.config;
     let before = manager.installed()?.zip(manager.current_text());
-    let said = manager.install(&draft, stop_limit(&config))?;
+    let said = manager.install(&draft, config.stop_limit())?;
     let mut lines = changes(before, &draft);
     lines.extend(said);
     lines.push(manager.log());
@@ -335,11 +335,6 @@ fn manager(environment: &Environment, system: bool) -> Result<Box<dyn Manager>, 
     } else {
         Box::new(systemd::Systemd::new(environment)?)
     })
-}
-
-/// Drain, grace, and what it takes to end runs and have their outcomes confirmed, with some to spare.
-fn stop_limit(config: &Config) -> Duration {
-    config.drain + config.grace + Duration::from_secs(20)
 }
 
 /// What is other than before.

@@ -21,7 +21,7 @@ use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{Error, define_windows_service, service_dispatcher};
 
 use super::windows::{OF_MACHINE, described, registry_value, split};
-use super::{BY_MANAGER, Definition, Draft, Manager, Plan, Run, State, stop_limit};
+use super::{BY_MANAGER, Definition, Draft, Manager, Plan, Run, State};
 use crate::commands::usage::EXIT_CODES;
 use crate::commands::{exit, run};
 use crate::config::settings::{Given, Sources};
@@ -165,7 +165,7 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     // There is no console that a panic could be printed to.
     std::panic::set_hook(Box::new(move |info| note(&info.to_string())));
     run::end_on_panic();
-    let limit = stop_limit(&config);
+    let limit = config.stop_limit();
     let ready = move |stopper| {
         *serving.stopper.lock().unwrap_or_else(PoisonError::into_inner) = Some((stopper, limit));
         serving.report(ServiceState::Running, Duration::ZERO, ServiceExitCode::NO_ERROR);
@@ -369,10 +369,9 @@ impl Manager for Services {
         let account = format!("{ACCOUNT}:(OI)(CI)M");
         let folder = folder.display().to_string();
         let grant = ["*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F", account.as_str()];
-        // Everybody may make folders below %ProgramData%: one that somebody has made before would stay theirs.
-        self.tool("icacls", &[folder.as_str(), "/setowner", "*S-1-5-32-544", "/T", "/C", "/Q"])?;
-        self.tool("icacls", &[folder.as_str(), "/reset", "/T", "/C", "/Q"])?;
         self.tool("icacls", &[&[folder.as_str(), "/inheritance:r", "/grant:r"], grant.as_slice()].concat())?;
+        // Its account has no way into the folder of a user, where cargo installs.
+        self.tool("icacls", &[program, "/grant", &format!("{ACCOUNT}:RX")])?;
         self.stop(&service)?;
         service.start(&[] as &[&OsStr]).map_err(|e| {
             format!(
@@ -387,7 +386,9 @@ impl Manager for Services {
              CLI and what is on PATH (read); git wants the repositories in safe.directory (git config --system), and \
              the CLI has to be logged in for it"
                 .to_owned(),
-            format!("to have it run as you, with your CLI's login: sc config {NAME} obj= .\\NAME password= PASSWORD"),
+            "to have it run as you, with your CLI's login: services.msc, WorkForce0 agent, Log On; and let yourself \
+             into its folder"
+                .to_owned(),
         ]);
         Ok(lines)
     }

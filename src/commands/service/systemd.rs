@@ -57,7 +57,9 @@ impl Systemd {
             _ => format!("systemctl cannot be started: {e}"),
         })?;
         let words = said.words();
-        if !said.is_well() && (words.contains("connect to bus") || words.contains("not been booted with systemd")) {
+        if !said.is_well()
+            && (words.contains("Failed to connect to") || words.contains("not been booted with systemd"))
+        {
             return Err(format!(
                 "your systemd does not answer: {words}; it is there once you are logged in (not by su or sudo), or \
                  after loginctl enable-linger; in WSL with systemd=true in /etc/wsl.conf, in containers mostly not: start \
