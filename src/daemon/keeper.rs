@@ -111,7 +111,7 @@ impl Keeper {
 
     /// Tries again what could not be written: there is something new to write, and so perhaps room for it.
     pub fn catch_up(&mut self) {
-        if let Some(view) = self.unkept.take() {
+        if let Some(view) = self.unkept.clone() {
             self.keep_status(view);
         }
         let (store, chores) = (&self.store, &self.chores);

@@ -172,7 +172,12 @@ impl Log {
         if self.file.is_none() {
             self.file = Some(LogFile::open(&self.path, FILE_MAX)?);
         }
-        self.file.as_mut().map_or(Ok(()), |file| file.write_line(&line.to_string()))
+        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_line(&line.to_string()));
+        if written.is_err() {
+            // Opened anew, it knows whether a part of the line is there, and goes on where it could not be set aside.
+            self.file = None;
+        }
+        written
     }
 }
 

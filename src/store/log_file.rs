@@ -29,13 +29,13 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), limit, file: Some(file), written, is_torn })
     }
 
-    /// A line of its own, whatever became of the last.
+    /// A line of its own, whatever the file ended with when it was opened. After an error it is to be opened anew.
     pub fn write_line(&mut self, line: &str) -> io::Result<()> {
         self.make_room(line.len() as u64 + 2)?;
         let start = if self.is_torn { "\n" } else { "" };
-        let written = self.write_all(format!("{start}{line}\n").as_bytes());
-        self.is_torn = written.is_err();
-        written
+        self.write_all(format!("{start}{line}\n").as_bytes())?;
+        self.is_torn = false;
+        Ok(())
     }
 
     fn make_room(&mut self, len: u64) -> io::Result<()> {

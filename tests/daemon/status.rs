@@ -164,6 +164,23 @@ fn the_file_holds_no_secret() {
     assert!(!file.contains("hidden") && !file.contains(crate::support::agent::TOKEN), "{file}");
 }
 
+/// Where it cannot be written that is said once, and it is written as soon as it can be.
+#[test]
+fn it_is_written_later() {
+    let world = World::new();
+    std::fs::create_dir_all(world.state().join("status.new")).unwrap();
+    std::fs::write(world.state().join("lock"), "").unwrap();
+    let agent = world.agent("true");
+    for id in ["T-1", "T-2"] {
+        world.outcome_of(id);
+    }
+    world.fence();
+    assert_eq!(agent.log().matches("the status cannot be written").count(), 1, "{}", agent.log());
+    std::fs::remove_dir(world.state().join("status.new")).unwrap();
+    world.outcome_of("T-3");
+    eventually("the status", || Some(json(&world)).filter(|now| now["daemon"]["connected"] == true));
+}
+
 /// A file that cannot be read is of a machine that lost its power: the results are shown all the same.
 #[test]
 fn a_broken_file_costs_little() {

@@ -375,7 +375,7 @@ fn expand(word: &str, specifier: &impl Fn(char) -> Option<String>) -> String {
     expanded
 }
 
-/// The one line of the template that begins so.
+/// The one line of the template that begins so. The template is built in, and a test fills it in.
 fn line<'a>(template: &'a str, start: &str) -> &'a str {
     template.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("the template has no {start}"))
 }
