@@ -63,9 +63,17 @@ fn bench(words: &[String]) {
         ("start", &|| starts(rounds)),
         ("flood", &|| {
             flooded("cli-flood", "", if quick { 1 } else { 3 });
-            flooded("cli-flood-lines", " of JSON lines", if quick { 1 } else { 3 });
+            flooded(
+                "cli-flood-lines",
+                " of JSON lines",
+                if quick { 1 } else { 3 },
+            );
         }),
-        ("tickets", &|| [true, false].into_iter().for_each(|git| tickets(rounds, git))),
+        ("tickets", &|| {
+            [true, false]
+                .into_iter()
+                .for_each(|git| tickets(rounds, git))
+        }),
         ("soak", &|| soak(if quick { 1000 } else { 10_000 })),
         #[cfg(unix)]
         ("frozen", &stopped::frozen),
@@ -74,7 +82,10 @@ fn bench(words: &[String]) {
     if !TSV.load(Ordering::Relaxed) {
         println!("{:<52} {:>12}", "figure (median)", "value");
     }
-    figures.iter().filter(|(name, _)| is_wanted(name)).for_each(|(_, measure)| measure());
+    figures
+        .iter()
+        .filter(|(name, _)| is_wanted(name))
+        .for_each(|(_, measure)| measure());
 }
 
 fn row(name: &str, value: f64, unit: &str) {
@@ -91,15 +102,19 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn size() {
-    let bytes = fs::metadata(support::agent::BINARY.expect("cargo names the binary for benchmarks"))
-        .expect("the binary")
-        .len();
+    let bytes =
+        fs::metadata(support::agent::BINARY.expect("cargo names the binary for benchmarks"))
+            .expect("the binary")
+            .len();
     row("binary", bytes as f64 / 1e6, "MB");
 }
 
 fn launch(world: &World, mode: &str) -> support::agent::Launch {
     let this = std::env::current_exe().expect("this program");
-    world.launch("").env("CLI_COMMAND", this).env("CLI_ARGS_TEMPLATE", mode)
+    world
+        .launch("")
+        .env("CLI_COMMAND", this)
+        .env("CLI_ARGS_TEMPLATE", mode)
 }
 
 fn starts(rounds: usize) {
@@ -147,7 +162,11 @@ fn flooded(cli: &str, of_what: &str, rounds: usize) {
         assert_eq!(result["type"], "ticket.result", "{}", result["error"]);
         (status_kib(agent.pid(), "VmHWM") - before) / 1024.0
     });
-    row(&format!("CLI prints {FLOOD_MIB} MiB{of_what}: memory above idle"), median(more.collect()), "MiB");
+    row(
+        &format!("CLI prints {FLOOD_MIB} MiB{of_what}: memory above idle"),
+        median(more.collect()),
+        "MiB",
+    );
 }
 
 fn tickets(rounds: usize, git: bool) {
@@ -164,10 +183,12 @@ fn tickets(rounds: usize, git: bool) {
         let assigned = (Instant::now(), SystemTime::now());
         world.backend.send(&ticket_with(&id, json!({})));
         let (claimed, _) = world.backend.timed_frame("ticket.claim", |_| true);
-        let (answered, result) = world.backend.wait_for("an outcome", |seen| match &seen.what {
-            What::Frame(frame) if is_outcome(frame) => Some((seen.at, frame.clone())),
-            _ => None,
-        });
+        let (answered, result) = world
+            .backend
+            .wait_for("an outcome", |seen| match &seen.what {
+                What::Frame(frame) if is_outcome(frame) => Some((seen.at, frame.clone())),
+                _ => None,
+            });
         let (started, ended) = cli_times(&result);
         let answered = assigned.1 + answered.duration_since(assigned.0);
         [
@@ -183,24 +204,44 @@ fn tickets(rounds: usize, git: bool) {
     row(&format!("{place}: assigned → CLI started"), column(1), "ms");
     row(&format!("{place}: CLI exit → result"), column(2), "ms");
     let spawn = median((0..rounds).map(|_| bare_spawn(&world)).collect());
-    row("  bare spawn of the same CLI, to its first line", spawn, "ms");
+    row(
+        "  bare spawn of the same CLI, to its first line",
+        spawn,
+        "ms",
+    );
     if git {
         let bare: Vec<_> = (0..rounds).map(|_| bare_git(&world)).collect();
         let before = median(bare.iter().map(|row| row.0).collect());
         let after = median(bare.iter().map(|row| row.1).collect());
         row("  bare git before the run (add)", before, "ms");
-        row("  assigned → CLI started: ratio to both", column(1) / (spawn + before), "");
-        row("  bare git after the run (add, write-tree ×2, diff)", after, "ms");
+        row(
+            "  assigned → CLI started: ratio to both",
+            column(1) / (spawn + before),
+            "",
+        );
+        row(
+            "  bare git after the run (add, write-tree ×2, diff)",
+            after,
+            "ms",
+        );
         row("  CLI exit → result: ratio to it", column(2) / after, "");
     } else {
-        row("  assigned → CLI started: ratio to it", column(1) / spawn, "");
+        row(
+            "  assigned → CLI started: ratio to it",
+            column(1) / spawn,
+            "",
+        );
     }
     let from = Instant::now();
     let count = rounds * 4;
     for number in 0..count {
         one(1000 + number);
     }
-    row(&format!("{place}: tickets one after the other"), count as f64 / from.elapsed().as_secs_f64(), "/s");
+    row(
+        &format!("{place}: tickets one after the other"),
+        count as f64 / from.elapsed().as_secs_f64(),
+        "/s",
+    );
     drop(agent);
 }
 
@@ -226,10 +267,12 @@ fn soak(count: usize) {
                 world.assign(&format!("S-{assigned}"));
                 assigned += 1;
             }
-            let result = world.backend.wait_for("an outcome", |seen| match &seen.what {
-                What::Frame(frame) if is_outcome(frame) => Some(frame.clone()),
-                _ => None,
-            });
+            let result = world
+                .backend
+                .wait_for("an outcome", |seen| match &seen.what {
+                    What::Frame(frame) if is_outcome(frame) => Some(frame.clone()),
+                    _ => None,
+                });
             assert_eq!(result["type"], "ticket.result", "{result}");
             answered += 1;
         }
@@ -238,13 +281,28 @@ fn soak(count: usize) {
         world.fence();
         // What was seen is not needed any more, and ten thousand tickets are much of it.
         world.backend.past.lock().expect("nobody panicked").clear();
-        let (memory, files) = (status_kib(agent.pid(), "VmRSS") / 1024.0, open_files(&agent));
-        row(&format!("soak: resident memory after {station} tickets"), memory, "MiB");
-        row(&format!("soak: open files after {station} tickets"), files, "");
+        let (memory, files) = (
+            status_kib(agent.pid(), "VmRSS") / 1024.0,
+            open_files(&agent),
+        );
+        row(
+            &format!("soak: resident memory after {station} tickets"),
+            memory,
+            "MiB",
+        );
+        row(
+            &format!("soak: open files after {station} tickets"),
+            files,
+            "",
+        );
         row(&format!("soak: tickets, {before} to {station}"), rate, "/s");
         let (memory_first, files_first) = *first.get_or_insert((memory, files));
         if station == count {
-            row("soak: resident memory, last − first", memory - memory_first, "MiB");
+            row(
+                "soak: resident memory, last − first",
+                memory - memory_first,
+                "MiB",
+            );
             row("soak: open files, last − first", files - files_first, "");
         }
     }
@@ -257,9 +315,16 @@ fn open_files(agent: &Agent) -> f64 {
 
 /// When the CLI's `main` began and when it ended, as it printed them.
 fn cli_times(result: &Value) -> (SystemTime, SystemTime) {
-    let text = result["stdout"].as_str().unwrap_or_else(|| panic!("no output: {result}"));
-    let mut times = text.split_whitespace().map(|ns| UNIX_EPOCH + Duration::from_nanos(ns.parse().expect("a time")));
-    (times.next().expect("a start"), times.next().expect("an end"))
+    let text = result["stdout"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no output: {result}"));
+    let mut times = text
+        .split_whitespace()
+        .map(|ns| UNIX_EPOCH + Duration::from_nanos(ns.parse().expect("a time")));
+    (
+        times.next().expect("a start"),
+        times.next().expect("an end"),
+    )
 }
 
 fn bare_spawn(world: &World) -> f64 {
@@ -271,8 +336,17 @@ fn bare_spawn(world: &World) -> f64 {
         .output()
         .expect("a bare spawn");
     let text = String::from_utf8(output.stdout).expect("text");
-    let ns = text.split_whitespace().next().expect("a start").parse().expect("a time");
-    millis((UNIX_EPOCH + Duration::from_nanos(ns)).duration_since(from).unwrap_or_default())
+    let ns = text
+        .split_whitespace()
+        .next()
+        .expect("a start")
+        .parse()
+        .expect("a time");
+    millis(
+        (UNIX_EPOCH + Duration::from_nanos(ns))
+            .duration_since(from)
+            .unwrap_or_default(),
+    )
 }
 
 /// The commands that a diff takes, as anybody would type them: before the run, and after it.
@@ -288,10 +362,17 @@ fn bare_git(world: &World) -> (f64, f64) {
             .current_dir(&repo)
             .env("GIT_INDEX_FILE", scratch.join(index))
             .env("GIT_OBJECT_DIRECTORY", scratch.join("objects"))
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", repo.join(".git/objects"))
+            .env(
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+                repo.join(".git/objects"),
+            )
             .output()
             .expect("git starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).expect("text")
     };
     let from = Instant::now();
@@ -305,15 +386,29 @@ fn bare_git(world: &World) -> (f64, f64) {
     let second = git("after", &["write-tree"]);
     git(
         "after",
-        &["diff", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", first.trim(), second.trim()],
+        &[
+            "diff",
+            "--binary",
+            "--full-index",
+            "--no-ext-diff",
+            "--no-textconv",
+            first.trim(),
+            second.trim(),
+        ],
     );
     (before, millis(from.elapsed()))
 }
 
 fn copy_index(from: &Path, to: &Path) {
     fs::copy(from, to).expect("a copy of the index");
-    let time = fs::metadata(from).and_then(|meta| meta.modified()).expect("its time");
-    fs::File::options().write(true).open(to).and_then(|file| file.set_modified(time)).expect("the same time");
+    let time = fs::metadata(from)
+        .and_then(|meta| meta.modified())
+        .expect("its time");
+    fs::File::options()
+        .write(true)
+        .open(to)
+        .and_then(|file| file.set_modified(time))
+        .expect("the same time");
 }
 
 fn fill(world: &World, repo: &Path) {
@@ -323,8 +418,12 @@ fn fill(world: &World, repo: &Path) {
         let path = folder.join(format!("file{number}.rs"));
         fs::write(&path, "pub fn nothing() {}\n".repeat(40)).expect("a file");
         // As in life: files as new as the index would be read again by every git command.
-        let file = fs::File::options().write(true).open(&path).expect("the file");
-        file.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("an older time");
+        let file = fs::File::options()
+            .write(true)
+            .open(&path)
+            .expect("the file");
+        file.set_modified(SystemTime::now() - Duration::from_secs(3600))
+            .expect("an older time");
     }
     world.git(repo, &["add", "."]);
     world.git(repo, &["commit", "--quiet", "--message", "many files"]);
@@ -352,7 +451,10 @@ fn flood(chunk: &[u8]) {
 }
 
 fn now_ns() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set").as_nanos()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock that is set")
+        .as_nanos()
 }
 
 fn millis(time: Duration) -> f64 {
@@ -367,13 +469,32 @@ struct Usage {
 
 impl Usage {
     fn of(agent: &Agent) -> Self {
-        let mut usage = Self { switches: 0, cpu_ns: 0 };
-        for task in fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("its threads").flatten() {
+        let mut usage = Self {
+            switches: 0,
+            cpu_ns: 0,
+        };
+        for task in fs::read_dir(format!("/proc/{}/task", agent.pid()))
+            .expect("its threads")
+            .flatten()
+        {
             let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            let number = |line: &str| line.split_whitespace().last().and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-            usage.switches += status.lines().filter(|line| line.contains("ctxt_switches")).map(number).sum::<u64>();
+            let number = |line: &str| {
+                line.split_whitespace()
+                    .last()
+                    .and_then(|n| n.parse::<u64>().ok())
+                    .unwrap_or(0)
+            };
+            usage.switches += status
+                .lines()
+                .filter(|line| line.contains("ctxt_switches"))
+                .map(number)
+                .sum::<u64>();
             let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-            usage.cpu_ns += schedstat.split_whitespace().next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+            usage.cpu_ns += schedstat
+                .split_whitespace()
+                .next()
+                .and_then(|ns| ns.parse::<u64>().ok())
+                .unwrap_or(0);
         }
         usage
     }
@@ -381,8 +502,14 @@ impl Usage {
 
 fn status_kib(pid: u32, field: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_else(|| panic!("no {field}"));
-    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(field))
+        .unwrap_or_else(|| panic!("no {field}"));
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .expect("a number")
 }
 
 /// Elsewhere a process cannot be stopped so simply.
@@ -422,13 +549,21 @@ mod stopped {
         assert_eq!(world.outcome_of("before")["type"], "ticket.result");
         let first = relays.recv().expect("the first relay");
         let pid = i32::try_from(first.0.id()).expect("a pid");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGSTOP).expect("a relay");
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGSTOP,
+        )
+        .expect("a relay");
         let from = Instant::now();
         agent.logged("not connected");
         let noticed = from.elapsed();
         let (at, _) = world.backend.timed_frame("agent.register", |_| true);
         row("peer stopped → noticed", noticed.as_secs_f64(), "s");
-        row("peer stopped → registered on a new connection", at.duration_since(from).as_secs_f64(), "s");
+        row(
+            "peer stopped → registered on a new connection",
+            at.duration_since(from).as_secs_f64(),
+            "s",
+        );
         assert_eq!(world.outcome_of("after")["type"], "ticket.result");
     }
 
@@ -444,10 +579,21 @@ mod stopped {
 
     /// Passes on what comes between its standard input, which is a connection, and a port, until one side ends.
     pub fn relay() {
-        let port = std::env::args().nth(2).and_then(|port| port.parse::<u16>().ok()).expect("a port");
-        let near = TcpStream::from(std::io::stdin().as_fd().try_clone_to_owned().expect("a connection"));
+        let port = std::env::args()
+            .nth(2)
+            .and_then(|port| port.parse::<u16>().ok())
+            .expect("a port");
+        let near = TcpStream::from(
+            std::io::stdin()
+                .as_fd()
+                .try_clone_to_owned()
+                .expect("a connection"),
+        );
         let far = TcpStream::connect(("127.0.0.1", port)).expect("the backend");
-        let (mut from_near, mut to_far) = (near.try_clone().expect("a copy"), far.try_clone().expect("a copy"));
+        let (mut from_near, mut to_far) = (
+            near.try_clone().expect("a copy"),
+            far.try_clone().expect("a copy"),
+        );
         let there = thread::spawn(move || {
             let _ = std::io::copy(&mut from_near, &mut to_far);
             let _ = to_far.shutdown(Shutdown::Both);

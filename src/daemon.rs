@@ -41,7 +41,10 @@ impl fmt::Display for DaemonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Store(e) => e.fmt(f),
-            Self::Io(e) => write!(f, "the system refuses what the daemon cannot do without: {e}"),
+            Self::Io(e) => write!(
+                f,
+                "the system refuses what the daemon cannot do without: {e}"
+            ),
         }
     }
 }
@@ -61,10 +64,22 @@ pub fn run(
     mut watch: impl FnMut(&View),
 ) -> Result<Exit, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
-    let identity = Identity { agent_id: store.agent_id().to_owned(), name: config.agent_name.clone() };
-    let route = Route { api: config.api.clone(), proxy: config.proxy, roots: config.roots };
+    let identity = Identity {
+        agent_id: store.agent_id().to_owned(),
+        name: config.agent_name.clone(),
+    };
+    let route = Route {
+        api: config.api.clone(),
+        proxy: config.proxy,
+        roots: config.roots,
+    };
     let only = config.dialect.or_else(|| config.api.dialect());
-    let dialer = Dialer { route: route.clone(), token: config.token.clone(), only, store: Some(store.clone()) };
+    let dialer = Dialer {
+        route: route.clone(),
+        token: config.token.clone(),
+        only,
+        store: Some(store.clone()),
+    };
     let last = only.unwrap_or_else(|| store.dialect());
     let keep_delivered = Duration::from_secs(config.keep_days * 24 * 3600);
     let codecs = Codecs::new(
@@ -88,15 +103,26 @@ pub fn run(
         seed: fastrand::u64(..),
     };
     log_repos(&policy.repos);
-    info!("wf0-agent {} as {:?} for {}", env!("CARGO_PKG_VERSION"), config.agent_name, config.api.shown(last));
+    info!(
+        "wf0-agent {} as {:?} for {}",
+        env!("CARGO_PKG_VERSION"),
+        config.agent_name,
+        config.api.shown(last)
+    );
     if let Some(proxy) = &route.proxy {
         info!("through the proxy {proxy} ({})", proxy.setting());
     }
-    let approval = config.require_approval.then(job::Approval::from_terminal).transpose()?;
+    let approval = config
+        .require_approval
+        .then(job::Approval::from_terminal)
+        .transpose()?;
     let context = Arc::new(Context {
         cli,
         approval,
-        downloads: job::DownloadsFrom { route, token: config.token },
+        downloads: job::DownloadsFrom {
+            route,
+            token: config.token,
+        },
         environment,
         grace: config.grace,
         progress: config.progress,
@@ -113,11 +139,17 @@ pub fn run(
             Box::new(move |run, event| mailbox.post(Event::Job(run, event))),
         )
     };
-    let workers = (0..config.max_concurrent).map(start).collect::<io::Result<Vec<_>>>()?;
+    let workers = (0..config.max_concurrent)
+        .map(start)
+        .collect::<io::Result<Vec<_>>>()?;
     let (name, teller) = (context.cli.name.clone(), mailbox.clone());
     let tell = move |version| {
         let (name, version) = (name.clone(), Some(version));
-        teller.post(Event::Cli(CliState { name, version, unavailable: None }));
+        teller.post(Event::Cli(CliState {
+            name,
+            version,
+            unavailable: None,
+        }));
     };
     let mut asker = Asker::new(context.clone(), Arc::new(tell));
     asker.ask();
@@ -128,9 +160,19 @@ pub fn run(
         name: config.agent_name,
         backend: config.api.to_string(),
     };
-    let mut keeper = Keeper::new(context.store.clone(), chores, context.cli.name.clone(), keep_delivered, told_by);
+    let mut keeper = Keeper::new(
+        context.store.clone(),
+        chores,
+        context.cli.name.clone(),
+        keep_delivered,
+        told_by,
+    );
     let quota = context.store.quota(&context.cli.name);
-    let mut past = Past { quota, dialect: last, ..Past::default() };
+    let mut past = Past {
+        quota,
+        dialect: last,
+        ..Past::default()
+    };
     let mut cut_off = Vec::new();
     for found in context.store.past() {
         match found {
@@ -195,20 +237,37 @@ impl Stopper {
     reason = "the session's first moment; every later one comes from the event loop"
 )]
 fn now() -> Now {
-    Now { mono: std::time::Instant::now(), wall: SystemTime::now() }
+    Now {
+        mono: std::time::Instant::now(),
+        wall: SystemTime::now(),
+    }
 }
 
 /// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
 pub fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
-    let open: Vec<_> = repos.iter().filter(|repo| repo.slug.is_none()).map(|repo| repo.path.clone()).collect();
+    let open: Vec<_> = repos
+        .iter()
+        .filter(|repo| repo.slug.is_none())
+        .map(|repo| repo.path.clone())
+        .collect();
     let mut found = job::origin_slug(environment, &open).into_iter();
     let fill = |repo: Repo| match repo.slug {
         Some(_) => repo,
-        None => Repo { slug: found.next().flatten(), ..repo },
+        None => Repo {
+            slug: found.next().flatten(),
+            ..repo
+        },
     };
     let look = |repo: Repo| match GitDirs::find(&repo.path) {
-        Some(GitDirs { top, .. }) => Repo { root: top, workspace: job::choose(mode, &repo.path), ..repo },
-        None => Repo { workspace: job::choose(mode, &repo.path), ..repo },
+        Some(GitDirs { top, .. }) => Repo {
+            root: top,
+            workspace: job::choose(mode, &repo.path),
+            ..repo
+        },
+        None => Repo {
+            workspace: job::choose(mode, &repo.path),
+            ..repo
+        },
     };
     Repos::new(repos.into_iter().map(fill).map(look).collect())
 }
@@ -222,25 +281,47 @@ fn log_repos(repos: &Repos) {
         };
         info!("repository {} ({slug}), {workspace}", repo.path.display());
         if repo.workspace == Workspace::Clone && GitDirs::find(&repo.path).is_none() {
-            warn!("{} is in no git repository and cannot be cloned: its tickets will fail", repo.path.display());
+            warn!(
+                "{} is in no git repository and cannot be cloned: its tickets will fail",
+                repo.path.display()
+            );
         }
     }
     for slug in repos.shared_slugs() {
-        warn!("several entries of REPO_PATHS are {slug}: its tickets go to the first; tell them apart as slug=path");
+        warn!(
+            "several entries of REPO_PATHS are {slug}: its tickets go to the first; tell them apart as slug=path"
+        );
     }
 }
 
 fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
     let found = find::program(&cli.command, environment.get("PATH"));
-    let unavailable = if found.is_none() { Some(Unavailable::NotFound) } else { None };
-    CliState { name: cli.name.clone(), version: None, unavailable }
+    let unavailable = if found.is_none() {
+        Some(Unavailable::NotFound)
+    } else {
+        None
+    };
+    CliState {
+        name: cli.name.clone(),
+        version: None,
+        unavailable,
+    }
 }
 
 /// What the hub is told: of the tools that its jobs may need, those that are there.
 fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
     let is_there = |tool: &&str| find::program(tool, environment.get("PATH")).is_some();
-    let stem = |command| Path::new(command).file_stem().and_then(|stem| stem.to_str()).unwrap_or(command);
-    let mut tools: Vec<_> = ["claude", "git", "npm", "gh", cli].into_iter().filter(is_there).map(stem).collect();
+    let stem = |command| {
+        Path::new(command)
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or(command)
+    };
+    let mut tools: Vec<_> = ["claude", "git", "npm", "gh", cli]
+        .into_iter()
+        .filter(is_there)
+        .map(stem)
+        .collect();
     tools.sort_unstable();
     tools.dedup();
     tools.into_iter().map(str::to_owned).collect()
@@ -249,7 +330,9 @@ fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
 fn log_programs(cli: &Cli, environment: &Environment) {
     let path_variable = environment.get("PATH");
     if find::program("git", path_variable).is_none() {
-        warn!("git was not found on PATH: results have no diff, and no ticket can have a clone; install it");
+        warn!(
+            "git was not found on PATH: results have no diff, and no ticket can have a clone; install it"
+        );
     }
     match find::program(&cli.command, path_variable) {
         Some(path) => info!("CLI {} ({})", path.display(), cli.name),

@@ -37,31 +37,47 @@ impl Environment {
 
     /// Only those of these names.
     pub fn only(mut self, names: &[&str]) -> Self {
-        self.0.retain(|(own, _)| names.iter().any(|name| is_same(own, name)));
+        self.0
+            .retain(|(own, _)| names.iter().any(|name| is_same(own, name)));
         self
     }
 
     pub fn get(&self, name: &str) -> Option<&OsStr> {
-        self.0.iter().find(|(own, _)| is_same(own, name)).map(|(_, value)| value.as_os_str())
+        self.0
+            .iter()
+            .find(|(own, _)| is_same(own, name))
+            .map(|(_, value)| value.as_os_str())
     }
 
     /// The names that are text.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        self.0.iter().filter_map(|(name, _)| name.to_str().map(str::to_owned))
+        self.0
+            .iter()
+            .filter_map(|(name, _)| name.to_str().map(str::to_owned))
     }
 
     /// For a coding CLI: everything but the daemon's own settings, the token first of all, the way to its service
     /// manager, and the mark, which each run gets anew.
     pub fn for_cli(&self) -> Vec<(OsString, OsString)> {
         let foreign = |name: &OsStr| {
-            has_prefix(name, "WORKFORCE0_") || [MARK, TICKET, NOTIFY_SOCKET].iter().any(|own| is_same(name, own))
+            has_prefix(name, "WORKFORCE0_")
+                || [MARK, TICKET, NOTIFY_SOCKET]
+                    .iter()
+                    .any(|own| is_same(name, own))
         };
-        self.0.iter().filter(|(name, _)| !foreign(name)).cloned().collect()
+        self.0
+            .iter()
+            .filter(|(name, _)| !foreign(name))
+            .cloned()
+            .collect()
     }
 
     /// What a run's processes are marked with: its own id, behind that of the run that this daemon is part of.
     pub fn mark_of(&self, run: RunId) -> OsString {
-        let mut mark = self.get(MARK).map(|outer| OsString::from_iter([outer, OsStr::new(",")])).unwrap_or_default();
+        let mut mark = self
+            .get(MARK)
+            .map(|outer| OsString::from_iter([outer, OsStr::new(",")]))
+            .unwrap_or_default();
         mark.push(run.to_string());
         mark
     }
@@ -84,9 +100,15 @@ impl Environment {
 
 /// Windows takes names without regard to case.
 fn is_same(own: &OsStr, name: &str) -> bool {
-    if cfg!(windows) { own.eq_ignore_ascii_case(name) } else { own == name }
+    if cfg!(windows) {
+        own.eq_ignore_ascii_case(name)
+    } else {
+        own == name
+    }
 }
 
 fn has_prefix(name: &OsStr, prefix: &str) -> bool {
-    name.to_string_lossy().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    name.to_string_lossy()
+        .get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }

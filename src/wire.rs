@@ -30,13 +30,24 @@ impl From<WireBrief> for Brief {
     fn from(wire: WireBrief) -> Self {
         let skill = |skill| match skill {
             WireSkill::Slug(slug) | WireSkill::Inline { slug, body: None } => Skill::Named(slug),
-            WireSkill::Inline { slug, body: Some(body) } => Skill::Inline { slug, body },
+            WireSkill::Inline {
+                slug,
+                body: Some(body),
+            } => Skill::Inline { slug, body },
         };
         Self {
             title: wire.title,
             description: wire.description,
-            skills: wire.skills.unwrap_or_default().into_iter().map(skill).collect(),
-            subagent: wire.subagent.map(|s| Subagent { slug: s.slug, prompt: s.prompt }),
+            skills: wire
+                .skills
+                .unwrap_or_default()
+                .into_iter()
+                .map(skill)
+                .collect(),
+            subagent: wire.subagent.map(|s| Subagent {
+                slug: s.slug,
+                prompt: s.prompt,
+            }),
         }
     }
 }

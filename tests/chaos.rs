@@ -93,14 +93,20 @@ struct Chaos {
 
 #[test]
 fn every_ticket_has_one_end() {
-    let setting =
-        |name, default| std::env::var(name).map_or(default, |value| value.parse::<u64>().expect("a whole number"));
+    let setting = |name, default| {
+        std::env::var(name).map_or(default, |value| {
+            value.parse::<u64>().expect("a whole number")
+        })
+    };
     let seed = setting("WF0_CHAOS_SEED", 1);
     // Also where a wait in vain ends the test.
     println!("seed: {seed}");
     let mut chaos = Chaos::new(setting("WF0_CHAOS_SECONDS", 30), seed);
     if let Err(violation) = chaos.run() {
-        panic!("{violation}\nseed {seed}; the daemon's log:\n{}\n", chaos.log());
+        panic!(
+            "{violation}\nseed {seed}; the daemon's log:\n{}\n",
+            chaos.log()
+        );
     }
     print!("{}", chaos.summary());
 }
@@ -113,13 +119,18 @@ impl Chaos {
             world.make_repo(repo);
         }
         let proxy = Proxy::start(world.backend.port(), rng.fork());
-        let table = Table::new(REPOS.iter().map(|repo| format!("acme/{repo}")).collect(), rng.fork());
+        let table = Table::new(
+            REPOS.iter().map(|repo| format!("acme/{repo}")).collect(),
+            rng.fork(),
+        );
         Self {
             seconds,
             world,
             proxy,
             table,
-            daemon: Daemon::Down { until: Instant::now() },
+            daemon: Daemon::Down {
+                until: Instant::now(),
+            },
             past_log: String::new(),
             faults: Pace::new(Duration::from_millis(1300), rng.fork()),
             kills: Pace::new(Duration::from_millis(3000), rng.fork()),
@@ -159,14 +170,20 @@ impl Chaos {
         self.until("the first tickets to end", Table::is_done)?;
         self.settle()?;
         // Tidying opens folders.
-        eventually("the first runs to be tidied", || self.untidied().is_empty().then_some(()));
+        eventually("the first runs to be tidied", || {
+            self.untidied().is_empty().then_some(())
+        });
         Ok(self.footprint())
     }
 
     /// The folders of ended runs that still have what only the run itself needed.
     fn untidied(&self) -> Vec<PathBuf> {
-        let runs = fs::read_dir(self.world.state().join("tickets")).expect("a folder").flatten();
-        runs.map(|run| run.path()).filter(|run| run.join("scratch").exists()).collect()
+        let runs = fs::read_dir(self.world.state().join("tickets"))
+            .expect("a folder")
+            .flatten();
+        runs.map(|run| run.path())
+            .filter(|run| run.join("scratch").exists())
+            .collect()
     }
 
     /// Everything that the daemon has to say is seen.
@@ -187,7 +204,10 @@ impl Chaos {
                 return Ok(());
             }
             if now > limit {
-                return Err(format!("waited in vain for {what}: {}", self.table.unanswered()));
+                return Err(format!(
+                    "waited in vain for {what}: {}",
+                    self.table.unanswered()
+                ));
             }
         }
     }
@@ -223,9 +243,12 @@ impl Chaos {
                 if !agent.is_running() {
                     let status = agent.exit();
                     // Before it has said its first word it has no work to stop, and the system's own way does.
-                    let is_unborn = status.signal() == Some(Signal::SIGTERM as i32) && agent.log().is_empty();
+                    let is_unborn =
+                        status.signal() == Some(Signal::SIGTERM as i32) && agent.log().is_empty();
                     if status.code() != Some(0) && !is_unborn {
-                        return Err(format!("the daemon was told to stop and ended with {status}"));
+                        return Err(format!(
+                            "the daemon was told to stop and ended with {status}"
+                        ));
                     }
                     return self.bury(now);
                 }
@@ -243,10 +266,17 @@ impl Chaos {
     }
 
     fn start(&self) -> Agent {
-        let repos: Vec<_> =
-            REPOS.iter().map(|repo| format!("acme/{repo}={}", self.world.path(repo).display())).collect();
-        let launch = self.world.launch(CLI).env("WORKFORCE0_API_URL", self.proxy.url());
-        let launch = launch.env("REPO_PATHS", repos.join(",")).env("MAX_CONCURRENT_TICKETS", SLOTS.to_string());
+        let repos: Vec<_> = REPOS
+            .iter()
+            .map(|repo| format!("acme/{repo}={}", self.world.path(repo).display()))
+            .collect();
+        let launch = self
+            .world
+            .launch(CLI)
+            .env("WORKFORCE0_API_URL", self.proxy.url());
+        let launch = launch
+            .env("REPO_PATHS", repos.join(","))
+            .env("MAX_CONCURRENT_TICKETS", SLOTS.to_string());
         launch.env("PROGRESS_SECONDS", "1").start()
     }
 
@@ -287,7 +317,9 @@ impl Chaos {
             }
             self.past_log = last_part(&log).to_owned();
         }
-        self.daemon = Daemon::Down { until: now + Duration::from_millis(self.kill_rng.u64(..800)) };
+        self.daemon = Daemon::Down {
+            until: now + Duration::from_millis(self.kill_rng.u64(..800)),
+        };
         Ok(())
     }
 
@@ -299,7 +331,11 @@ impl Chaos {
         if !self.faults.is_due(now) {
             return;
         }
-        let way = if self.rng.bool() { Way::ToBackend } else { Way::ToAgent };
+        let way = if self.rng.bool() {
+            Way::ToBackend
+        } else {
+            Way::ToAgent
+        };
         let for_a_while = Duration::from_millis(self.rng.u64(200..1500));
         match self.rng.u32(..20) {
             0..=1 => {
@@ -320,7 +356,12 @@ impl Chaos {
                 self.proxy.cut();
             }
             9..=12 => self.freeze(now, way),
-            13 => self.close_gate(now, "refusals without an answer", Gate::Closing, for_a_while),
+            13 => self.close_gate(
+                now,
+                "refusals without an answer",
+                Gate::Closing,
+                for_a_while,
+            ),
             14 => self.close_gate(now, "refusals with 503", BUSY, for_a_while),
             15 => self.close_gate(now, "refusals with 429", TOO_MANY, for_a_while),
             16 => self.close_gate(now, "refusals with 500", BROKEN, for_a_while),
@@ -361,7 +402,9 @@ impl Chaos {
         self.settle()?;
         let cut_off = SLOTS * (self.counted("daemon kills") + self.counted("daemon stops"));
         self.table.check_end(&self.world.read("runs"), cut_off)?;
-        let Daemon::Up(agent) = &self.daemon else { return Err("the daemon is not up".to_owned()) };
+        let Daemon::Up(agent) = &self.daemon else {
+            return Err("the daemon is not up".to_owned());
+        };
         let left = self.world.processes(agent);
         if !left.is_empty() {
             return Err(format!("still running when all is quiet: {left:?}"));
@@ -379,19 +422,32 @@ impl Chaos {
             self.turn()?;
         }
         let last = self.footprint();
-        self.count.insert("resident kB at first", usize::try_from(first.resident_kb).unwrap_or_default());
-        self.count.insert("resident kB at last", usize::try_from(last.resident_kb).unwrap_or_default());
+        self.count.insert(
+            "resident kB at first",
+            usize::try_from(first.resident_kb).unwrap_or_default(),
+        );
+        self.count.insert(
+            "resident kB at last",
+            usize::try_from(last.resident_kb).unwrap_or_default(),
+        );
         if last.resident_kb > first.resident_kb + MORE_MEMORY_KB {
-            return Err(format!("{} kB resident at first, {} at last", first.resident_kb, last.resident_kb));
+            return Err(format!(
+                "{} kB resident at first, {} at last",
+                first.resident_kb, last.resident_kb
+            ));
         }
         Ok(())
     }
 
     fn stop(&mut self) -> Result<(), Violation> {
-        let Daemon::Up(agent) = &mut self.daemon else { return Err("the daemon is not up".to_owned()) };
+        let Daemon::Up(agent) = &mut self.daemon else {
+            return Err("the daemon is not up".to_owned());
+        };
         let status = agent.terminate();
         if status.code() != Some(0) {
-            return Err(format!("the daemon was told to stop and ended with {status}"));
+            return Err(format!(
+                "the daemon was told to stop and ended with {status}"
+            ));
         }
         self.bury(Instant::now())
     }
@@ -403,22 +459,39 @@ impl Chaos {
                 resident_kb: processes::status_kb(agent.pid(), "VmRSS"),
                 open_files: self.open_files().lines().count(),
             },
-            _ => Footprint { resident_kb: 0, open_files: 0 },
+            _ => Footprint {
+                resident_kb: 0,
+                open_files: 0,
+            },
         }
     }
 
     /// What the daemon has open, a line for each.
     fn open_files(&self) -> String {
-        let Daemon::Up(agent) = &self.daemon else { return String::new() };
-        let open = fs::read_dir(format!("/proc/{}/fd", agent.pid())).into_iter().flatten().flatten();
-        let name = |path: PathBuf| fs::read_link(path).unwrap_or_default().display().to_string();
+        let Daemon::Up(agent) = &self.daemon else {
+            return String::new();
+        };
+        let open = fs::read_dir(format!("/proc/{}/fd", agent.pid()))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let name = |path: PathBuf| {
+            fs::read_link(path)
+                .unwrap_or_default()
+                .display()
+                .to_string()
+        };
         open.map(|entry| name(entry.path()) + "\n").collect()
     }
 
     fn log(&self) -> String {
         match &self.daemon {
             Daemon::Up(agent) | Daemon::Stopping(agent, _) => {
-                format!("{}\n-- the next daemon --\n{}", self.past_log, last_part(&agent.log()))
+                format!(
+                    "{}\n-- the next daemon --\n{}",
+                    self.past_log,
+                    last_part(&agent.log())
+                )
             }
             Daemon::Down { .. } => self.past_log.clone(),
         }
@@ -444,15 +517,28 @@ impl Chaos {
             format!("outcomes that came again: {}", count.repeats),
             format!("connections: {}", count.connections),
         ];
-        lines.extend(count.codes.iter().map(|(code, count)| format!("outcomes with {code}: {count}")));
-        lines.extend(self.count.iter().map(|(what, count)| format!("{what}: {count}")));
+        lines.extend(
+            count
+                .codes
+                .iter()
+                .map(|(code, count)| format!("outcomes with {code}: {count}")),
+        );
+        lines.extend(
+            self.count
+                .iter()
+                .map(|(what, count)| format!("{what}: {count}")),
+        );
         lines.iter().map(|line| format!("{line}\n")).collect()
     }
 }
 
-const BUSY: Gate = Gate::Answering("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
-const TOO_MANY: Gate = Gate::Answering("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n");
-const BROKEN: Gate = Gate::Answering("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+const BUSY: Gate = Gate::Answering(
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+);
+const TOO_MANY: Gate =
+    Gate::Answering("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n");
+const BROKEN: Gate =
+    Gate::Answering("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
 
 fn last_part(log: &str) -> &str {
     let start = log.rmatch_indices('\n').nth(80).map_or(0, |(at, _)| at + 1);

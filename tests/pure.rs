@@ -1,6 +1,11 @@
 //! The parts that need no socket, no process and no clock: policy, wire format, settings.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic"
+)]
 
 #[path = "pure/api_url.rs"]
 mod api_url;

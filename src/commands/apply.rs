@@ -18,37 +18,62 @@ use crate::store::journal::Seen;
 pub fn run(request: Request) -> u8 {
     let checkout = request.operand(1).map(PathBuf::from);
     // A later one that never ran has changed nothing.
-    with_run(request, Seen::has_started, |Past { seen, environment, .. }| {
-        let report = apply(&seen, checkout, &environment)?;
-        // Whoever closes the pipe early has read enough.
-        let _ = io::Write::write_all(&mut io::stdout(), format!("{report}\n").as_bytes());
-        Ok(())
-    })
+    with_run(
+        request,
+        Seen::has_started,
+        |Past {
+             seen, environment, ..
+         }| {
+            let report = apply(&seen, checkout, &environment)?;
+            // Whoever closes the pipe early has read enough.
+            let _ = io::Write::write_all(&mut io::stdout(), format!("{report}\n").as_bytes());
+            Ok(())
+        },
+    )
 }
 
-fn apply(seen: &Seen, checkout: Option<PathBuf>, environment: &Environment) -> Result<String, String> {
+fn apply(
+    seen: &Seen,
+    checkout: Option<PathBuf>,
+    environment: &Environment,
+) -> Result<String, String> {
     let Seen { ticket, .. } = seen;
     let unreadable = unreadable(seen);
     let Some(entry) = seen.outcome().map_err(&unreadable)? else {
         return Err(format!("ticket {ticket} has not ended yet"));
     };
     let outcome = &*entry.outcome;
-    let failed = outcome.failure.as_ref().map(|failure| format!("{}: {}", failure.code.as_str(), failure.error));
+    let failed = outcome
+        .failure
+        .as_ref()
+        .map(|failure| format!("{}: {}", failure.code.as_str(), failure.error));
     let Some(started) = seen.started().map_err(&unreadable)? else {
-        return Err(format!("ticket {ticket} never ran: {}", failed.unwrap_or_default()));
+        return Err(format!(
+            "ticket {ticket} never ran: {}",
+            failed.unwrap_or_default()
+        ));
     };
     if started.clone.is_none() && checkout.is_none() {
-        return Ok(format!("ticket {ticket} ran in place: what it changed is in {} already", seen.repo.display()));
+        return Ok(format!(
+            "ticket {ticket} ran in place: what it changed is in {} already",
+            seen.repo.display()
+        ));
     }
     let patch = seen.patch();
     match fs::metadata(&patch) {
         Ok(found) if found.len() == 0 => return Ok(format!("ticket {ticket} changed nothing")),
         Ok(_) => {}
-        Err(_) => return Err(format!("ticket {ticket} has no diff: {}", outcome.warnings.join("; "))),
+        Err(_) => {
+            return Err(format!(
+                "ticket {ticket} has no diff: {}",
+                outcome.warnings.join("; ")
+            ));
+        }
     }
     let folder = checkout.unwrap_or_else(|| seen.repo.clone());
     let folder = dunce::canonicalize(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let dirs = GitDirs::find(&folder).ok_or_else(|| format!("{} is in no git repository", folder.display()))?;
+    let dirs = GitDirs::find(&folder)
+        .ok_or_else(|| format!("{} is in no git repository", folder.display()))?;
     let checkout = Checkout::new(environment, dirs, patch, outcome).map_err(|e| e.to_string())?;
     let mut report = checkout.apply(ticket.as_str())?;
     if let Some(failed) = failed {
@@ -72,10 +97,22 @@ struct Checkout<'a> {
 }
 
 impl<'a> Checkout<'a> {
-    fn new(environment: &Environment, dirs: GitDirs, patch: PathBuf, outcome: &'a Outcome) -> Result<Self, GitError> {
+    fn new(
+        environment: &Environment,
+        dirs: GitDirs,
+        patch: PathBuf,
+        outcome: &'a Outcome,
+    ) -> Result<Self, GitError> {
         let git = Git::discovering(environment, &dirs.top)?;
         let real = Git::new(environment, &dirs.top, &dirs.git_dir)?;
-        Ok(Self { top: dirs.top, git, real, patch, outcome, halt: Halt::never() })
+        Ok(Self {
+            top: dirs.top,
+            git,
+            real,
+            patch,
+            outcome,
+            halt: Halt::never(),
+        })
     }
 
     fn apply(&self, ticket: &str) -> Result<String, String> {
@@ -86,12 +123,17 @@ impl<'a> Checkout<'a> {
                 Err(_) => Err(self.refusal(ticket, &complaints)),
             };
         }
-        let scratch = Scratch::new().map_err(|e| format!("no room for a copy of what will change: {e}"))?;
+        let scratch =
+            Scratch::new().map_err(|e| format!("no room for a copy of what will change: {e}"))?;
         let changed = self.numbers(&scratch, &[])?;
         // Renamed files have their old names only in the patch read backwards.
         let old = self.numbers(&scratch, &["--reverse"])?;
-        let names = changed.iter().chain(&old).map(|number| self.top.join(&number.name));
-        let before = Before::keep(names, &scratch).map_err(|e| format!("a copy of what will change failed: {e}"))?;
+        let names = changed
+            .iter()
+            .chain(&old)
+            .map(|number| self.top.join(&number.name));
+        let before = Before::keep(names, &scratch)
+            .map_err(|e| format!("a copy of what will change failed: {e}"))?;
         if let Err(complaints) = self.git_apply(&[]) {
             return match before.restore() {
                 Ok(()) => Err(format!("{top} is as it was, for git failed:\n{complaints}")),
@@ -103,16 +145,27 @@ impl<'a> Checkout<'a> {
         }
         let mut report = format!("applied what ticket {ticket} changed to {top}, uncommitted:\n");
         let (mut insertions, mut deletions) = (0, 0);
-        for Number { name, added, removed } in &changed {
+        for Number {
+            name,
+            added,
+            removed,
+        } in &changed
+        {
             let numbers = match (added, removed) {
                 (Some(added), Some(removed)) => format!("+{added} −{removed}"),
                 _ => "binary".to_owned(),
             };
             insertions += added.unwrap_or(0);
             deletions += removed.unwrap_or(0);
-            report.push_str(&format!("  {}  {numbers}\n", one_line(&name.to_string_lossy(), 500)));
+            report.push_str(&format!(
+                "  {}  {numbers}\n",
+                one_line(&name.to_string_lossy(), 500)
+            ));
         }
-        report.push_str(&format!("{} files, +{insertions} −{deletions}", changed.len()));
+        report.push_str(&format!(
+            "{} files, +{insertions} −{deletions}",
+            changed.len()
+        ));
         Ok(report)
     }
 
@@ -126,19 +179,33 @@ impl<'a> Checkout<'a> {
         let call = self.git.start(&command, None).map_err(|e| e.to_string())?;
         match call.finish_said(&self.halt).map_err(|e| e.to_string())? {
             (0, ..) => Ok(()),
-            (_, _, stderr) => {
-                Err(stderr.trim_end().lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))
-            }
+            (_, _, stderr) => Err(stderr
+                .trim_end()
+                .lines()
+                .map(|line| format!("  {line}"))
+                .collect::<Vec<_>>()
+                .join("\n")),
         }
     }
 
     /// Why the patch does not apply, as far as can be told, and what can be done.
     fn refusal(&self, ticket: &str, complaints: &str) -> String {
-        let head = self.real.run(&["rev-parse", "--verify", "--quiet", "HEAD"].map(OsStr::new), None, &self.halt);
+        let head = self.real.run(
+            &["rev-parse", "--verify", "--quiet", "HEAD"].map(OsStr::new),
+            None,
+            &self.halt,
+        );
         let head = head.map_or_else(|_| "no commit".to_owned(), |head| head.trim().to_owned());
-        let base = self.outcome.changes.base_commit.as_deref().unwrap_or("no commit");
+        let base = self
+            .outcome
+            .changes
+            .base_commit
+            .as_deref()
+            .unwrap_or("no commit");
         let why = if head == base {
-            format!("the checkout is still at {base}, where the run began: uncommitted changes are in the way")
+            format!(
+                "the checkout is still at {base}, where the run began: uncommitted changes are in the way"
+            )
         } else {
             format!("the checkout has moved from {base}, where the run began, to {head}")
         };
@@ -152,10 +219,16 @@ impl<'a> Checkout<'a> {
     fn numbers(&self, scratch: &Scratch, options: &[&str]) -> Result<Vec<Number>, String> {
         let path = scratch.0.join("names");
         let out = fs::File::create(&path).map_err(|e| e.to_string())?;
-        let mut command = vec![OsStr::new("apply"), OsStr::new("--numstat"), OsStr::new("-z")];
+        let mut command = vec![
+            OsStr::new("apply"),
+            OsStr::new("--numstat"),
+            OsStr::new("-z"),
+        ];
         command.extend(options.iter().map(OsStr::new));
         command.extend([OsStr::new("--"), self.patch.as_os_str()]);
-        self.git.run(&command, Some(out), &self.halt).map_err(|e| e.to_string())?;
+        self.git
+            .run(&command, Some(out), &self.halt)
+            .map_err(|e| e.to_string())?;
         let list = fs::read(&path).map_err(|e| e.to_string())?;
         Ok(list.split(|b| *b == 0).filter_map(Number::parse).collect())
     }
@@ -173,7 +246,11 @@ impl Number {
         let mut fields = line.splitn(3, |b| *b == b'\t');
         let mut number = || Some(std::str::from_utf8(fields.next()?).ok()?.parse().ok());
         let (added, removed) = (number()?, number()?);
-        Some(Self { added, removed, name: os_string(fields.next()?) })
+        Some(Self {
+            added,
+            removed,
+            name: os_string(fields.next()?),
+        })
     }
 }
 
@@ -208,12 +285,20 @@ impl Before {
             };
             Ok((path, state))
         };
-        names.enumerate().map(keep).collect::<io::Result<_>>().map(Self)
+        names
+            .enumerate()
+            .map(keep)
+            .collect::<io::Result<_>>()
+            .map(Self)
     }
 
     /// Touches only what is not as it was. Goes on where one file fails.
     fn restore(&self) -> io::Result<()> {
-        let results: Vec<_> = self.0.iter().map(|(path, state)| restore(path, state)).collect();
+        let results: Vec<_> = self
+            .0
+            .iter()
+            .map(|(path, state)| restore(path, state))
+            .collect();
         results.into_iter().collect()
     }
 }
@@ -223,7 +308,8 @@ fn restore(path: &Path, state: &State) -> io::Result<()> {
     let is_same = match (state, &now) {
         (State::Absent, now) => now.is_none(),
         (State::File(copy), Some(found)) if found.is_file() => {
-            found.permissions() == fs::metadata(copy)?.permissions() && fs::read(path)? == fs::read(copy)?
+            found.permissions() == fs::metadata(copy)?.permissions()
+                && fs::read(path)? == fs::read(copy)?
         }
         (State::Link(to), Some(found)) if found.is_symlink() => fs::read_link(path)? == *to,
         (State::Other, _) => true,

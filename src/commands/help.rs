@@ -20,15 +20,25 @@ fn everything() -> String {
     }
     text += "\n  wf0-agent COMMAND --help tells more about a command.\n\nOptions:\n";
     text += &general();
-    text += "\nSettings: as a flag, in the environment or in .env, the first that is there counts.\n";
-    SETTINGS.iter().for_each(|setting| text += &describe(setting));
+    text +=
+        "\nSettings: as a flag, in the environment or in .env, the first that is there counts.\n";
+    SETTINGS
+        .iter()
+        .for_each(|setting| text += &describe(setting));
     text += "\nNO_COLOR in the environment: no colours at a terminal.\n\n";
-    let codes: Vec<_> = EXIT_CODES.iter().map(|(code, meaning)| format!("{code} {meaning}")).collect();
+    let codes: Vec<_> = EXIT_CODES
+        .iter()
+        .map(|(code, meaning)| format!("{code} {meaning}"))
+        .collect();
     text + &wrap(&format!("Exit codes: {}.", codes.join(" · ")))
 }
 
 fn about(command: &Command) -> String {
-    let mut text = format!("Usage:\n  {}\n\n{}", command.synopsis(), wrap(command.about));
+    let mut text = format!(
+        "Usage:\n  {}\n\n{}",
+        command.synopsis(),
+        wrap(command.about)
+    );
     text += "\nOptions:\n";
     for switch in command.switches {
         text += &option(switch.name, switch.short, None, switch.about);
@@ -38,7 +48,10 @@ fn about(command: &Command) -> String {
 }
 
 fn general() -> String {
-    GENERAL.iter().map(|general| option(general.name, general.short, general.value, general.about)).collect()
+    GENERAL
+        .iter()
+        .map(|general| option(general.name, general.short, general.value, general.about))
+        .collect()
 }
 
 fn option(name: &str, short: Option<char>, value: Option<&str>, about: &str) -> String {
@@ -48,8 +61,19 @@ fn option(name: &str, short: Option<char>, value: Option<&str>, about: &str) -> 
 }
 
 fn describe(setting: &Setting) -> String {
-    let Setting { name, value, default, about, flag, .. } = setting;
-    let flag = if *flag { format!("\n      --{} {value}", flag_of_name(name)) } else { String::new() };
+    let Setting {
+        name,
+        value,
+        default,
+        about,
+        flag,
+        ..
+    } = setting;
+    let flag = if *flag {
+        format!("\n      --{} {value}", flag_of_name(name))
+    } else {
+        String::new()
+    };
     let default = match *default {
         "" => String::new(),
         "required" => " (required)".to_owned(),

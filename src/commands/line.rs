@@ -39,7 +39,9 @@ impl Request {
 
     /// An operand that the definition demands, and that is text.
     pub fn text(&self, at: usize) -> &str {
-        self.operand(at).and_then(|operand| operand.to_str()).unwrap_or_default()
+        self.operand(at)
+            .and_then(|operand| operand.to_str())
+            .unwrap_or_default()
     }
 }
 
@@ -67,7 +69,12 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
                     Some(setting) if setting.flag => {
                         settings.flags.insert(name, args.value()?);
                     }
-                    Some(_) => return Err(format!("{name} is a secret and has no flag: use the environment").into()),
+                    Some(_) => {
+                        return Err(format!(
+                            "{name} is a secret and has no flag: use the environment"
+                        )
+                        .into());
+                    }
                     None => return Err(Long(flag).unexpected()),
                 }
             }
@@ -86,7 +93,12 @@ pub fn parse(mut args: lexopt::Parser) -> Result<Line, lexopt::Error> {
     if is_by_manager {
         return Ok(Line::ByManager(settings));
     }
-    Ok(Line::Command(Request { name: command.name, operands, switches: given, settings }))
+    Ok(Line::Command(Request {
+        name: command.name,
+        operands,
+        switches: given,
+        settings,
+    }))
 }
 
 /// `wf0-agent help [COMMAND]`
@@ -113,8 +125,15 @@ fn check_operands(command: &Command, given: &[OsString]) -> Result<(), lexopt::E
     for (at, operand) in command.operands.iter().enumerate() {
         match (given.get(at), operand.kind, operand.missing) {
             (None, _, Some(missing)) => return Err(missing.into()),
-            (Some(word), Kind::OneOf(choices), _) if !choices.iter().any(|choice| word == choice) => {
-                return Err(format!("{}: {word:?} is not one of {}", operand.name, choices.join(", ")).into());
+            (Some(word), Kind::OneOf(choices), _)
+                if !choices.iter().any(|choice| word == choice) =>
+            {
+                return Err(format!(
+                    "{}: {word:?} is not one of {}",
+                    operand.name,
+                    choices.join(", ")
+                )
+                .into());
             }
             (Some(word), Kind::Text, _) if word.to_str().is_none() => {
                 return Err(lexopt::Error::NonUnicodeValue(word.clone()));
@@ -131,11 +150,25 @@ fn check_operands(command: &Command, given: &[OsString]) -> Result<(), lexopt::E
 fn check_switches(command: &Command, given: &[&str]) -> Result<(), lexopt::Error> {
     for name in given {
         if !command.has(name) {
-            let owners: Vec<_> = COMMANDS.iter().filter(|owner| owner.has(name)).map(|owner| owner.word).collect();
-            return Err(format!("--{name} belongs to {}, not to {}", owners.join(" and "), command.word).into());
+            let owners: Vec<_> = COMMANDS
+                .iter()
+                .filter(|owner| owner.has(name))
+                .map(|owner| owner.word)
+                .collect();
+            return Err(format!(
+                "--{name} belongs to {}, not to {}",
+                owners.join(" and "),
+                command.word
+            )
+            .into());
         }
     }
-    let alone: Vec<_> = command.switches.iter().filter(|switch| switch.alone).map(|switch| switch.name).collect();
+    let alone: Vec<_> = command
+        .switches
+        .iter()
+        .filter(|switch| switch.alone)
+        .map(|switch| switch.name)
+        .collect();
     if alone.iter().filter(|name| given.contains(name)).count() > 1 {
         let all: Vec<_> = alone.iter().map(|name| format!("--{name}")).collect();
         return Err(format!("{} takes one of {}", command.word, all.join(", ")).into());

@@ -61,7 +61,12 @@ pub struct Tail {
 
 impl Tail {
     pub fn new(path: PathBuf, is_for_terminal: bool) -> Self {
-        Self { path, file: None, is_for_terminal, unfinished: Vec::new() }
+        Self {
+            path,
+            file: None,
+            is_for_terminal,
+            unfinished: Vec::new(),
+        }
     }
 
     /// What has come since the last time. A file that is not there yet is empty.
@@ -73,14 +78,31 @@ impl Tail {
             };
         }
         let mut chunk = vec![0; 64 << 10];
-        while let Some(n) = self.file.as_mut().map(|file| file.read(&mut chunk)).transpose()?.filter(|n| *n > 0) {
+        while let Some(n) = self
+            .file
+            .as_mut()
+            .map(|file| file.read(&mut chunk))
+            .transpose()?
+            .filter(|n| *n > 0)
+        {
             if !self.is_for_terminal {
                 to.write_all(&chunk[..n])?;
                 continue;
             }
             self.unfinished.extend(&chunk[..n]);
-            let whole = self.unfinished.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            self.print(if self.unfinished.len() > LINE_MAX { self.unfinished.len() } else { whole }, to)?;
+            let whole = self
+                .unfinished
+                .iter()
+                .rposition(|byte| *byte == b'\n')
+                .map_or(0, |at| at + 1);
+            self.print(
+                if self.unfinished.len() > LINE_MAX {
+                    self.unfinished.len()
+                } else {
+                    whole
+                },
+                to,
+            )?;
         }
         if is_last {
             self.print(self.unfinished.len(), to)?;
@@ -90,6 +112,8 @@ impl Tail {
 
     fn print(&mut self, len: usize, to: &mut impl Write) -> io::Result<()> {
         let lines: Vec<u8> = self.unfinished.drain(..len).collect();
-        String::from_utf8_lossy(&lines).lines().try_for_each(|line| writeln!(to, "{}", for_terminal(line)))
+        String::from_utf8_lossy(&lines)
+            .lines()
+            .try_for_each(|line| writeln!(to, "{}", for_terminal(line)))
     }
 }

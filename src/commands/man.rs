@@ -4,7 +4,10 @@ use super::usage::{BRIEF, COMMANDS, EXIT_CODES, GENERAL};
 use crate::config::settings::{SETTINGS, flag_of_name};
 
 pub fn page() -> String {
-    let mut page = format!(".TH WF0\\-AGENT 1 \"\" \"wf0\\-agent {}\"\n", env!("CARGO_PKG_VERSION"));
+    let mut page = format!(
+        ".TH WF0\\-AGENT 1 \"\" \"wf0\\-agent {}\"\n",
+        env!("CARGO_PKG_VERSION")
+    );
     page += &format!(".SH NAME\nwf0\\-agent \\- {}\n", plain(BRIEF));
     page += ".SH SYNOPSIS\n.nf\n";
     for command in COMMANDS {
@@ -14,7 +17,10 @@ pub fn page() -> String {
     for command in COMMANDS {
         page += &entry(command.word, &[], command.about);
         for switch in command.switches {
-            page += &format!(".RS\n{}.RE\n", option(switch.name, switch.short, None, switch.about));
+            page += &format!(
+                ".RS\n{}.RE\n",
+                option(switch.name, switch.short, None, switch.about)
+            );
         }
     }
     page += ".SH OPTIONS\n";
@@ -24,13 +30,19 @@ pub fn page() -> String {
     page += ".SH SETTINGS\n";
     page += "As a flag, in the environment or in .env, the first that is there counts.\n";
     for setting in SETTINGS {
-        let flag = setting.flag.then(|| format!("--{} {}", flag_of_name(setting.name), setting.value));
+        let flag = setting
+            .flag
+            .then(|| format!("--{} {}", flag_of_name(setting.name), setting.value));
         let about = match setting.default {
             "" => setting.about.to_owned(),
             "required" => format!("{} (required)", setting.about),
             default => format!("{} (default: {default})", setting.about),
         };
-        page += &entry(&format!("{}={}", setting.name, setting.value), flag.as_slice(), &about);
+        page += &entry(
+            &format!("{}={}", setting.name, setting.value),
+            flag.as_slice(),
+            &about,
+        );
     }
     page += ".SH ENVIRONMENT\n";
     page += &entry("NO_COLOR", &[], "set to anything: no colours at a terminal");
@@ -38,7 +50,9 @@ pub fn page() -> String {
     for (code, meaning) in EXIT_CODES {
         page += &entry(&code.to_string(), &[], meaning);
     }
-    page + ".SH SEE ALSO\n" + &plain("README.md, SECURITY.md and docs/ in the archive of the release") + "\n"
+    page + ".SH SEE ALSO\n"
+        + &plain("README.md, SECURITY.md and docs/ in the archive of the release")
+        + "\n"
 }
 
 fn option(name: &str, short: Option<char>, value: Option<&str>, about: &str) -> String {
@@ -58,6 +72,14 @@ fn entry(name: &str, further: &[String], about: &str) -> String {
 
 /// Text that roff takes for text: no escape, no request at the start of a line, no dash that is not one.
 fn plain(text: &str) -> String {
-    let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga");
-    if text.starts_with('.') { format!("\\&{text}") } else { text }
+    let text = text
+        .replace('\\', "\\e")
+        .replace('-', "\\-")
+        .replace('\'', "\\(aq")
+        .replace('`', "\\(ga");
+    if text.starts_with('.') {
+        format!("\\&{text}")
+    } else {
+        text
+    }
 }

@@ -23,12 +23,17 @@ pub struct Past {
 }
 
 /// Carries out a command about the newest run of that ticket, `rather` one of those, or about the run itself.
-pub fn with_run(request: Request, rather: fn(&Seen) -> bool, command: impl FnOnce(Past) -> Result<(), String>) -> u8 {
+pub fn with_run(
+    request: Request,
+    rather: fn(&Seen) -> bool,
+    command: impl FnOnce(Past) -> Result<(), String>,
+) -> u8 {
     let environment = Environment::of_process();
     let ticket = request.text(0).to_owned();
     let runs = state_dir(request.settings, &environment).and_then(|state_dir| {
         let runs = look_into(&state_dir);
-        let runs = runs.map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()))?;
+        let runs =
+            runs.map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()))?;
         Ok((state_dir, runs))
     });
     let (state_dir, runs) = match runs {
@@ -38,8 +43,13 @@ pub fn with_run(request: Request, rather: fn(&Seen) -> bool, command: impl FnOnc
             return exit::CONFIG;
         }
     };
-    let done =
-        find(&ticket, runs, rather, &state_dir).and_then(|seen| command(Past { seen, state_dir, environment }));
+    let done = find(&ticket, runs, rather, &state_dir).and_then(|seen| {
+        command(Past {
+            seen,
+            state_dir,
+            environment,
+        })
+    });
     match done {
         Ok(()) => exit::OK,
         Err(why) => {
@@ -60,11 +70,18 @@ pub fn unreadable(seen: &Seen) -> impl Fn(io::Error) -> String {
     move |e| format!("ticket {ticket}: what is kept of run {run} cannot be read: {e}")
 }
 
-fn find(ticket: &str, mut runs: Vec<Seen>, rather: fn(&Seen) -> bool, state_dir: &Path) -> Result<Seen, String> {
+fn find(
+    ticket: &str,
+    mut runs: Vec<Seen>,
+    rather: fn(&Seen) -> bool,
+    state_dir: &Path,
+) -> Result<Seen, String> {
     let of_ticket = |seen: &Seen| seen.ticket.as_str() == ticket;
     let wanted = runs.iter().position(|seen| of_ticket(seen) && rather(seen));
     let by_ticket = wanted.or_else(|| runs.iter().position(of_ticket));
-    if let Some(at) = by_ticket.or_else(|| runs.iter().position(|seen| seen.run.to_string() == ticket)) {
+    if let Some(at) =
+        by_ticket.or_else(|| runs.iter().position(|seen| seen.run.to_string() == ticket))
+    {
         return Ok(runs.swap_remove(at));
     }
     let mut newest: Vec<&str> = Vec::new();
@@ -73,6 +90,14 @@ fn find(ticket: &str, mut runs: Vec<Seen>, rather: fn(&Seen) -> bool, state_dir:
             newest.push(seen.ticket.as_str());
         }
     }
-    let newest = if newest.is_empty() { "there is none".to_owned() } else { newest.join(", ") };
-    Err(format!("no ticket {:?} in {}; the newest: {newest}", one_line(ticket, 128), state_dir.display()))
+    let newest = if newest.is_empty() {
+        "there is none".to_owned()
+    } else {
+        newest.join(", ")
+    };
+    Err(format!(
+        "no ticket {:?} in {}; the newest: {newest}",
+        one_line(ticket, 128),
+        state_dir.display()
+    ))
 }

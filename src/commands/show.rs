@@ -25,7 +25,13 @@ enum Part {
 
 pub fn run(request: Request) -> u8 {
     let part = |(name, part)| request.has(name).then_some(part);
-    let only = [("prompt", Part::Prompt), ("stdout", Part::Stdout), ("diff", Part::Diff)].into_iter().find_map(part);
+    let only = [
+        ("prompt", Part::Prompt),
+        ("stdout", Part::Stdout),
+        ("diff", Part::Diff),
+    ]
+    .into_iter()
+    .find_map(part);
     with_run(
         request,
         |_| true,
@@ -36,7 +42,12 @@ pub fn run(request: Request) -> u8 {
             let shown = match only {
                 Some(part) => show_part(part, &past, ended.as_ref(), &mut io::stdout().lock())
                     .and_then(|why| why.map_or(Ok(()), |why| Err(io::Error::other(why)))),
-                None => show_all(&past, started.as_ref(), ended.as_ref(), &mut io::stdout().lock()),
+                None => show_all(
+                    &past,
+                    started.as_ref(),
+                    ended.as_ref(),
+                    &mut io::stdout().lock(),
+                ),
             };
             match shown {
                 // Whoever closes the pipe early has read enough.
@@ -47,11 +58,20 @@ pub fn run(request: Request) -> u8 {
     )
 }
 
-fn show_all(past: &Past, started: Option<&Started>, ended: Option<&Entry>, to: &mut impl Write) -> io::Result<()> {
+fn show_all(
+    past: &Past,
+    started: Option<&Started>,
+    ended: Option<&Entry>,
+    to: &mut impl Write,
+) -> io::Result<()> {
     for (name, value) in facts(past, started, ended) {
         writeln!(to, "{name:<13} {}", one_line(&value, LINE_MAX))?;
     }
-    for (title, part) in [("prompt", Part::Prompt), ("stdout", Part::Stdout), ("diff", Part::Diff)] {
+    for (title, part) in [
+        ("prompt", Part::Prompt),
+        ("stdout", Part::Stdout),
+        ("diff", Part::Diff),
+    ] {
         writeln!(to, "\n== {title}")?;
         if let Some(why) = show_part(part, past, ended, to)? {
             writeln!(to, "({why})")?;
@@ -60,13 +80,21 @@ fn show_all(past: &Past, started: Option<&Started>, ended: Option<&Entry>, to: &
     Ok(())
 }
 
-fn facts(past: &Past, started: Option<&Started>, ended: Option<&Entry>) -> Vec<(&'static str, String)> {
-    let Past { seen, state_dir, .. } = past;
+fn facts(
+    past: &Past,
+    started: Option<&Started>,
+    ended: Option<&Entry>,
+) -> Vec<(&'static str, String)> {
+    let Past {
+        seen, state_dir, ..
+    } = past;
     let has_daemon = || matches!(look_at(state_dir), Ok(Condition::InUse));
     let state = match (ended, started) {
         (Some(_), _) if seen.is_delivered() => "ended, and the backend has the outcome",
         (Some(_), _) => "ended, and the backend may not have the outcome yet",
-        (None, _) if !has_daemon() => "cut off: no daemon is running, and the next one goes on with it",
+        (None, _) if !has_daemon() => {
+            "cut off: no daemon is running, and the next one goes on with it"
+        }
         (None, Some(_)) => "running",
         (None, None) => "claimed, and its program has not been started",
     };
@@ -86,7 +114,9 @@ fn facts(past: &Past, started: Option<&Started>, ended: Option<&Entry>) -> Vec<(
         ("claimed", date_and_time(seen.claimed_at)),
     ];
     facts.extend(seen.title.clone().map(|title| ("title", title)));
-    let Some(outcome) = ended.map(|entry| &*entry.outcome) else { return facts };
+    let Some(outcome) = ended.map(|entry| &*entry.outcome) else {
+        return facts;
+    };
     if let Some(span) = &outcome.span {
         facts.push(("started", date_and_time(span.started_at)));
         facts.push(("took", format!("{:.1} s", span.duration.as_secs_f64())));
@@ -96,15 +126,35 @@ fn facts(past: &Past, started: Option<&Started>, ended: Option<&Entry>) -> Vec<(
         Exit::Signal(signal) => ("signal", signal.to_string()),
     }));
     let failure = outcome.failure.as_ref();
-    facts.extend(failure.map(|failure| ("failure", format!("{}: {}", failure.code.as_str(), failure.error))));
+    facts.extend(failure.map(|failure| {
+        (
+            "failure",
+            format!("{}: {}", failure.code.as_str(), failure.error),
+        )
+    }));
     facts.extend(outcome.changes.stat.map(|stat| ("diff", stat.to_string())));
-    facts.extend(outcome.pull_request.clone().map(|address| ("pull request", address)));
-    facts.extend(outcome.warnings.iter().map(|warning| ("warning", warning.clone())));
+    facts.extend(
+        outcome
+            .pull_request
+            .clone()
+            .map(|address| ("pull request", address)),
+    );
+    facts.extend(
+        outcome
+            .warnings
+            .iter()
+            .map(|warning| ("warning", warning.clone())),
+    );
     facts
 }
 
 /// The part itself, else why there is none.
-fn show_part(part: Part, past: &Past, ended: Option<&Entry>, to: &mut impl Write) -> io::Result<Option<String>> {
+fn show_part(
+    part: Part,
+    past: &Past,
+    ended: Option<&Entry>,
+    to: &mut impl Write,
+) -> io::Result<Option<String>> {
     let is_for_terminal = io::stdout().is_terminal();
     let path = match part {
         Part::Prompt => past.seen.path("prompt.md"),
@@ -112,11 +162,15 @@ fn show_part(part: Part, past: &Past, ended: Option<&Entry>, to: &mut impl Write
         // What was sent: all that was printed may be lines of JSON, which are for `logs`.
         Part::Stdout => {
             let Some(entry) = ended else {
-                return Ok(Some(format!("not ended yet: see wf0-agent logs {}", past.seen.ticket)));
+                return Ok(Some(format!(
+                    "not ended yet: see wf0-agent logs {}",
+                    past.seen.ticket
+                )));
             };
             let text = entry.outcome.stdout.render();
             if is_for_terminal {
-                text.lines().try_for_each(|line| writeln!(to, "{}", for_terminal(line)))?;
+                text.lines()
+                    .try_for_each(|line| writeln!(to, "{}", for_terminal(line)))?;
             } else {
                 to.write_all(text.as_bytes())?;
             }
@@ -124,7 +178,10 @@ fn show_part(part: Part, past: &Past, ended: Option<&Entry>, to: &mut impl Write
         }
     };
     if !path.exists() {
-        return Ok(Some(format!("there is no {}", if part == Part::Diff { "diff" } else { "prompt" })));
+        return Ok(Some(format!(
+            "there is no {}",
+            if part == Part::Diff { "diff" } else { "prompt" }
+        )));
     }
     Tail::new(path, is_for_terminal).pass_on(to, true)?;
     Ok(None)

@@ -16,13 +16,20 @@ pub enum Colour {
 
 impl Colour {
     pub fn paint(self, text: &str, colours: bool) -> String {
-        if colours { format!("\x1b[{}m{text}\x1b[0m", self as u8) } else { text.to_owned() }
+        if colours {
+            format!("\x1b[{}m{text}\x1b[0m", self as u8)
+        } else {
+            text.to_owned()
+        }
     }
 }
 
 /// <https://no-color.org>
 pub fn knows_colours(environment: &Environment) -> bool {
-    knows_sequences(environment) && environment.get("NO_COLOR").is_none_or(|value| value.is_empty())
+    knows_sequences(environment)
+        && environment
+            .get("NO_COLOR")
+            .is_none_or(|value| value.is_empty())
 }
 
 /// Whether lines can be wiped out and written anew.
@@ -54,7 +61,9 @@ pub fn span(duration: Duration) -> String {
 /// The time of the day, UTC: `12:03:04Z`.
 pub fn clock(at: SystemTime) -> String {
     let time = date_and_time(at);
-    time.split_once('T').map(|(_, time)| time.to_owned()).unwrap_or(time)
+    time.split_once('T')
+        .map(|(_, time)| time.to_owned())
+        .unwrap_or(time)
 }
 
 /// UTC, to the second.

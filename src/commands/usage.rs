@@ -48,15 +48,26 @@ pub struct Switch {
 }
 
 const fn switch(name: &'static str, about: &'static str) -> Switch {
-    Switch { name, short: None, about, alone: false }
+    Switch {
+        name,
+        short: None,
+        about,
+        alone: false,
+    }
 }
 
 const fn alone(name: &'static str, about: &'static str) -> Switch {
-    Switch { alone: true, ..switch(name, about) }
+    Switch {
+        alone: true,
+        ..switch(name, about)
+    }
 }
 
-const TICKET: Operand =
-    Operand { name: "TICKET", kind: Kind::Text, missing: Some("which ticket? Give its id, or a run's") };
+const TICKET: Operand = Operand {
+    name: "TICKET",
+    kind: Kind::Text,
+    missing: Some("which ticket? Give its id, or a run's"),
+};
 const JSON: Switch = switch("json", "as JSON, for programs");
 
 /// Every command. The first is the one that is meant where none is named.
@@ -76,7 +87,13 @@ pub const COMMANDS: &[Command] = &[
         name: Name::Status,
         word: "status",
         operands: &[],
-        switches: &[JSON, switch("watch", "again whenever something has changed, until Ctrl-C")],
+        switches: &[
+            JSON,
+            switch(
+                "watch",
+                "again whenever something has changed, until Ctrl-C",
+            ),
+        ],
         brief: "what the daemon is doing",
         about: "Whether a daemon runs and is connected, its tickets under way, the last results and the CLI's quota. Needs \
                 STATE_DIR only.",
@@ -105,7 +122,14 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: Name::Apply,
         word: "apply",
-        operands: &[TICKET, Operand { name: "CHECKOUT", kind: Kind::Folder, missing: None }],
+        operands: &[
+            TICKET,
+            Operand {
+                name: "CHECKOUT",
+                kind: Kind::Folder,
+                missing: None,
+            },
+        ],
         switches: &[],
         brief: "apply what a ticket changed to your checkout",
         about: "Applies what a ticket changed in its clone to your checkout, or to CHECKOUT: all of it or nothing. Needs \
@@ -115,7 +139,13 @@ pub const COMMANDS: &[Command] = &[
         name: Name::Doctor,
         word: "doctor",
         operands: &[],
-        switches: &[JSON, switch("service", "as the installed service sees it: with its PATH and its settings")],
+        switches: &[
+            JSON,
+            switch(
+                "service",
+                "as the installed service sees it: with its PATH and its settings",
+            ),
+        ],
         brief: "find out what is wrong, and what to do about it",
         about: "Checks settings, git, repositories, CLI, state folder and the way to the backend, and says what to do about \
                 what is wrong. Changes nothing; a daemon may be running.",
@@ -129,7 +159,10 @@ pub const COMMANDS: &[Command] = &[
             missing: Some("do what? install, uninstall or status"),
         }],
         switches: &[
-            switch("print", "only show the definition and what would be done; changes nothing"),
+            switch(
+                "print",
+                "only show the definition and what would be done; changes nothing",
+            ),
             switch(
                 "system",
                 "of the machine, not of this user; Windows, as administrator (on Linux: how root does it)",
@@ -145,7 +178,10 @@ pub const COMMANDS: &[Command] = &[
         name: Name::Demo,
         word: "demo",
         operands: &[],
-        switches: &[switch("cli", "with your configured CLI instead of the built-in stand-in; uses its quota")],
+        switches: &[switch(
+            "cli",
+            "with your configured CLI instead of the built-in stand-in; uses its quota",
+        )],
         brief: "one ticket from start to end, without network or account",
         about: "Shows one ticket from start to end on this machine, without network or account.",
     },
@@ -191,8 +227,18 @@ pub const GENERAL: &[General] = &[
         value: Some("FILE"),
         about: "read settings from FILE instead of .env in the working directory",
     },
-    General { name: "help", short: Some('h'), value: None, about: "this text; after a command, about that command" },
-    General { name: "version", short: Some('V'), value: None, about: "the version" },
+    General {
+        name: "help",
+        short: Some('h'),
+        value: None,
+        about: "this text; after a command, about that command",
+    },
+    General {
+        name: "version",
+        short: Some('V'),
+        value: None,
+        about: "the version",
+    },
 ];
 
 /// What the program says of itself.
@@ -201,11 +247,17 @@ pub const BRIEF: &str = "runs WorkForce0 tickets with the coding CLI on your own
 /// Exit codes as people read them.
 pub const EXIT_CODES: &[(u8, &str)] = &[
     (super::exit::OK, "stopped as asked"),
-    (super::exit::FAILED, "a command other than run failed, doctor found something wrong, or status found no daemon"),
+    (
+        super::exit::FAILED,
+        "a command other than run failed, doctor found something wrong, or status found no daemon",
+    ),
     (super::exit::USAGE, "wrong arguments"),
     (super::exit::INTERNAL, "internal error"),
     (super::exit::LOCKED, "another daemon has the state folder"),
-    (super::exit::VERSION_REFUSED, "protocol version not supported"),
+    (
+        super::exit::VERSION_REFUSED,
+        "protocol version not supported",
+    ),
     (super::exit::TOKEN_REJECTED, "token rejected"),
     (super::exit::CONFIG, "wrong settings"),
 ];
@@ -218,18 +270,36 @@ impl Command {
     /// `wf0-agent show TICKET [--prompt | --stdout | --diff]`
     pub fn synopsis(&self) -> String {
         let mut words = vec!["wf0-agent".to_owned()];
-        words.push(if self.name == COMMANDS[0].name { format!("[{}]", self.word) } else { self.word.to_owned() });
-        words.extend(self.operands.iter().map(|operand| match (operand.kind, operand.missing) {
-            (Kind::OneOf(choices), _) => choices.join("|"),
-            (_, Some(_)) => operand.name.to_owned(),
-            (_, None) => format!("[{}]", operand.name),
-        }));
+        words.push(if self.name == COMMANDS[0].name {
+            format!("[{}]", self.word)
+        } else {
+            self.word.to_owned()
+        });
+        words.extend(
+            self.operands
+                .iter()
+                .map(|operand| match (operand.kind, operand.missing) {
+                    (Kind::OneOf(choices), _) => choices.join("|"),
+                    (_, Some(_)) => operand.name.to_owned(),
+                    (_, None) => format!("[{}]", operand.name),
+                }),
+        );
         let name = |switch: &Switch| format!("--{}", switch.name);
-        let alone: Vec<_> = self.switches.iter().filter(|switch| switch.alone).map(name).collect();
+        let alone: Vec<_> = self
+            .switches
+            .iter()
+            .filter(|switch| switch.alone)
+            .map(name)
+            .collect();
         if !alone.is_empty() {
             words.push(format!("[{}]", alone.join(" | ")));
         }
-        words.extend(self.switches.iter().filter(|switch| !switch.alone).map(|switch| format!("[{}]", name(switch))));
+        words.extend(
+            self.switches
+                .iter()
+                .filter(|switch| !switch.alone)
+                .map(|switch| format!("[{}]", name(switch))),
+        );
         words.join(" ")
     }
 }

@@ -48,15 +48,32 @@ impl ApiUrl {
         }
         let path = uri.path().trim_end_matches('/');
         if socket && !path.is_empty() {
-            let socket_path = uri.path_and_query().map_or(path, |all| all.as_str()).to_owned();
-            let prefix = Dialect::ALL.into_iter().find_map(|dialect| path.strip_suffix(path_of(dialect)));
+            let socket_path = uri
+                .path_and_query()
+                .map_or(path, |all| all.as_str())
+                .to_owned();
+            let prefix = Dialect::ALL
+                .into_iter()
+                .find_map(|dialect| path.strip_suffix(path_of(dialect)));
             let prefix = prefix.unwrap_or_default().to_owned();
-            return Ok(Self { secure, host, port, prefix, socket_path: Some(socket_path) });
+            return Ok(Self {
+                secure,
+                host,
+                port,
+                prefix,
+                socket_path: Some(socket_path),
+            });
         }
         if uri.query().is_some() {
             return Err("must not have a query (?…)".to_owned());
         }
-        Ok(Self { secure, host, port, prefix: path.to_owned(), socket_path: None })
+        Ok(Self {
+            secure,
+            host,
+            port,
+            prefix: path.to_owned(),
+            socket_path: None,
+        })
     }
 
     pub fn is_secure(&self) -> bool {
@@ -86,21 +103,33 @@ impl ApiUrl {
         let scheme = if self.secure { "wss" } else { "ws" };
         match &self.socket_path {
             Some(path) => format!("{scheme}://{}{path}", self.authority()),
-            None => format!("{scheme}://{}{}{}", self.authority(), self.prefix, path_of(dialect)),
+            None => format!(
+                "{scheme}://{}{}{}",
+                self.authority(),
+                self.prefix,
+                path_of(dialect)
+            ),
         }
     }
 
     /// The same for people: without a query, where somebody may keep a secret.
     pub fn shown(&self, dialect: Dialect) -> String {
         let socket = self.socket(dialect);
-        socket.split_once('?').map_or(socket.clone(), |(shown, _)| shown.to_owned())
+        socket
+            .split_once('?')
+            .map_or(socket.clone(), |(shown, _)| shown.to_owned())
     }
 
     /// The dialect of a URL that names a path of its own, where only one can be spoken.
     pub fn dialect(&self) -> Option<Dialect> {
         let path = self.socket_path.as_ref()?.split('?').next()?;
-        let is_hub = path.ends_with(path_of(Dialect::Hub)) && !path.ends_with(path_of(Dialect::Ticket));
-        Some(if is_hub { Dialect::Hub } else { Dialect::Ticket })
+        let is_hub =
+            path.ends_with(path_of(Dialect::Hub)) && !path.ends_with(path_of(Dialect::Ticket));
+        Some(if is_hub {
+            Dialect::Hub
+        } else {
+            Dialect::Ticket
+        })
     }
 
     /// An address of the HTTP interface; each segment is escaped, so that none can lead elsewhere.
@@ -117,16 +146,28 @@ impl ApiUrl {
     /// Checks that `url` has this origin: same scheme, host and port, and no credentials of its own.
     /// It is parsed as the HTTP client will parse it, so that both see the same host.
     pub fn same_origin(&self, url: &str) -> Result<String, String> {
-        let uri: Uri = url.parse().map_err(|e| format!("payloadUrl is not a URL: {e}"))?;
+        let uri: Uri = url
+            .parse()
+            .map_err(|e| format!("payloadUrl is not a URL: {e}"))?;
         let scheme = if self.secure { "https" } else { "http" };
         let theirs = origin(&uri, self.secure).map_err(|e| format!("payloadUrl {e}"))?;
-        let same = uri.scheme_str() == Some(scheme) && theirs.host == self.host && theirs.port == self.port;
-        if same { Ok(uri.to_string()) } else { Err("payloadUrl is not of the API URL's origin".to_owned()) }
+        let same = uri.scheme_str() == Some(scheme)
+            && theirs.host == self.host
+            && theirs.port == self.port;
+        if same {
+            Ok(uri.to_string())
+        } else {
+            Err("payloadUrl is not of the API URL's origin".to_owned())
+        }
     }
 
     fn authority(&self) -> String {
         let default = if self.secure { 443 } else { 80 };
-        if self.port == default { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+        if self.port == default {
+            self.host.clone()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -184,7 +225,10 @@ fn escape(segment: &str) -> String {
     let dots = segment.chars().all(|c| c == '.');
     let mut escaped = String::new();
     for byte in segment.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~') || (byte == b'.' && !dots) {
+        if byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'~')
+            || (byte == b'.' && !dots)
+        {
             escaped.push(char::from(byte));
         } else {
             escaped.push_str(&format!("%{byte:02X}"));

@@ -111,7 +111,10 @@ impl Token {
             return Err("is empty".to_owned());
         }
         if !text.chars().all(|c| c.is_ascii_graphic()) {
-            return Err("holds a space, a control or a non-ASCII character; it cannot be a token".to_owned());
+            return Err(
+                "holds a space, a control or a non-ASCII character; it cannot be a token"
+                    .to_owned(),
+            );
         }
         Ok(Self(text.to_owned()))
     }
@@ -153,73 +156,119 @@ impl fmt::Display for ConfigError {
 impl Config {
     /// Reads every setting and names all that cannot be used at once.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut r = Reader { sources, errors: Vec::new() };
+        let mut r = Reader {
+            sources,
+            errors: Vec::new(),
+        };
         let insecure = r.flag("ALLOW_INSECURE", false);
-        let api =
-            r.required("WORKFORCE0_API_URL", "https://workforce0.example.com", |text| ApiUrl::parse(text, insecure));
+        let api = r.required(
+            "WORKFORCE0_API_URL",
+            "https://workforce0.example.com",
+            |text| ApiUrl::parse(text, insecure),
+        );
         let proxy = api.as_ref().and_then(|api| r.proxy(api));
         let roots = r.roots();
         let token = r.token();
-        let dialect = r.or("WORKFORCE0_PROTOCOL", "auto", None, |text| match text.trim() {
-            "auto" => Ok(None),
-            name => Dialect::parse(name).map(Some).ok_or_else(|| "must be auto, ticket or hub".to_owned()),
+        let dialect = r.or("WORKFORCE0_PROTOCOL", "auto", None, |text| {
+            match text.trim() {
+                "auto" => Ok(None),
+                name => Dialect::parse(name)
+                    .map(Some)
+                    .ok_or_else(|| "must be auto, ticket or hub".to_owned()),
+            }
         });
-        let repos = r.required("REPO_PATHS", "/home/me/projects/app,acme/web=/home/me/projects/web", parse_repos);
+        let repos = r.required(
+            "REPO_PATHS",
+            "/home/me/projects/app,acme/web=/home/me/projects/web",
+            parse_repos,
+        );
         let command = r.or("CLI_COMMAND", "claude", "claude".to_owned(), parse_command);
         let template = |text: &str| Template::parse(text).map_err(|e| e.to_string());
-        let args = r.optional("CLI_ARGS_TEMPLATE", "-p --permission-mode acceptEdits", template);
+        let args = r.optional(
+            "CLI_ARGS_TEMPLATE",
+            "-p --permission-mode acceptEdits",
+            template,
+        );
         let offline_args = r.optional("CLI_OFFLINE_ARGS_TEMPLATE", "exec --oss -", template);
-        let quota = r.optional("CLI_QUOTA_PATTERN", "usage limit reached|out of credits", QuotaMessage::parse);
+        let quota = r.optional(
+            "CLI_QUOTA_PATTERN",
+            "usage limit reached|out of credits",
+            QuotaMessage::parse,
+        );
         let autonomy = r.or("CLI_AUTONOMY", "edits", Autonomy::Edits, parse_autonomy);
-        let roles = r.or("AGENT_ROLES", "dev,qa", None, |text| parse_roles(text).map(Some));
+        let roles = r.or("AGENT_ROLES", "dev,qa", None, |text| {
+            parse_roles(text).map(Some)
+        });
         let roles = roles.unwrap_or_else(|| parse_roles("dev,qa").unwrap_or_default());
         let roles = roles.into_iter().map(|role| {
-            let name = format!("TICKET_TIMEOUT_{}_SECONDS", role.as_str().to_ascii_uppercase().replace('-', "_"));
+            let name = format!(
+                "TICKET_TIMEOUT_{}_SECONDS",
+                role.as_str().to_ascii_uppercase().replace('-', "_")
+            );
             let limit = r.number(&name, 1800, 1, 7 * 24 * 3600);
             (role, Duration::from_secs(limit))
         });
         let roles = roles.collect();
-        let agent_name = r.optional("AGENT_NAME", "build-server-2", |text| Ok(text.chars().take(128).collect()));
+        let agent_name = r.optional("AGENT_NAME", "build-server-2", |text| {
+            Ok(text.chars().take(128).collect())
+        });
         let max_concurrent = r.number("MAX_CONCURRENT_TICKETS", 1, 1, 64) as usize;
         let grace = Duration::from_secs(r.number("KILL_GRACE_SECONDS", 5, 0, 300));
         let drain = Duration::from_secs(r.number("DRAIN_SECONDS", 60, 0, 3600));
         let keep_days = r.number("KEEP_TICKETS_DAYS", 14, 1, 3650);
-        let workspace = r.or("WORKSPACE_MODE", "auto", WorkspaceMode::Auto, parse_workspace);
+        let workspace = r.or(
+            "WORKSPACE_MODE",
+            "auto",
+            WorkspaceMode::Auto,
+            parse_workspace,
+        );
         let every = Duration::from_secs(r.number("PROGRESS_SECONDS", 10, 1, 3600));
-        let progress = ProgressConfig { every, lines: r.flag("PROGRESS_LINES", true) };
+        let progress = ProgressConfig {
+            every,
+            lines: r.flag("PROGRESS_LINES", true),
+        };
         let limits = Limits {
             stdout_bytes: r.number("MAX_STDOUT_BYTES", 1 << 20, 1024, 4 << 20) as usize,
             diff_bytes: r.number("MAX_DIFF_BYTES", 3 << 20, 1024, 4 << 20) as usize,
         };
         let state_dir = r.state_dir(repos.as_deref().unwrap_or_default());
         let log_level = r.or("LOG_LEVEL", "info", log::LevelFilter::Info, |text| {
-            text.parse().map_err(|_| "must be error, warn, info, debug or trace".to_owned())
+            text.parse()
+                .map_err(|_| "must be error, warn, info, debug or trace".to_owned())
         });
         let log_format = r.or("LOG_FORMAT", "auto", LogFormat::Auto, parse_log_format);
         let require_approval = r.flag("REQUIRE_APPROVAL", false);
         match (api, token, repos, state_dir) {
-            (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => Ok(Self {
-                api,
-                proxy,
-                roots,
-                token,
-                dialect,
-                repos,
-                cli: CliConfig { command, args, offline_args, quota: quota.unwrap_or_default(), autonomy },
-                roles,
-                agent_name: agent_name.unwrap_or_else(host_name),
-                max_concurrent,
-                grace,
-                drain,
-                keep_days,
-                workspace,
-                progress,
-                limits,
-                state_dir,
-                log_level,
-                log_format,
-                require_approval,
-            }),
+            (Some(api), Some(token), Some(repos), Some(state_dir)) if r.errors.is_empty() => {
+                Ok(Self {
+                    api,
+                    proxy,
+                    roots,
+                    token,
+                    dialect,
+                    repos,
+                    cli: CliConfig {
+                        command,
+                        args,
+                        offline_args,
+                        quota: quota.unwrap_or_default(),
+                        autonomy,
+                    },
+                    roles,
+                    agent_name: agent_name.unwrap_or_else(host_name),
+                    max_concurrent,
+                    grace,
+                    drain,
+                    keep_days,
+                    workspace,
+                    progress,
+                    limits,
+                    state_dir,
+                    log_level,
+                    log_format,
+                    require_approval,
+                })
+            }
             _ => Err(ConfigError(r.errors)),
         }
     }
@@ -231,7 +280,10 @@ impl Config {
 
     /// Only the state folder, for what looks into it without being the daemon.
     pub fn load_state_dir(sources: &Sources) -> Result<PathBuf, ConfigError> {
-        let mut r = Reader { sources, errors: Vec::new() };
+        let mut r = Reader {
+            sources,
+            errors: Vec::new(),
+        };
         r.state_dir(&[]).ok_or(ConfigError(r.errors))
     }
 }
@@ -244,7 +296,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn wrong(&mut self, name: &str, why: &str, example: &str) {
-        self.errors.push(format!("{name}: {why} (example: {name}={example})"));
+        self.errors
+            .push(format!("{name}: {why} (example: {name}={example})"));
     }
 
     fn text(&mut self, name: &str, example: &str) -> Option<String> {
@@ -257,16 +310,34 @@ impl Reader<'_> {
         }
     }
 
-    fn optional<T>(&mut self, name: &str, example: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    fn optional<T>(
+        &mut self,
+        name: &str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let text = self.text(name, example)?;
-        parse(&text).map_err(|why| self.wrong(name, &why, example)).ok()
+        parse(&text)
+            .map_err(|why| self.wrong(name, &why, example))
+            .ok()
     }
 
-    fn or<T>(&mut self, name: &str, example: &str, default: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+    fn or<T>(
+        &mut self,
+        name: &str,
+        example: &str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
         self.optional(name, example, parse).unwrap_or(default)
     }
 
-    fn required<T>(&mut self, name: &str, example: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    fn required<T>(
+        &mut self,
+        name: &str,
+        example: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         if self.sources.get(name).is_none() {
             self.wrong(name, "is required", example);
             return None;
@@ -275,18 +346,25 @@ impl Reader<'_> {
     }
 
     fn number(&mut self, name: &str, default: u64, least: u64, most: u64) -> u64 {
-        self.or(name, &default.to_string(), default, |text| match text.trim().parse() {
-            Ok(number) if (least..=most).contains(&number) => Ok(number),
-            _ => Err(format!("must be a whole number from {least} to {most}")),
+        self.or(name, &default.to_string(), default, |text| {
+            match text.trim().parse() {
+                Ok(number) if (least..=most).contains(&number) => Ok(number),
+                _ => Err(format!("must be a whole number from {least} to {most}")),
+            }
         })
     }
 
     fn flag(&mut self, name: &str, default: bool) -> bool {
-        self.or(name, if default { "1" } else { "0" }, default, |text| match text.trim() {
-            "0" => Ok(false),
-            "1" => Ok(true),
-            _ => Err("must be 0 or 1".to_owned()),
-        })
+        self.or(
+            name,
+            if default { "1" } else { "0" },
+            default,
+            |text| match text.trim() {
+                "0" => Ok(false),
+                "1" => Ok(true),
+                _ => Err("must be 0 or 1".to_owned()),
+            },
+        )
     }
 
     fn token(&mut self) -> Option<Token> {
@@ -297,30 +375,44 @@ impl Reader<'_> {
             return self.optional(NAME, "wfa_…", Token::new);
         }
         if self.sources.get(FILE).is_none() {
-            self.wrong(NAME, "is required: mint one in Settings → Agents → Create token", "wfa_…");
+            self.wrong(
+                NAME,
+                "is required: mint one in Settings → Agents → Create token",
+                "wfa_…",
+            );
             return None;
         }
         self.optional(FILE, example, |path| {
-            let text = std::fs::read_to_string(path).map_err(|e| format!("{path:?} cannot be read: {e}"))?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| format!("{path:?} cannot be read: {e}"))?;
             Token::new(&text).map_err(|why| format!("what {path:?} holds {why}"))
         })
     }
 
     /// Only the setting that counts has to be usable: what the others hold may be meant for other programs.
     fn proxy(&mut self, api: &ApiUrl) -> Option<Proxy> {
-        let no_proxy = self.text("NO_PROXY", "localhost,.example.com,10.0.0.0/8").unwrap_or_default();
-        let name = *proxy::settings_for(api).iter().find(|name| self.sources.get(name).is_some())?;
+        let no_proxy = self
+            .text("NO_PROXY", "localhost,.example.com,10.0.0.0/8")
+            .unwrap_or_default();
+        let name = *proxy::settings_for(api)
+            .iter()
+            .find(|name| self.sources.get(name).is_some())?;
         if proxy::is_exempt(api.host(), &no_proxy) {
             return None;
         }
-        self.optional(name, "http://proxy.example.com:3128", |text| Proxy::parse(name, text))
+        self.optional(name, "http://proxy.example.com:3128", |text| {
+            Proxy::parse(name, text)
+        })
     }
 
     fn roots(&mut self) -> Roots {
         let file = self.optional("SSL_CERT_FILE", "/etc/ssl/company-ca.pem", roots::of_file);
         let folders = self.optional("SSL_CERT_DIR", "/etc/ssl/company", roots::of_folders);
         let is_known_to_openssl = self.sources.environment().get("SSL_CERT_FILE").is_some();
-        Roots::new(file.into_iter().chain(folders).flatten(), is_known_to_openssl)
+        Roots::new(
+            file.into_iter().chain(folders).flatten(),
+            is_known_to_openssl,
+        )
     }
 
     /// The state folder must lie outside the repositories: what is written there would be part of every diff.
@@ -329,14 +421,28 @@ impl Reader<'_> {
         let example = "/var/lib/wf0-agent";
         let path = match self.sources.get(NAME) {
             Some(path) => std::path::absolute(PathBuf::from(path)).ok(),
-            None => default_state_dir(|name| self.sources.environment().get(name).map(OsString::from)),
+            None => {
+                default_state_dir(|name| self.sources.environment().get(name).map(OsString::from))
+            }
         };
         let Some(path) = path else {
-            self.wrong(NAME, "is required here: the system names no folder for it", example);
+            self.wrong(
+                NAME,
+                "is required here: the system names no folder for it",
+                example,
+            );
             return None;
         };
-        if !path.exists() && path.components().any(|part| part == std::path::Component::ParentDir) {
-            self.wrong(NAME, "does not exist and has .. in it, so it is not clear where it would be", example);
+        if !path.exists()
+            && path
+                .components()
+                .any(|part| part == std::path::Component::ParentDir)
+        {
+            self.wrong(
+                NAME,
+                "does not exist and has .. in it, so it is not clear where it would be",
+                example,
+            );
             return None;
         }
         let path = canonical_as_far_as_it_exists(&path);
@@ -351,15 +457,24 @@ impl Reader<'_> {
 
 fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
     let mut repos: Vec<Repo> = Vec::new();
-    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+    for entry in text
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
         let (slug, path) = match entry.split_once('=') {
-            Some((slug, path)) if is_slug(slug.trim()) => (Some(slug.trim().to_owned()), path.trim()),
+            Some((slug, path)) if is_slug(slug.trim()) => {
+                (Some(slug.trim().to_owned()), path.trim())
+            }
             Some((slug, path)) if !Path::new(entry).exists() => {
-                return Err(format!("{slug:?} before {path:?} is not of the form owner/name"));
+                return Err(format!(
+                    "{slug:?} before {path:?} is not of the form owner/name"
+                ));
             }
             _ => (None, entry),
         };
-        let path = dunce::canonicalize(path).map_err(|e| format!("{path:?} cannot be used: {e}"))?;
+        let path =
+            dunce::canonicalize(path).map_err(|e| format!("{path:?} cannot be used: {e}"))?;
         if !path.is_dir() {
             return Err(format!("{path:?} is not a folder"));
         }
@@ -367,10 +482,19 @@ fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
             return Err(format!("{path:?} is not UTF-8, which the protocol demands"));
         }
         if !repos.iter().any(|repo| repo.path == path) {
-            repos.push(Repo { root: path.clone(), path, slug, workspace: Workspace::InPlace });
+            repos.push(Repo {
+                root: path.clone(),
+                path,
+                slug,
+                workspace: Workspace::InPlace,
+            });
         }
     }
-    if repos.is_empty() { Err("names no folder".to_owned()) } else { Ok(repos) }
+    if repos.is_empty() {
+        Err("names no folder".to_owned())
+    } else {
+        Ok(repos)
+    }
 }
 
 /// A command with a path in it is taken from the working directory of now, not from the repository's.
@@ -383,7 +507,10 @@ fn parse_command(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let absolute = std::path::absolute(text).map_err(|e| e.to_string())?;
-    absolute.into_os_string().into_string().map_err(|_| "is not UTF-8".to_owned())
+    absolute
+        .into_os_string()
+        .into_string()
+        .map_err(|_| "is not UTF-8".to_owned())
 }
 
 fn parse_autonomy(text: &str) -> Result<Autonomy, String> {
@@ -421,12 +548,20 @@ fn parse_roles(text: &str) -> Result<Vec<Role>, String> {
             roles.push(role);
         }
     }
-    if roles.is_empty() { Err("names no role".to_owned()) } else { Ok(roles) }
+    if roles.is_empty() {
+        Err("names no role".to_owned())
+    } else {
+        Ok(roles)
+    }
 }
 
 /// Where programs keep their state: the XDG base directories, Apple's and Windows' own.
 fn default_state_dir(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let folder = |name: &str| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = |name: &str| {
+        var(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let base = if cfg!(windows) {
         folder("LOCALAPPDATA")?
     } else if cfg!(target_os = "macos") {
@@ -442,7 +577,10 @@ fn canonical_as_far_as_it_exists(path: &Path) -> PathBuf {
     let mut missing: Vec<&OsStr> = Vec::new();
     for existing in path.ancestors() {
         if let Ok(real) = dunce::canonicalize(existing) {
-            return missing.iter().rev().fold(real, |path, name| path.join(name));
+            return missing
+                .iter()
+                .rev()
+                .fold(real, |path, name| path.join(name));
         }
         missing.extend(existing.file_name());
     }
@@ -451,7 +589,10 @@ fn canonical_as_far_as_it_exists(path: &Path) -> PathBuf {
 
 #[cfg(unix)]
 fn host_name() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "wf0-agent".to_owned())
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "wf0-agent".to_owned())
 }
 
 #[cfg(not(unix))]

@@ -29,17 +29,31 @@ impl Proxy {
         let text = text.trim().trim_end_matches('/');
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
-            Some(_) => return Err("only proxies at http:// can be used; NO_PROXY exempts hosts".to_owned()),
+            Some(_) => {
+                return Err(
+                    "only proxies at http:// can be used; NO_PROXY exempts hosts".to_owned(),
+                );
+            }
             None => text,
         };
         let (authorization, address) = match rest.rsplit_once('@') {
             Some((credentials, address)) => (Some(basic(credentials)), address),
             None => (None, rest),
         };
-        let uri = format!("http://{address}").parse::<Uri>().ok().filter(|uri| uri.path() == "/");
-        let uri = uri.filter(|uri| uri.query().is_none()).ok_or("is not host:port, or a URL of that")?;
+        let uri = format!("http://{address}")
+            .parse::<Uri>()
+            .ok()
+            .filter(|uri| uri.path() == "/");
+        let uri = uri
+            .filter(|uri| uri.query().is_none())
+            .ok_or("is not host:port, or a URL of that")?;
         let Origin { host, port } = origin(&uri, false)?;
-        Ok(Self { setting, host, port, authorization })
+        Ok(Self {
+            setting,
+            host,
+            port,
+            authorization,
+        })
     }
 
     pub fn setting(&self) -> &'static str {
@@ -95,17 +109,27 @@ pub fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
 /// (`10.0.0.0/8`); `*` is everything. A name is never looked up to see whether its address is listed.
 pub fn is_exempt(host: &str, no_proxy: &str) -> bool {
     let host = host.trim_end_matches('.');
-    let entries = no_proxy.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
-    entries.into_iter().any(|entry| match host.parse::<IpAddr>() {
-        _ if entry == "*" => true,
-        Ok(ip) => holds(entry, ip),
-        Err(_) => is_within(host, entry),
-    })
+    let entries = no_proxy
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter(|entry| !entry.is_empty());
+    entries
+        .into_iter()
+        .any(|entry| match host.parse::<IpAddr>() {
+            _ if entry == "*" => true,
+            Ok(ip) => holds(entry, ip),
+            Err(_) => is_within(host, entry),
+        })
 }
 
 fn is_within(host: &str, domain: &str) -> bool {
-    let domain = domain.trim_start_matches("*.").trim_matches('.').to_ascii_lowercase();
-    !domain.is_empty() && host.strip_suffix(&domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    let domain = domain
+        .trim_start_matches("*.")
+        .trim_matches('.')
+        .to_ascii_lowercase();
+    !domain.is_empty()
+        && host
+            .strip_suffix(&domain)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn holds(network: &str, ip: IpAddr) -> bool {
@@ -113,14 +137,22 @@ fn holds(network: &str, ip: IpAddr) -> bool {
         Some((address, bits)) => (address, bits.parse().ok()),
         None => (network, Some(u32::MAX)),
     };
-    let (Ok(address), Some(bits)) = (bare(address).parse::<IpAddr>(), bits) else { return false };
+    let (Ok(address), Some(bits)) = (bare(address).parse::<IpAddr>(), bits) else {
+        return false;
+    };
     // An address alone is a network of all its bits; shifted by all its bits, whatever differs is gone.
     match (address.to_canonical(), ip.to_canonical()) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
-            (a.to_bits() ^ b.to_bits()).checked_shr(32_u32.saturating_sub(bits)).unwrap_or(0) == 0
+            (a.to_bits() ^ b.to_bits())
+                .checked_shr(32_u32.saturating_sub(bits))
+                .unwrap_or(0)
+                == 0
         }
         (IpAddr::V6(a), IpAddr::V6(b)) => {
-            (a.to_bits() ^ b.to_bits()).checked_shr(128_u32.saturating_sub(bits)).unwrap_or(0) == 0
+            (a.to_bits() ^ b.to_bits())
+                .checked_shr(128_u32.saturating_sub(bits))
+                .unwrap_or(0)
+                == 0
         }
         _ => false,
     }

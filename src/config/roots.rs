@@ -21,8 +21,17 @@ impl Roots {
     /// OpenSSL reads `SSL_CERT_FILE` from the environment too, and takes it instead of the system's file: that one
     /// has to be added then.
     pub fn new(further: impl Iterator<Item = Certificate>, is_known_to_openssl: bool) -> Self {
-        let bundle = || BUNDLES.iter().find_map(|path| of_file(path).ok()).unwrap_or_default();
-        let bundle = if is_known_to_openssl && cfg!(target_os = "linux") { bundle() } else { Vec::new() };
+        let bundle = || {
+            BUNDLES
+                .iter()
+                .find_map(|path| of_file(path).ok())
+                .unwrap_or_default()
+        };
+        let bundle = if is_known_to_openssl && cfg!(target_os = "linux") {
+            bundle()
+        } else {
+            Vec::new()
+        };
         let mut seen = HashSet::new();
         // The folders that distributions make hold every certificate several times.
         let is_new = |root: &Certificate| root.to_der().is_ok_and(|der| seen.insert(der));
@@ -46,7 +55,9 @@ pub fn of_file(path: &str) -> Result<Vec<Certificate>, String> {
     match Certificate::stack_from_pem(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(format!("{path} holds no certificate (PEM)")),
-        Err(e) => Err(format!("{path} holds a certificate that cannot be read: {e}")),
+        Err(e) => Err(format!(
+            "{path} holds a certificate that cannot be read: {e}"
+        )),
     }
 }
 
@@ -55,9 +66,14 @@ pub fn of_file(path: &str) -> Result<Vec<Certificate>, String> {
 pub fn of_folders(list: &str) -> Result<Vec<Certificate>, String> {
     let mut certificates = Vec::new();
     for folder in std::env::split_paths(list) {
-        let entries = fs::read_dir(&folder).map_err(|e| format!("{} cannot be read: {e}", folder.display()))?;
+        let entries = fs::read_dir(&folder)
+            .map_err(|e| format!("{} cannot be read: {e}", folder.display()))?;
         let paths = entries.flatten().map(|entry| entry.path());
-        certificates.extend(paths.filter_map(|path| of_file(path.to_str()?).ok()).flatten());
+        certificates.extend(
+            paths
+                .filter_map(|path| of_file(path.to_str()?).ok())
+                .flatten(),
+        );
     }
     if certificates.is_empty() {
         Err(format!("no file in {list} holds a certificate (PEM)"))

@@ -33,7 +33,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(store: Arc<Store>, chores: Chores, cli: String, keep_delivered: Duration, told_by: Daemon) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        chores: Chores,
+        cli: String,
+        keep_delivered: Duration,
+        told_by: Daemon,
+    ) -> Self {
         Self {
             store,
             chores,
@@ -50,7 +56,9 @@ impl Keeper {
     /// For whoever looks with `wf0-agent status`.
     #[expect(clippy::disallowed_methods, reason = "the time of a file is no policy")]
     pub fn keep_status(&mut self, view: Box<View>) {
-        let kept = self.store.keep_status(&self.told_by, &view, SystemTime::now());
+        let kept = self
+            .store
+            .keep_status(&self.told_by, &view, SystemTime::now());
         if let (Err(e), None) = (&kept, &self.unkept) {
             warn!("the status cannot be written yet, and wf0-agent status shows an old one: {e}");
         }
@@ -62,7 +70,10 @@ impl Keeper {
         self.catch_up();
         match record {
             Record::Ticket { job, claimed_at } => {
-                let kept = self.store.keep_ticket(&job, claimed_at).map_err(|e| e.to_string());
+                let kept = self
+                    .store
+                    .keep_ticket(&job, claimed_at)
+                    .map_err(|e| e.to_string());
                 return Some(Event::Kept(job.run, kept));
             }
             Record::Attempt { run, attempt } => {
@@ -75,7 +86,9 @@ impl Keeper {
                 // Of what was delivered the outcome itself need no longer be kept.
                 self.outcomes.retain(|entry| entry.run != run);
                 if let Err(e) = self.store.keep_delivery(run) {
-                    warn!("run {run}: its delivery cannot be noted yet, and it may be sent again: {e}");
+                    warn!(
+                        "run {run}: its delivery cannot be noted yet, and it may be sent again: {e}"
+                    );
                     self.deliveries.push(run);
                 }
                 if self.store.has_spent_clone(run) {
@@ -84,12 +97,16 @@ impl Keeper {
             }
             Record::Dialect(dialect) => {
                 if let Err(e) = self.store.keep_dialect(dialect) {
-                    warn!("what the backend speaks cannot be noted, and is found out anew at the next start: {e}");
+                    warn!(
+                        "what the backend speaks cannot be noted, and is found out anew at the next start: {e}"
+                    );
                 }
             }
             Record::Quota(quota) => {
                 if let Err(e) = self.store.keep_quota(&self.cli, quota) {
-                    warn!("the state of the CLI's quota cannot be noted, and is forgotten with this process: {e}");
+                    warn!(
+                        "the state of the CLI's quota cannot be noted, and is forgotten with this process: {e}"
+                    );
                 }
             }
         }
@@ -103,7 +120,9 @@ impl Keeper {
             Ok(()) => self.chores.tidy(entry.run),
             Err(e) => {
                 let id = &entry.id;
-                warn!("ticket {id}: its outcome cannot be written to disk yet, and is sent all the same: {e}");
+                warn!(
+                    "ticket {id}: its outcome cannot be written to disk yet, and is sent all the same: {e}"
+                );
                 self.outcomes.push(entry.clone());
             }
         }
@@ -120,21 +139,37 @@ impl Keeper {
             kept.iter().for_each(|()| chores.tidy(entry.run));
             kept.is_err()
         });
-        self.deliveries.retain(|run| store.keep_delivery(*run).is_err());
+        self.deliveries
+            .retain(|run| store.keep_delivery(*run).is_err());
     }
 
     /// Has removed what an earlier process left, which ended before it came to it.
-    #[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how old a folder is, is a matter of the disk"
+    )]
     pub fn tidy_up(&self) {
-        self.store.untidied().into_iter().for_each(|run| self.chores.tidy(run));
-        let spent = self.store.spent_clones(self.keep_delivered, SystemTime::now());
-        spent.into_iter().for_each(|run| self.chores.remove_clone(run));
+        self.store
+            .untidied()
+            .into_iter()
+            .for_each(|run| self.chores.tidy(run));
+        let spent = self
+            .store
+            .spent_clones(self.keep_delivered, SystemTime::now());
+        spent
+            .into_iter()
+            .for_each(|run| self.chores.remove_clone(run));
     }
 
-    #[expect(clippy::disallowed_methods, reason = "how old a folder is, is a matter of the disk")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how old a folder is, is a matter of the disk"
+    )]
     fn prune_now_and_then(&mut self) {
         let now = SystemTime::now();
-        let since = self.pruned.map(|last| now.duration_since(last).unwrap_or(PRUNE_EVERY));
+        let since = self
+            .pruned
+            .map(|last| now.duration_since(last).unwrap_or(PRUNE_EVERY));
         if since.is_none_or(|since| since >= PRUNE_EVERY) {
             self.pruned = Some(now);
             self.store.prune(self.keep_delivered, now);

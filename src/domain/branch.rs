@@ -10,7 +10,8 @@ impl Branch {
     /// PROTOCOL.md section 8, and the rules of git-check-ref-format(1) that such characters can break.
     pub fn parse(text: &str) -> Result<Self, String> {
         let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
-        let component = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+        let component =
+            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
         let is_branch = text.len() <= 200
             && text.chars().all(usable)
             && !text.starts_with('-')
@@ -18,7 +19,11 @@ impl Branch {
             && !text.contains("..")
             && text.split('/').all(component)
             && text != "HEAD";
-        if is_branch { Ok(Self(text.to_owned())) } else { Err("branch is no name that git takes".to_owned()) }
+        if is_branch {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("branch is no name that git takes".to_owned())
+        }
     }
 
     pub fn as_str(&self) -> &str {

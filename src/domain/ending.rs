@@ -29,11 +29,19 @@ pub struct Ending {
 
 impl Ending {
     pub fn drain(now: Instant, exit: Exit, time: Duration) -> Self {
-        Self { exit, stage: Stage::Draining, until: now + time }
+        Self {
+            exit,
+            stage: Stage::Draining,
+            until: now + time,
+        }
     }
 
     pub fn stop(now: Instant, exit: Exit, grace: Duration) -> Self {
-        Self { exit, stage: Stage::Stopping, until: now + grace + STOP_SLACK }
+        Self {
+            exit,
+            stage: Stage::Stopping,
+            until: now + grace + STOP_SLACK,
+        }
     }
 
     /// The runs are over.

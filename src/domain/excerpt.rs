@@ -15,11 +15,18 @@ impl Excerpt {
         let kept = (head.len() + tail.len()) as u64;
         if total <= kept {
             let whole = [head, tail].concat();
-            return Self { head: lossy(&whole), ..Self::default() };
+            return Self {
+                head: lossy(&whole),
+                ..Self::default()
+            };
         }
         let head = &head[..head.len() - cut_at_end(head)];
         let tail = &tail[cut_at_start(tail)..];
-        Self { head: lossy(head), tail: lossy(tail), omitted: total - (head.len() + tail.len()) as u64 }
+        Self {
+            head: lossy(head),
+            tail: lossy(tail),
+            omitted: total - (head.len() + tail.len()) as u64,
+        }
     }
 
     /// Beginning, bytes left out, end: to be put together again by [`from_parts`](Self::from_parts).
@@ -28,7 +35,11 @@ impl Excerpt {
     }
 
     pub fn from_parts(head: String, omitted: u64, tail: String) -> Self {
-        Self { head, tail, omitted }
+        Self {
+            head,
+            tail,
+            omitted,
+        }
     }
 
     pub fn is_cut(&self) -> bool {
@@ -47,8 +58,13 @@ impl Excerpt {
         let text = [self.head.as_str(), self.tail.as_str()].concat();
         let (front, back) = (max / 4, max - max / 4);
         // A gap that is there already stays between the two.
-        let mut head_end = if self.is_cut() { front.min(self.head.len()) } else { front };
-        let mut tail_start = (text.len() - back).max(if self.is_cut() { self.head.len() } else { 0 });
+        let mut head_end = if self.is_cut() {
+            front.min(self.head.len())
+        } else {
+            front
+        };
+        let mut tail_start =
+            (text.len() - back).max(if self.is_cut() { self.head.len() } else { 0 });
         while !text.is_char_boundary(head_end) {
             head_end -= 1;
         }
@@ -67,8 +83,15 @@ impl Excerpt {
         if !self.is_cut() {
             return [self.head.as_str(), self.tail.as_str()].concat();
         }
-        let gap = if self.head.is_empty() || self.head.ends_with('\n') { "" } else { "\n" };
-        format!("{}{gap}[… {} bytes left out …]\n{}", self.head, self.omitted, self.tail)
+        let gap = if self.head.is_empty() || self.head.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        format!(
+            "{}{gap}[… {} bytes left out …]\n{}",
+            self.head, self.omitted, self.tail
+        )
     }
 }
 
@@ -78,7 +101,9 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// How many bytes at the end belong to a character that does not end there.
 fn cut_at_end(bytes: &[u8]) -> usize {
-    (1..=bytes.len().min(3)).find(|&n| is_lead_of_longer(bytes[bytes.len() - n], n)).unwrap_or(0)
+    (1..=bytes.len().min(3))
+        .find(|&n| is_lead_of_longer(bytes[bytes.len() - n], n))
+        .unwrap_or(0)
 }
 
 /// Whether `lead` starts a character of more than `available` bytes.
@@ -94,5 +119,9 @@ fn is_lead_of_longer(lead: u8, available: usize) -> bool {
 
 /// How many bytes at the start belong to a character that does not begin there.
 fn cut_at_start(bytes: &[u8]) -> usize {
-    bytes.iter().take(3).take_while(|b| (0x80..=0xBF).contains(*b)).count()
+    bytes
+        .iter()
+        .take(3)
+        .take_while(|b| (0x80..=0xBF).contains(*b))
+        .count()
 }

@@ -18,9 +18,15 @@ pub const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 enum Phase {
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     Dialing,
-    Connected { since: Instant, heard: Instant, beat_at: Instant },
+    Connected {
+        since: Instant,
+        heard: Instant,
+        beat_at: Instant,
+    },
 }
 
 /// What time alone makes necessary.
@@ -41,7 +47,11 @@ pub struct Liveness {
 
 impl Liveness {
     pub fn new(now: Instant) -> Self {
-        Self { phase: Phase::Waiting { until: now }, backoff: Backoff::default(), is_tried: false }
+        Self {
+            phase: Phase::Waiting { until: now },
+            backoff: Backoff::default(),
+            is_tried: false,
+        }
     }
 
     pub fn is_connected(&self) -> bool {
@@ -55,7 +65,11 @@ impl Liveness {
 
     pub fn connected(&mut self, now: Instant) {
         self.is_tried = true;
-        self.phase = Phase::Connected { since: now, heard: now, beat_at: now + HEARTBEAT_EVERY };
+        self.phase = Phase::Connected {
+            since: now,
+            heard: now,
+            beat_at: now + HEARTBEAT_EVERY,
+        };
     }
 
     pub fn heard(&mut self, now: Instant) {
@@ -81,7 +95,10 @@ impl Liveness {
     pub fn come_back(&mut self, now: Instant, after: Duration, jitter: f64) -> Duration {
         self.note_how_long(now);
         let after = after.min(LONGEST_ABSENCE);
-        let wait = after + (after / 10).max(Duration::from_secs(1)).mul_f64(jitter.clamp(0.0, 1.0));
+        let wait = after
+            + (after / 10)
+                .max(Duration::from_secs(1))
+                .mul_f64(jitter.clamp(0.0, 1.0));
         self.phase = Phase::Waiting { until: now + wait };
         wait
     }
@@ -92,7 +109,10 @@ impl Liveness {
             Phase::Waiting { until } => *until = (*until).min(now),
             Phase::Dialing => {}
             Phase::Connected { heard, .. } => {
-                *heard = (*heard).min(now.checked_sub(DEAD_AFTER - PROOF_AFTER_SLEEP).unwrap_or(now));
+                *heard = (*heard).min(
+                    now.checked_sub(DEAD_AFTER - PROOF_AFTER_SLEEP)
+                        .unwrap_or(now),
+                );
             }
         }
     }

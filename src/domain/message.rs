@@ -12,9 +12,22 @@ use super::ticket::{Outcome, Role, TicketId};
 pub enum Message {
     Register(Register),
     Heartbeat(Heartbeat),
-    Claim { id: TicketId, attempt: u32, at: SystemTime },
-    Progress { id: TicketId, attempt: u32, seq: u64, progress: Progress },
-    Outcome { id: TicketId, attempt: u32, outcome: Arc<Outcome> },
+    Claim {
+        id: TicketId,
+        attempt: u32,
+        at: SystemTime,
+    },
+    Progress {
+        id: TicketId,
+        attempt: u32,
+        seq: u64,
+        progress: Progress,
+    },
+    Outcome {
+        id: TicketId,
+        attempt: u32,
+        outcome: Arc<Outcome>,
+    },
 }
 
 impl Message {

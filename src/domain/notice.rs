@@ -37,8 +37,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::Other, Self::Connected, Self::Disconnected, Self::Claimed, Self::Done, Self::Failed, Self::Refused];
+    pub const ALL: [Self; 7] = [
+        Self::Other,
+        Self::Connected,
+        Self::Disconnected,
+        Self::Claimed,
+        Self::Done,
+        Self::Failed,
+        Self::Refused,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -59,7 +66,13 @@ impl Kind {
 
 impl Notice {
     fn new(level: Level, text: impl Into<String>) -> Self {
-        Self { level, kind: Kind::Other, ticket: None, run: None, text: text.into() }
+        Self {
+            level,
+            kind: Kind::Other,
+            ticket: None,
+            run: None,
+            text: text.into(),
+        }
     }
 
     pub fn info(text: impl Into<String>) -> Self {
@@ -79,11 +92,17 @@ impl Notice {
     }
 
     pub fn run(self, run: RunId) -> Self {
-        Self { run: Some(run), ..self }
+        Self {
+            run: Some(run),
+            ..self
+        }
     }
 
     pub fn of(self, id: &TicketId, attempt: u32) -> Self {
-        Self { ticket: Some((id.clone(), attempt)), ..self }
+        Self {
+            ticket: Some((id.clone(), attempt)),
+            ..self
+        }
     }
 }
 

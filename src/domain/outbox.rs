@@ -79,8 +79,12 @@ impl Outbox {
 
     /// The oldest outcome that is to be sent now, marked as sent with that fence.
     pub fn next_to_send(&mut self, fence: u64) -> Option<Entry> {
-        let under_way: usize =
-            self.pending.iter().filter(|p| p.fence.is_some()).map(|p| p.entry.outcome.size()).sum();
+        let under_way: usize = self
+            .pending
+            .iter()
+            .filter(|p| p.fence.is_some())
+            .map(|p| p.entry.outcome.size())
+            .sum();
         let next = self.pending.iter_mut().find(|p| p.fence.is_none())?;
         if under_way > 0 && under_way + next.entry.outcome.size() > WINDOW_BYTES {
             return None;
@@ -96,19 +100,34 @@ impl Outbox {
 
     /// The backend has stored it.
     pub fn acked(&mut self, id: &TicketId, attempt: Option<u32>) -> Vec<RunId> {
-        let meant = |entry: &Entry| entry.id == *id && attempt.is_none_or(|attempt| attempt == entry.attempt);
+        let meant = |entry: &Entry| {
+            entry.id == *id && attempt.is_none_or(|attempt| attempt == entry.attempt)
+        };
         self.settle(|pending| pending.fence.is_some() && meant(&pending.entry))
     }
 
     /// Whether another outcome may be brought back into memory.
     pub fn has_room(&self) -> bool {
-        self.pending.iter().map(|p| p.entry.outcome.size()).sum::<usize>() < WINDOW_BYTES
+        self.pending
+            .iter()
+            .map(|p| p.entry.outcome.size())
+            .sum::<usize>()
+            < WINDOW_BYTES
     }
 
     /// The newest outcome of a ticket that has ended here; one that is under way rather than the same delivered.
     pub fn find(&self, id: &TicketId) -> Option<Ended<'_>> {
-        let delivered = self.delivered.iter().filter(|own| own.id == *id).map(Ended::Delivered);
-        let pending = self.pending.iter().map(|p| &p.entry).filter(|own| own.id == *id).map(Ended::Pending);
+        let delivered = self
+            .delivered
+            .iter()
+            .filter(|own| own.id == *id)
+            .map(Ended::Delivered);
+        let pending = self
+            .pending
+            .iter()
+            .map(|p| &p.entry)
+            .filter(|own| own.id == *id)
+            .map(Ended::Pending);
         delivered.chain(pending).max_by_key(Ended::attempt)
     }
 
@@ -127,11 +146,19 @@ impl Outbox {
     }
 
     fn settle(&mut self, done: impl Fn(&Pending) -> bool) -> Vec<RunId> {
-        let (settled, open) = std::mem::take(&mut self.pending).into_iter().partition(done);
+        let (settled, open) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(done);
         self.pending = open;
         let settled: VecDeque<Pending> = settled;
         let runs = settled.iter().map(|pending| pending.entry.run).collect();
-        for Pending { entry: Entry { run, id, attempt, .. }, .. } in settled {
+        for Pending {
+            entry: Entry {
+                run, id, attempt, ..
+            },
+            ..
+        } in settled
+        {
             self.remember(Delivered { run, id, attempt });
         }
         runs

@@ -16,9 +16,15 @@ pub fn assemble(ticket: &Ticket, brief: &Brief) -> String {
         "" => format!("# Ticket {}\n\n", ticket.id),
         title => format!("# Ticket {}: {title}\n\n", ticket.id),
     };
-    prompt.push_str(&format!("- Role: {}\n- Repository: {}\n", ticket.role, ticket.repo.describe()));
+    prompt.push_str(&format!(
+        "- Role: {}\n- Repository: {}\n",
+        ticket.role,
+        ticket.repo.describe()
+    ));
     if let Some(branch) = &ticket.branch {
-        prompt.push_str(&format!("- Branch: {branch}, checked out; it is pushed when you are done\n"));
+        prompt.push_str(&format!(
+            "- Branch: {branch}, checked out; it is pushed when you are done\n"
+        ));
     }
     if let Some(subagent) = &brief.subagent {
         section(&mut prompt, "Instructions", &subagent.prompt);
@@ -28,16 +34,26 @@ pub fn assemble(ticket: &Ticket, brief: &Brief) -> String {
     }
     for skill in &brief.skills {
         if let Skill::Inline { slug, body } = skill {
-            section(&mut prompt, &format!("Skill: {}", one_line(slug, TITLE_MAX)), body);
+            section(
+                &mut prompt,
+                &format!("Skill: {}", one_line(slug, TITLE_MAX)),
+                body,
+            );
         }
     }
-    if prompt.contains('\0') { prompt.replace('\0', "\u{FFFD}") } else { prompt }
+    if prompt.contains('\0') {
+        prompt.replace('\0', "\u{FFFD}")
+    } else {
+        prompt
+    }
 }
 
 /// The title as one line that can stand as an argument: it begins neither with `-` nor with `/`.
 pub fn title_line(brief: &Brief) -> String {
     let title = one_line(brief.title.as_deref().unwrap_or_default(), TITLE_MAX);
-    title.trim_start_matches(|c: char| c == '-' || c == '/' || c.is_whitespace()).to_owned()
+    title
+        .trim_start_matches(|c: char| c == '-' || c == '/' || c.is_whitespace())
+        .to_owned()
 }
 
 fn section(prompt: &mut String, heading: &str, body: &str) {

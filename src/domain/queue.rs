@@ -43,7 +43,10 @@ pub struct Queue {
 
 impl Queue {
     pub fn new(slots: usize) -> Self {
-        Self { slots: (0..slots).map(|_| None).collect(), waiting: VecDeque::new() }
+        Self {
+            slots: (0..slots).map(|_| None).collect(),
+            waiting: VecDeque::new(),
+        }
     }
 
     pub fn max(&self) -> usize {
@@ -57,14 +60,17 @@ impl Queue {
 
     /// Whether a ticket for that repository can start at once or stand in line.
     pub fn has_room_for(&self, repo: &Repo) -> bool {
-        let could_start = self.slots.iter().any(Option::is_none) && self.is_idle(repo.shared_root());
+        let could_start =
+            self.slots.iter().any(Option::is_none) && self.is_idle(repo.shared_root());
         self.waiting.len() < WAITING_LINE || could_start
     }
 
     /// Whether no run is under way in that work tree.
     fn is_idle(&self, root: Option<&Path>) -> bool {
         let Some(root) = root else { return true };
-        self.running().filter_map(|(_, running)| running.root.as_deref()).all(|busy| !overlap(busy, root))
+        self.running()
+            .filter_map(|(_, running)| running.root.as_deref())
+            .all(|busy| !overlap(busy, root))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -72,7 +78,10 @@ impl Queue {
     }
 
     pub fn running(&self) -> impl Iterator<Item = (usize, &Claimed)> {
-        self.slots.iter().enumerate().filter_map(|(slot, claimed)| Some((slot, claimed.as_ref()?)))
+        self.slots
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, claimed)| Some((slot, claimed.as_ref()?)))
     }
 
     /// Those that run, then those that wait.
@@ -83,17 +92,26 @@ impl Queue {
 
     /// The newest attempt of a ticket that is here.
     pub fn find(&mut self, id: &TicketId) -> Option<&mut Claimed> {
-        let all = self.slots.iter_mut().flatten().chain(self.waiting.iter_mut().map(|w| &mut w.claimed));
-        all.filter(|claimed| claimed.id == *id).max_by_key(|claimed| claimed.attempt)
+        let all = self
+            .slots
+            .iter_mut()
+            .flatten()
+            .chain(self.waiting.iter_mut().map(|w| &mut w.claimed));
+        all.filter(|claimed| claimed.id == *id)
+            .max_by_key(|claimed| claimed.attempt)
     }
 
     pub fn slot_of(&self, id: &TicketId) -> Option<(usize, RunId)> {
         let runs = self.running().filter(|(_, claimed)| claimed.id == *id);
-        runs.max_by_key(|(_, claimed)| claimed.attempt).map(|(slot, claimed)| (slot, claimed.run))
+        runs.max_by_key(|(_, claimed)| claimed.attempt)
+            .map(|(slot, claimed)| (slot, claimed.run))
     }
 
     pub fn find_run(&mut self, run: RunId) -> Option<&mut Claimed> {
-        self.slots.iter_mut().flatten().find(|claimed| claimed.run == run)
+        self.slots
+            .iter_mut()
+            .flatten()
+            .find(|claimed| claimed.run == run)
     }
 
     pub fn push(&mut self, job: Box<Job>, claimed_at: SystemTime) {
@@ -114,8 +132,14 @@ impl Queue {
     /// The first in line whose work tree is idle, moved into a free slot.
     pub fn start_next(&mut self, now: SystemTime) -> Option<(usize, Box<Job>)> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        let next = self.waiting.iter().position(|w| self.is_idle(w.claimed.root.as_deref()))?;
-        let Waiting { mut claimed, mut job } = self.waiting.remove(next)?;
+        let next = self
+            .waiting
+            .iter()
+            .position(|w| self.is_idle(w.claimed.root.as_deref()))?;
+        let Waiting {
+            mut claimed,
+            mut job,
+        } = self.waiting.remove(next)?;
         claimed.started_at = Some(now);
         job.ticket.attempt = claimed.attempt;
         self.slots[slot] = Some(claimed);
@@ -124,7 +148,10 @@ impl Queue {
 
     /// A run has ended: its slot is free.
     pub fn finish(&mut self, run: RunId) -> Option<Claimed> {
-        self.slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|claimed| claimed.run == run))?.take()
+        self.slots
+            .iter_mut()
+            .find(|slot| slot.as_ref().is_some_and(|claimed| claimed.run == run))?
+            .take()
     }
 
     /// Takes a ticket that has not started out of the line.

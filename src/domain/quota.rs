@@ -35,7 +35,9 @@ impl Quota {
             self.until = Some(at.min(now + LONGEST_TOLD));
             self.is_told = true;
         } else if !self.is_exceeded() {
-            let wait = FIRST_WAIT.saturating_mul(1 << self.guesses.min(8)).min(LONGEST_WAIT);
+            let wait = FIRST_WAIT
+                .saturating_mul(1 << self.guesses.min(8))
+                .min(LONGEST_WAIT);
             self.guesses = self.guesses.saturating_add(1);
             self.until = Some(now + wait);
             self.is_told = false;
@@ -45,7 +47,9 @@ impl Quota {
     /// Says whether the wait has just come to its end.
     pub fn is_over(&mut self, now: SystemTime) -> bool {
         // A clock that was set back must not make the wait longer than any can be.
-        let over = self.until.is_some_and(|until| until <= now || until > now + LONGEST_TOLD);
+        let over = self
+            .until
+            .is_some_and(|until| until <= now || until > now + LONGEST_TOLD);
         if over {
             self.until = None;
         }

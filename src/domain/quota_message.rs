@@ -48,7 +48,10 @@ impl QuotaMessage {
         if words.is_match("") {
             return Err("matches everything".to_owned());
         }
-        Ok(Self { words, after_the_words: build(AFTER_THE_WORDS).map_err(|e| e.to_string())? })
+        Ok(Self {
+            words,
+            after_the_words: build(AFTER_THE_WORDS).map_err(|e| e.to_string())?,
+        })
     }
 
     /// Looks at the end of a failed run's own error, or of its output where it has none.
@@ -59,7 +62,10 @@ impl QuotaMessage {
         }
         let end = &output[start..];
         let words = self.words.find_iter(end).last()?;
-        let until = self.after_the_words.captures(&end[words.end()..]).and_then(|found| unix_time(&found[1]));
+        let until = self
+            .after_the_words
+            .captures(&end[words.end()..])
+            .and_then(|found| unix_time(&found[1]));
         Some(Exceeded { until })
     }
 }

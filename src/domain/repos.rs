@@ -28,7 +28,10 @@ impl Repo {
     /// As a ticket has it: work on a branch is never done in the developer's own checkout.
     pub fn for_branch(&self, branch: Option<&Branch>) -> Self {
         match branch {
-            Some(_) => Self { workspace: Workspace::Clone, ..self.clone() },
+            Some(_) => Self {
+                workspace: Workspace::Clone,
+                ..self.clone()
+            },
             None => self.clone(),
         }
     }
@@ -78,7 +81,10 @@ impl Repos {
         self.0.iter().find(|repo| match wanted {
             RepoRef::Path { resolved, .. } => repo.path == *resolved,
             // Hosts treat owner and name without regard to case.
-            RepoRef::Slug(slug) => repo.slug.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(slug)),
+            RepoRef::Slug(slug) => repo
+                .slug
+                .as_ref()
+                .is_some_and(|own| own.eq_ignore_ascii_case(slug)),
         })
     }
 
@@ -88,9 +94,16 @@ impl Repos {
 
     /// Slugs that several entries have: a ticket for one of them always goes to the first.
     pub fn shared_slugs(&self) -> Vec<&str> {
-        let slugs: Vec<&str> = self.0.iter().filter_map(|repo| repo.slug.as_deref()).collect();
-        let mut shared: Vec<_> =
-            slugs.iter().filter(|slug| slugs.iter().filter(|own| own == slug).count() > 1).copied().collect();
+        let slugs: Vec<&str> = self
+            .0
+            .iter()
+            .filter_map(|repo| repo.slug.as_deref())
+            .collect();
+        let mut shared: Vec<_> = slugs
+            .iter()
+            .filter(|slug| slugs.iter().filter(|own| own == slug).count() > 1)
+            .copied()
+            .collect();
         shared.dedup();
         shared
     }
@@ -102,7 +115,8 @@ pub fn is_slug(text: &str) -> bool {
         !s.is_empty()
             && s != "."
             && s != ".."
-            && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+            && s.chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
     };
     text.len() <= 256 && text.contains('/') && text.split('/').all(segment)
 }
@@ -114,7 +128,10 @@ pub fn host_from_remote(url: &str) -> Option<&str> {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = &rest[..rest.find(['/', ':'])?];
     // A password may hold an @ only in its escaped form, so the last one ends it.
-    let host = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or(authority);
+    let host = url
+        .split_once("://")
+        .and_then(|(_, rest)| rest.split('/').next())
+        .unwrap_or(authority);
     let host = host.rsplit('@').next()?;
     host.split(':').next().filter(|host| !host.is_empty())
 }

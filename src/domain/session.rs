@@ -13,7 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Now;
 use super::dialect::Dialect;
 use super::ending::{Ending, Stage};
-use super::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Progress, Record, Setback, Unavailable};
+use super::event::{
+    Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Progress, Record, Setback, Unavailable,
+};
 use super::liveness::{Due, Liveness};
 use super::message::Message;
 use super::notice::{Kind, Notice};
@@ -100,7 +102,10 @@ impl Session {
             beats: 0,
             look_at: None,
             last: None,
-            link: Link::Down { since: now.wall, why: None },
+            link: Link::Down {
+                since: now.wall,
+                why: None,
+            },
             shown: None,
             policy,
         }
@@ -116,8 +121,12 @@ impl Session {
         if self.quota.is_over(now.wall) {
             self.quota_back(&mut out);
         }
-        past.delivered.into_iter().for_each(|delivered| self.outbox.remember(delivered));
-        past.ended.into_iter().for_each(|entry| self.outbox.push(entry));
+        past.delivered
+            .into_iter()
+            .for_each(|delivered| self.outbox.remember(delivered));
+        past.ended
+            .into_iter()
+            .for_each(|entry| self.outbox.push(entry));
         for (job, claimed_at) in past.waiting {
             let line = Notice::info("claimed before the restart, still to be run");
             out.push(Action::Log(line.of(&job.ticket.id, job.ticket.attempt)));
@@ -126,9 +135,21 @@ impl Session {
                 let repo = repo.for_branch(job.ticket.branch.as_ref());
                 self.queue.push(Box::new(Job { repo, ..*job }), claimed_at);
             } else {
-                let Job { run, ticket: Ticket { id, attempt, .. }, .. } = *job;
-                let failure = Failure::new(FailCode::RepoNotAllowed, "no longer among this agent's REPO_PATHS");
-                let entry = Entry { run, id, attempt, outcome: Outcome::unstarted(failure).into() };
+                let Job {
+                    run,
+                    ticket: Ticket { id, attempt, .. },
+                    ..
+                } = *job;
+                let failure = Failure::new(
+                    FailCode::RepoNotAllowed,
+                    "no longer among this agent's REPO_PATHS",
+                );
+                let entry = Entry {
+                    run,
+                    id,
+                    attempt,
+                    outcome: Outcome::unstarted(failure).into(),
+                };
                 out.push(Action::Keep(Record::Outcome(entry.clone())));
                 self.outbox.push(entry);
             }
@@ -140,10 +161,18 @@ impl Session {
     /// Takes one event and says what is to be done, in this order.
     pub fn on(&mut self, now: Now, event: Event) -> Vec<Action> {
         let mut out = Actions::new();
-        if self.ending.as_ref().is_some_and(|ending| ending.stage() == Stage::Done) {
+        if self
+            .ending
+            .as_ref()
+            .is_some_and(|ending| ending.stage() == Stage::Done)
+        {
             return out;
         }
-        if self.last.replace(now).is_some_and(|last| has_slept(last, now)) {
+        if self
+            .last
+            .replace(now)
+            .is_some_and(|last| has_slept(last, now))
+        {
             self.woken(now, &mut out);
         }
         // Before the event, which may be a ticket; the register comes after it, should it be the loss of the connection.
@@ -161,7 +190,9 @@ impl Session {
             Event::Pong(_) => {}
             Event::Backend(order) => self.order(now, order, &mut out),
             Event::Job(run, JobEvent::Progress(progress)) => self.progress(run, progress, &mut out),
-            Event::Job(run, JobEvent::Finished(outcome)) => self.finished(now, run, outcome, &mut out),
+            Event::Job(run, JobEvent::Finished(outcome)) => {
+                self.finished(now, run, outcome, &mut out)
+            }
             Event::Kept(run, kept) => self.kept(now, run, kept, &mut out),
             Event::Recalled(run, entry) => self.recalled(run, entry, &mut out),
             Event::Cli(state) => self.cli_changed(state, &mut out),
@@ -178,11 +209,14 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         let ending = self.ending.as_ref().and_then(Ending::deadline);
         // What the CLI said is a time of the day: told anew from the last event on, should the clock be set.
-        let quota = self
-            .last
-            .zip(self.quota.until)
-            .and_then(|(last, until)| last.mono.checked_add(until.duration_since(last.wall).unwrap_or_default()));
-        [self.liveness.deadline(), ending, self.look_at, quota].into_iter().flatten().min()
+        let quota = self.last.zip(self.quota.until).and_then(|(last, until)| {
+            last.mono
+                .checked_add(until.duration_since(last.wall).unwrap_or_default())
+        });
+        [self.liveness.deadline(), ending, self.look_at, quota]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Everything that follows from the state and the time, whatever the event was.
@@ -216,7 +250,9 @@ impl Session {
 
     /// The machine has slept: the connection may be gone without a word, and a wait may have been slept through.
     fn woken(&mut self, now: Now, out: &mut Actions) {
-        out.push(Action::Log(Notice::info("the machine has slept; trying the connection")));
+        out.push(Action::Log(Notice::info(
+            "the machine has slept; trying the connection",
+        )));
         self.liveness.woken(now.mono);
         // Whoever was not heard of for so long may have been forgotten.
         self.beats = 0;
@@ -232,7 +268,9 @@ impl Session {
         self.link = Link::Up { since: now.wall };
         self.outbox.rewind();
         out.push(Action::Send(Message::Register(self.register())));
-        out.push(Action::Log(Notice::info("connected and registered").kind(Kind::Connected)));
+        out.push(Action::Log(
+            Notice::info("connected and registered").kind(Kind::Connected),
+        ));
     }
 
     fn disconnected(&mut self, now: Now, setback: Setback, out: &mut Actions) {
@@ -249,7 +287,9 @@ impl Session {
                 return self.end(now, Exit::TokenRejected, out);
             }
             Setback::VersionRefused(why) => {
-                let line = format!("the backend does not support this protocol version ({why}): update wf0-agent");
+                let line = format!(
+                    "the backend does not support this protocol version ({why}): update wf0-agent"
+                );
                 out.push(Action::Log(Notice::error(line).kind(Kind::Disconnected)));
                 self.liveness.lost(now.mono, Duration::MAX, 1.0);
                 self.is_down(now, "the protocol version was refused".to_owned());
@@ -258,15 +298,25 @@ impl Session {
         };
         let jitter = self.rng.f64();
         if let Some(wait) = self.liveness.lost(now.mono, at_least, jitter) {
-            let line = format!("not connected ({why}); next try in {:.1} s", wait.as_secs_f64());
+            let line = format!(
+                "not connected ({why}); next try in {:.1} s",
+                wait.as_secs_f64()
+            );
             out.push(Action::Log(Notice::warn(line).kind(Kind::Disconnected)));
             self.is_down(now, why);
         }
     }
 
     fn is_down(&mut self, now: Now, why: String) {
-        let since = if self.link.is_up() { now.wall } else { self.link.since() };
-        self.link = Link::Down { since, why: Some(why) };
+        let since = if self.link.is_up() {
+            now.wall
+        } else {
+            self.link.since()
+        };
+        self.link = Link::Down {
+            since,
+            why: Some(why),
+        };
     }
 
     fn order(&mut self, now: Now, order: Order, out: &mut Actions) {
@@ -285,8 +335,18 @@ impl Session {
             Order::Unusable { id, attempt, why } => {
                 // A ticket that is already here, or ended under this attempt, has its one answer.
                 let known = self.queue.find(&id).is_some();
-                if !known && self.outbox.find(&id).is_none_or(|ended| ended.attempt() < attempt) {
-                    self.refuse(&id, attempt, Failure::new(FailCode::InvalidTicket, why), out);
+                if !known
+                    && self
+                        .outbox
+                        .find(&id)
+                        .is_none_or(|ended| ended.attempt() < attempt)
+                {
+                    self.refuse(
+                        &id,
+                        attempt,
+                        Failure::new(FailCode::InvalidTicket, why),
+                        out,
+                    );
                 } else {
                     let line = Notice::warn(format!("unusable assignment ignored: {why}"));
                     out.push(Action::Log(line.of(&id, attempt)));
@@ -304,22 +364,39 @@ impl Session {
             Err(failure) => return self.refuse(&ticket.id, ticket.attempt, failure, out),
         };
         let run = RunId(self.rng.u128(..));
-        let job = Box::new(Job { run, ticket, repo, time_limit });
+        let job = Box::new(Job {
+            run,
+            ticket,
+            repo,
+            time_limit,
+        });
         self.accepting.push((*job).clone());
-        out.push(Action::Keep(Record::Ticket { job, claimed_at: now.wall }));
+        out.push(Action::Keep(Record::Ticket {
+            job,
+            claimed_at: now.wall,
+        }));
     }
 
     /// An accepted ticket is on disk, or cannot be: only now is it claimed, or refused.
     fn kept(&mut self, now: Now, run: RunId, kept: Result<(), String>, out: &mut Actions) {
-        let Some(at) = self.accepting.iter().position(|job| job.run == run) else { return };
+        let Some(at) = self.accepting.iter().position(|job| job.run == run) else {
+            return;
+        };
         let job = self.accepting.remove(at);
-        let Ticket { id, attempt, role, .. } = &job.ticket;
+        let Ticket {
+            id, attempt, role, ..
+        } = &job.ticket;
         if let Err(why) = kept {
-            let failure = Failure::new(FailCode::Internal, format!("the agent cannot keep the ticket: {why}"));
+            let failure = Failure::new(
+                FailCode::Internal,
+                format!("the agent cannot keep the ticket: {why}"),
+            );
             return self.refuse(id, *attempt, failure, out);
         }
         let line = Notice::info(format!("claimed: {role} in {}", job.repo.path.display()));
-        out.push(Action::Log(line.kind(Kind::Claimed).of(id, *attempt).run(run)));
+        out.push(Action::Log(
+            line.kind(Kind::Claimed).of(id, *attempt).run(run),
+        ));
         out.push(claim(now, id, *attempt));
         self.queue.push(Box::new(job), now.wall);
     }
@@ -334,7 +411,10 @@ impl Session {
             if ticket.attempt >= claimed.attempt {
                 if ticket.attempt > claimed.attempt {
                     claimed.attempt = ticket.attempt;
-                    out.push(Action::Keep(Record::Attempt { run: claimed.run, attempt: ticket.attempt }));
+                    out.push(Action::Keep(Record::Attempt {
+                        run: claimed.run,
+                        attempt: ticket.attempt,
+                    }));
                 }
                 out.push(claim(now, &ticket.id, ticket.attempt));
             }
@@ -363,8 +443,10 @@ impl Session {
             return self.outbox.repeat(entry);
         }
         if let Some(Delivered { id, attempt, .. }) = self.outbox.delivered(run).cloned() {
-            let failure =
-                Failure::new(FailCode::Internal, "it has ended before, and its outcome is no longer on disk");
+            let failure = Failure::new(
+                FailCode::Internal,
+                "it has ended before, and its outcome is no longer on disk",
+            );
             self.refuse(&id, attempt, failure, out);
         }
     }
@@ -376,25 +458,45 @@ impl Session {
         if self.quota.is_exceeded() {
             return Err(no_quota());
         }
-        let role = self.policy.roles.iter().find(|(role, _)| *role == ticket.role);
+        let role = self
+            .policy
+            .roles
+            .iter()
+            .find(|(role, _)| *role == ticket.role);
         let Some((_, limit)) = role else {
-            let error = format!("this agent does not take the role {:?}", ticket.role.as_str());
+            let error = format!(
+                "this agent does not take the role {:?}",
+                ticket.role.as_str()
+            );
             return Err(Failure::new(FailCode::RoleNotAllowed, error));
         };
         let Some(repo) = self.policy.repos.find(&ticket.repo) else {
-            let error = format!("{} is not among this agent's REPO_PATHS", ticket.repo.describe());
+            let error = format!(
+                "{} is not among this agent's REPO_PATHS",
+                ticket.repo.describe()
+            );
             return Err(Failure::new(FailCode::RepoNotAllowed, error));
         };
         let repo = repo.for_branch(ticket.branch.as_ref());
         if !self.queue.has_room_for(&repo) {
-            return Err(Failure::new(FailCode::AtCapacity, "no slot is free and the waiting line is full"));
+            return Err(Failure::new(
+                FailCode::AtCapacity,
+                "no slot is free and the waiting line is full",
+            ));
         }
-        Ok((repo, ticket.time_limit.map_or(*limit, |asked| asked.min(*limit))))
+        Ok((
+            repo,
+            ticket.time_limit.map_or(*limit, |asked| asked.min(*limit)),
+        ))
     }
 
     /// A refusal goes out without a claim and is not kept: a backend that missed it assigns again.
     fn refuse(&mut self, id: &TicketId, attempt: u32, failure: Failure, out: &mut Actions) {
-        let line = Notice::warn(format!("refused: {}: {}", failure.code.as_str(), failure.error));
+        let line = Notice::warn(format!(
+            "refused: {}: {}",
+            failure.code.as_str(),
+            failure.error
+        ));
         out.push(Action::Log(line.kind(Kind::Refused).of(id, attempt)));
         // Unanswered, it is handed out again.
         if self.dialect.failures_are_final() && failure.code.passes() {
@@ -405,7 +507,11 @@ impl Session {
     }
 
     fn send_outcome(&self, id: TicketId, attempt: u32, outcome: Arc<Outcome>, out: &mut Actions) {
-        out.push(Action::Send(Message::Outcome { id, attempt, outcome }));
+        out.push(Action::Send(Message::Outcome {
+            id,
+            attempt,
+            outcome,
+        }));
         if self.dialect.registers_after_outcome() {
             self.register_again(out);
         }
@@ -413,15 +519,26 @@ impl Session {
 
     fn cancel(&mut self, id: &TicketId, reason: &str, out: &mut Actions) {
         if let Some(claimed) = self.queue.withdraw(id) {
-            self.conclude(claimed, Outcome::unstarted(StopReason::Cancelled.failure()).into(), out);
+            self.conclude(
+                claimed,
+                Outcome::unstarted(StopReason::Cancelled.failure()).into(),
+                out,
+            );
         } else if let Some((slot, run)) = self.queue.slot_of(id) {
             let attempt = self.queue.find_run(run).map_or(0, |claimed| {
                 claimed.stopping = true;
                 claimed.attempt
             });
-            let line = Notice::info(format!("cancelled by the backend: {}", one_line(reason, 200)));
+            let line = Notice::info(format!(
+                "cancelled by the backend: {}",
+                one_line(reason, 200)
+            ));
             out.push(Action::Log(line.of(id, attempt)));
-            out.push(Action::Stop { slot, run, reason: StopReason::Cancelled });
+            out.push(Action::Stop {
+                slot,
+                run,
+                reason: StopReason::Cancelled,
+            });
         }
     }
 
@@ -434,20 +551,36 @@ impl Session {
             }
             claimed.seq += 1;
             let (id, attempt, seq) = (claimed.id.clone(), claimed.attempt, claimed.seq);
-            out.push(Action::Send(Message::Progress { id, attempt, seq, progress }));
+            out.push(Action::Send(Message::Progress {
+                id,
+                attempt,
+                seq,
+                progress,
+            }));
         }
     }
 
     fn finished(&mut self, now: Now, run: RunId, outcome: Arc<Outcome>, out: &mut Actions) {
         // A run that was given up has been answered already.
-        let Some(claimed) = self.queue.finish(run) else { return };
-        let end = outcome.failure.as_ref().map(|failure| (failure.code, failure.available_at));
+        let Some(claimed) = self.queue.finish(run) else {
+            return;
+        };
+        let end = outcome
+            .failure
+            .as_ref()
+            .map(|failure| (failure.code, failure.available_at));
         self.conclude(claimed, outcome, out);
         match end {
             None if self.quota.worked() => out.push(Action::Keep(Record::Quota(self.quota))),
             Some((FailCode::CliNotFound, _)) => {
                 let unavailable = Some(Unavailable::NotFound);
-                self.cli_changed(CliState { unavailable, ..self.policy.cli.clone() }, out);
+                self.cli_changed(
+                    CliState {
+                        unavailable,
+                        ..self.policy.cli.clone()
+                    },
+                    out,
+                );
             }
             Some((FailCode::QuotaExceeded, until)) => self.quota_exceeded(now, until, out),
             _ => {}
@@ -462,8 +595,15 @@ impl Session {
             return;
         }
         out.push(Action::Keep(Record::Quota(self.quota)));
-        let wait = self.quota.until.and_then(|until| until.duration_since(now.wall).ok()).unwrap_or_default();
-        let line = format!("the CLI's quota is used up: no roles for {} min", wait.as_secs().div_ceil(60));
+        let wait = self
+            .quota
+            .until
+            .and_then(|until| until.duration_since(now.wall).ok())
+            .unwrap_or_default();
+        let line = format!(
+            "the CLI's quota is used up: no roles for {} min",
+            wait.as_secs().div_ceil(60)
+        );
         out.push(Action::Log(Notice::warn(line)));
         self.withdraw_for_quota(out);
         self.register_again(out);
@@ -486,10 +626,21 @@ impl Session {
 
     /// The one end that every claimed ticket has.
     fn conclude(&mut self, claimed: Claimed, outcome: Arc<Outcome>, out: &mut Actions) {
-        let Claimed { id, attempt, run, .. } = claimed;
-        let kind = if outcome.failure.is_some() { Kind::Failed } else { Kind::Done };
+        let Claimed {
+            id, attempt, run, ..
+        } = claimed;
+        let kind = if outcome.failure.is_some() {
+            Kind::Failed
+        } else {
+            Kind::Done
+        };
         let line = Notice::info(describe(&outcome)).kind(kind).of(&id, attempt);
-        let entry = Entry { run, id, attempt, outcome };
+        let entry = Entry {
+            run,
+            id,
+            attempt,
+            outcome,
+        };
         out.push(Action::Keep(Record::Outcome(entry.clone())));
         out.push(Action::Log(line));
         self.outbox.push(entry);
@@ -499,10 +650,16 @@ impl Session {
     fn cli_changed(&mut self, mut state: CliState, out: &mut Actions) {
         state.version = state.version.or_else(|| self.policy.cli.version.clone());
         if self.policy.cli != state {
-            let line = match (state.unavailable, self.policy.cli.unavailable, &state.version) {
+            let line = match (
+                state.unavailable,
+                self.policy.cli.unavailable,
+                &state.version,
+            ) {
                 (Some(_), _, _) => Some(Notice::warn("the CLI is not there: no roles until it is")),
                 (None, Some(_), _) => Some(Notice::warn("the CLI is there again")),
-                (None, None, Some(version)) => Some(Notice::info(format!("the CLI's version is {version}"))),
+                (None, None, Some(version)) => {
+                    Some(Notice::info(format!("the CLI's version is {version}")))
+                }
                 (None, None, None) => None,
             };
             out.extend(line.map(Action::Log));
@@ -520,8 +677,15 @@ impl Session {
 
     fn send_outcomes(&mut self, out: &mut Actions) {
         while self.liveness.is_connected() {
-            let Some(entry) = self.outbox.next_to_send(self.pings + 1) else { return };
-            let Entry { id, attempt, outcome, .. } = entry;
+            let Some(entry) = self.outbox.next_to_send(self.pings + 1) else {
+                return;
+            };
+            let Entry {
+                id,
+                attempt,
+                outcome,
+                ..
+            } = entry;
             self.send_outcome(id, attempt, outcome, out);
             let ping = self.next_ping();
             out.push(Action::Ping(ping));
@@ -538,7 +702,11 @@ impl Session {
         for claimed in self.queue.withdraw_all() {
             // What is on disk as claimed runs at the next start.
             if !self.dialect.failures_are_final() {
-                self.conclude(claimed, Outcome::unstarted(StopReason::Shutdown.failure()).into(), out);
+                self.conclude(
+                    claimed,
+                    Outcome::unstarted(StopReason::Shutdown.failure()).into(),
+                    out,
+                );
             }
         }
         let running = self.queue.running().count();
@@ -552,16 +720,26 @@ impl Session {
             self.register_again(out);
             self.beat(now, out);
         } else {
-            out.push(Action::Log(Notice::info(format!("stopping; {running} running"))));
+            out.push(Action::Log(Notice::info(format!(
+                "stopping; {running} running"
+            ))));
             self.stop_runs(now, exit, out);
         }
     }
 
     fn stop_runs(&mut self, now: Now, exit: Exit, out: &mut Actions) {
         self.ending = Some(Ending::stop(now.mono, exit, self.policy.grace));
-        let running: Vec<_> = self.queue.running().map(|(slot, claimed)| (slot, claimed.run)).collect();
+        let running: Vec<_> = self
+            .queue
+            .running()
+            .map(|(slot, claimed)| (slot, claimed.run))
+            .collect();
         for (slot, run) in running {
-            out.push(Action::Stop { slot, run, reason: StopReason::Shutdown });
+            out.push(Action::Stop {
+                slot,
+                run,
+                reason: StopReason::Shutdown,
+            });
         }
     }
 
@@ -569,11 +747,15 @@ impl Session {
     fn go_on_ending(&mut self, now: Now, out: &mut Actions) {
         let Some(ending) = &self.ending else { return };
         match (ending.stage(), ending.is_overdue(now.mono)) {
-            (Stage::Draining, true) if !self.queue.is_empty() => self.stop_runs(now, ending.exit, out),
+            (Stage::Draining, true) if !self.queue.is_empty() => {
+                self.stop_runs(now, ending.exit, out)
+            }
             (Stage::Stopping, true) => self.abandon_runs(out),
             _ => {}
         }
-        let Some(ending) = &mut self.ending else { return };
+        let Some(ending) = &mut self.ending else {
+            return;
+        };
         if !self.queue.is_empty() {
             return;
         }
@@ -594,8 +776,10 @@ impl Session {
 
     fn abandon_runs(&mut self, out: &mut Actions) {
         for claimed in self.queue.abandon_all() {
-            let failure =
-                Failure::new(FailCode::AgentShutdown, "the run could not be ended before the agent stopped");
+            let failure = Failure::new(
+                FailCode::AgentShutdown,
+                "the run could not be ended before the agent stopped",
+            );
             self.conclude(claimed, Outcome::unstarted(failure).into(), out);
         }
         self.send_outcomes(out);
@@ -641,19 +825,31 @@ fn has_slept(last: Now, now: Now) -> bool {
 }
 
 fn no_quota() -> Failure {
-    Failure::new(FailCode::QuotaExceeded, "an earlier run has used up the CLI's quota")
+    Failure::new(
+        FailCode::QuotaExceeded,
+        "an earlier run has used up the CLI's quota",
+    )
 }
 
 fn keep_delivered(runs: Vec<RunId>, out: &mut Actions) {
-    out.extend(runs.into_iter().map(|run| Action::Keep(Record::Delivered(run))));
+    out.extend(
+        runs.into_iter()
+            .map(|run| Action::Keep(Record::Delivered(run))),
+    );
 }
 
 fn claim(now: Now, id: &TicketId, attempt: u32) -> Action {
-    Action::Send(Message::Claim { id: id.clone(), attempt, at: now.wall })
+    Action::Send(Message::Claim {
+        id: id.clone(),
+        attempt,
+        at: now.wall,
+    })
 }
 
 fn describe(outcome: &Outcome) -> String {
-    let took = outcome.span.map_or(String::new(), |span| format!(" after {:.1} s", span.duration.as_secs_f64()));
+    let took = outcome.span.map_or(String::new(), |span| {
+        format!(" after {:.1} s", span.duration.as_secs_f64())
+    });
     match (&outcome.failure, outcome.changes.stat) {
         (Some(failure), _) => format!("failed{took}: {}: {}", failure.code.as_str(), failure.error),
         (None, Some(stat)) => format!("done{took}: {stat}"),

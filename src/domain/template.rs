@@ -56,7 +56,9 @@ impl fmt::Display for TemplateError {
             Self::Unbalanced => f.write_str("a quote is not closed"),
             Self::Unknown(name) => {
                 write!(f, "unknown placeholder {{{name}}}; known are")?;
-                SLOTS.iter().try_for_each(|(name, _)| write!(f, " {{{name}}}"))
+                SLOTS
+                    .iter()
+                    .try_for_each(|(name, _)| write!(f, " {{{name}}}"))
             }
         }
     }
@@ -71,7 +73,10 @@ impl Template {
     /// Braces around anything that is not a lower-case word are text, so JSON can be an argument.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let words = shell_words::split(text).map_err(|_| TemplateError::Unbalanced)?;
-        let words = words.iter().map(|word| parts_of(word)).collect::<Result<_, _>>()?;
+        let words = words
+            .iter()
+            .map(|word| parts_of(word))
+            .collect::<Result<_, _>>()?;
         Ok(Self { words })
     }
 
@@ -87,7 +92,10 @@ impl Template {
 
     /// The arguments. Values are put in as they are and never looked at again: a `{cwd}` within a title stays one.
     pub fn fill(&self, values: &Values<'_>) -> Result<Vec<String>, LooksLikeOption> {
-        self.words.iter().map(|word| fill_word(word, values)).collect()
+        self.words
+            .iter()
+            .map(|word| fill_word(word, values))
+            .collect()
     }
 
     /// The words as they stand, with the placeholders in them.
@@ -95,15 +103,24 @@ impl Template {
         let shown = |part: &Part| match part {
             Part::Text(text) => text.clone(),
             Part::Slot(slot) => {
-                let name = SLOTS.iter().find(|(_, known)| known == slot).map_or("", |(name, _)| name);
+                let name = SLOTS
+                    .iter()
+                    .find(|(_, known)| known == slot)
+                    .map_or("", |(name, _)| name);
                 format!("{{{name}}}")
             }
         };
-        self.words.iter().map(|word| word.iter().map(shown).collect()).collect()
+        self.words
+            .iter()
+            .map(|word| word.iter().map(shown).collect())
+            .collect()
     }
 
     fn has(&self, slot: Slot) -> bool {
-        self.words.iter().flatten().any(|part| *part == Part::Slot(slot))
+        self.words
+            .iter()
+            .flatten()
+            .any(|part| *part == Part::Slot(slot))
     }
 }
 
@@ -117,7 +134,9 @@ fn parts_of(word: &str) -> Result<Vec<Part>, TemplateError> {
         match after[1..].split_once('}') {
             Some((name, tail)) if is_placeholder(name) => {
                 let slot = SLOTS.iter().find(|(known, _)| *known == name);
-                let Some((_, slot)) = slot else { return Err(TemplateError::Unknown(name.to_owned())) };
+                let Some((_, slot)) = slot else {
+                    return Err(TemplateError::Unknown(name.to_owned()));
+                };
                 if !text.is_empty() {
                     parts.push(Part::Text(std::mem::take(&mut text)));
                 }
@@ -150,7 +169,11 @@ fn fill_word(word: &[Part], values: &Values<'_>) -> Result<String, LooksLikeOpti
         }
     }
     let own_dash = matches!(word.first(), Some(Part::Text(text)) if text.starts_with('-'));
-    if filled.starts_with('-') && !own_dash { Err(LooksLikeOption(filled)) } else { Ok(filled) }
+    if filled.starts_with('-') && !own_dash {
+        Err(LooksLikeOption(filled))
+    } else {
+        Ok(filled)
+    }
 }
 
 fn value_of<'a>(slot: Slot, values: &Values<'a>) -> &'a str {

@@ -3,7 +3,13 @@
 /// Control characters, and what turns text round, become spaces, so that nothing can look like a line of its own or like
 /// another text; at most `max` characters.
 pub fn one_line(text: &str, max: usize) -> String {
-    let mut chars = text.trim().chars().map(|c| if c.is_control() || turns_text(c) { ' ' } else { c });
+    let mut chars = text.trim().chars().map(|c| {
+        if c.is_control() || turns_text(c) {
+            ' '
+        } else {
+            c
+        }
+    });
     let mut line: String = chars.by_ref().take(max).collect();
     if chars.next().is_some() {
         line.push('…');
@@ -25,7 +31,9 @@ pub fn escaped(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {
         if c.is_control() || turns_text(c) || matches!(c, '\u{2028}' | '\u{2029}') {
-            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| plain.push_str(&format!("\\u{unit:04x}")));
+            c.encode_utf16(&mut [0; 2])
+                .iter()
+                .for_each(|unit| plain.push_str(&format!("\\u{unit:04x}")));
         } else {
             plain.push(c);
         }
@@ -46,7 +54,8 @@ pub fn last_lines(max: usize, text: &str) -> Option<String> {
 
 /// The lines of a text, fit for a terminal: nothing in them is acted upon.
 pub fn plain_lines(text: &str) -> impl Iterator<Item = String> {
-    text.lines().map(|line| for_terminal(line).replace('\t', " ").trim().to_owned())
+    text.lines()
+        .map(|line| for_terminal(line).replace('\t', " ").trim().to_owned())
 }
 
 /// A line with its indentation, and without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control

@@ -53,7 +53,8 @@ impl Role {
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim().to_ascii_lowercase();
         let short = text.strip_suffix("_agent").unwrap_or(&text);
-        let usable = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        let usable =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
         match short.len() {
             1..=32 if short.chars().all(usable) => Ok(Self(short.to_owned())),
             _ => Err("a role must be 1 to 32 of a-z 0-9 _ -".to_owned()),
@@ -141,9 +142,10 @@ impl StopReason {
     pub fn failure(self) -> Failure {
         match self {
             Self::Cancelled => Failure::new(FailCode::Cancelled, "cancelled by the backend"),
-            Self::Shutdown => {
-                Failure::new(FailCode::AgentShutdown, "the agent was told to stop before the ticket ended")
-            }
+            Self::Shutdown => Failure::new(
+                FailCode::AgentShutdown,
+                "the agent was told to stop before the ticket ended",
+            ),
         }
     }
 }
@@ -188,21 +190,33 @@ impl FailCode {
     ];
 
     pub fn as_str(self) -> &'static str {
-        Self::NAMES.iter().find(|(code, _)| *code == self).map_or("internal", |(_, name)| name)
+        Self::NAMES
+            .iter()
+            .find(|(code, _)| *code == self)
+            .map_or("internal", |(_, name)| name)
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, name)| *name == text).map(|(code, _)| *code)
+        Self::NAMES
+            .iter()
+            .find(|(_, name)| *name == text)
+            .map(|(code, _)| *code)
     }
 
     /// Whether the reason for a refusal is one of this moment only.
     pub fn passes(self) -> bool {
-        matches!(self, Self::AtCapacity | Self::QuotaExceeded | Self::AgentShutdown | Self::Internal)
+        matches!(
+            self,
+            Self::AtCapacity | Self::QuotaExceeded | Self::AgentShutdown | Self::Internal
+        )
     }
 
     /// Whether another agent, or this one later, may well succeed.
     pub fn retryable(self) -> bool {
-        !matches!(self, Self::Timeout | Self::CliExit | Self::InvalidTicket | Self::Cancelled)
+        !matches!(
+            self,
+            Self::Timeout | Self::CliExit | Self::InvalidTicket | Self::Cancelled
+        )
     }
 }
 
@@ -217,7 +231,11 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(code: FailCode, error: impl Into<String>) -> Self {
-        Self { code, error: error.into(), available_at: None }
+        Self {
+            code,
+            error: error.into(),
+            available_at: None,
+        }
     }
 }
 
@@ -238,7 +256,11 @@ pub struct DiffStat {
 impl fmt::Display for DiffStat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.files == 1 { "file" } else { "files" };
-        write!(f, "{} {noun}, +{} −{}", self.files, self.insertions, self.deletions)
+        write!(
+            f,
+            "{} {noun}, +{} −{}",
+            self.files, self.insertions, self.deletions
+        )
     }
 }
 
@@ -293,7 +315,10 @@ pub struct Outcome {
 impl Outcome {
     /// A ticket that ended before anything ran.
     pub fn unstarted(failure: Failure) -> Self {
-        Self { failure: Some(failure), ..Self::default() }
+        Self {
+            failure: Some(failure),
+            ..Self::default()
+        }
     }
 
     /// With everything that has no bound of its own cut to what a person reads: it may quote a ticket or an answer.
@@ -304,11 +329,17 @@ impl Outcome {
             self.warnings.truncate(WARNINGS);
             self.warnings.push(format!("and {more} more"));
         }
-        self.warnings.iter_mut().for_each(|warning| *warning = one_line(warning, 500));
+        self.warnings
+            .iter_mut()
+            .for_each(|warning| *warning = one_line(warning, 500));
         if let Some(failure) = &mut self.failure {
             failure.error = one_line(&failure.error, 2000);
         }
-        if let Some(id) = self.usage.as_mut().and_then(|usage| usage.session_id.as_mut()) {
+        if let Some(id) = self
+            .usage
+            .as_mut()
+            .and_then(|usage| usage.session_id.as_mut())
+        {
             *id = one_line(id, 200);
         }
         self

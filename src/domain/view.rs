@@ -73,10 +73,20 @@ impl Doing {
     /// What it said last stays where a report has nothing new.
     pub fn after(before: Option<&Self>, progress: &Progress) -> Self {
         const SAYS_MAX: usize = 200;
-        let Progress { phase, elapsed, stdout_bytes, lines } = progress;
+        let Progress {
+            phase,
+            elapsed,
+            stdout_bytes,
+            lines,
+        } = progress;
         let said = lines.last().map(|line| one_line(line, SAYS_MAX));
         let says = said.or_else(|| before?.says.clone());
-        Self { phase: *phase, elapsed: *elapsed, stdout_bytes: *stdout_bytes, says }
+        Self {
+            phase: *phase,
+            elapsed: *elapsed,
+            stdout_bytes: *stdout_bytes,
+            says,
+        }
     }
 
     /// In a few words.

@@ -44,26 +44,35 @@ impl Approval {
     pub fn from_terminal() -> io::Result<Self> {
         let (tell, answers) = crossbeam_channel::unbounded();
         // It is not joined: nobody can call off a read from a terminal, and it owns nothing.
-        thread::Builder::new().name("keyboard".to_owned()).spawn(move || {
-            let mut line = String::new();
-            while let Ok(length) = io::stdin().lock().read_line(&mut line) {
-                if length == 0 {
-                    // Somebody has typed Ctrl-D, which is no answer. Or the terminal is gone, and each read ends so.
-                    thread::sleep(AFTER_END);
-                    continue;
+        thread::Builder::new()
+            .name("keyboard".to_owned())
+            .spawn(move || {
+                let mut line = String::new();
+                while let Ok(length) = io::stdin().lock().read_line(&mut line) {
+                    if length == 0 {
+                        // Somebody has typed Ctrl-D, which is no answer. Or the terminal is gone, and each read ends so.
+                        thread::sleep(AFTER_END);
+                        continue;
+                    }
+                    if tell.send(std::mem::take(&mut line)).is_err() {
+                        return;
+                    }
                 }
-                if tell.send(std::mem::take(&mut line)).is_err() {
-                    return;
-                }
-            }
-        })?;
+            })?;
         let turn = crossbeam_channel::bounded(1);
         let _ = turn.0.send(());
-        Ok(Self { answers, turn, always: Mutex::default() })
+        Ok(Self {
+            answers,
+            turn,
+            always: Mutex::default(),
+        })
     }
 
     /// Waits for the person's yes.
-    #[expect(clippy::disallowed_methods, reason = "how long a person may take to answer is no policy")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a person may take to answer is no policy"
+    )]
     pub fn ask(&self, question: &Question<'_>, halt: &Halt) -> Result<(), Failure> {
         let _mine = self.my_turn(halt)?;
         let until = Instant::now() + ANSWER_LIMIT;
@@ -140,7 +149,10 @@ impl Question<'_> {
         }
         let more = lines.count();
         if more > 0 {
-            text.push_str(&format!("  … {more} more lines in {}\n", self.prompt_file.display()));
+            text.push_str(&format!(
+                "  … {more} more lines in {}\n",
+                self.prompt_file.display()
+            ));
         }
         text.push_str("Run it? y (yes), n (no), a (always for this repository): ");
         text
@@ -154,5 +166,7 @@ fn rejected(why: &str) -> Failure {
 /// A terminal that cannot be written to gives no answer either.
 fn say(text: &str) {
     let mut terminal = io::stderr().lock();
-    let _ = terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush());
+    let _ = terminal
+        .write_all(text.as_bytes())
+        .and_then(|()| terminal.flush());
 }

@@ -28,7 +28,12 @@ use crate::environment::{Environment, MARK};
 const REMOTE_LIMIT: Duration = Duration::from_secs(120);
 const GH_LIMIT: Duration = Duration::from_secs(60);
 /// The user's own hooks and monitors are not for this.
-const NO_PROGRAMS: [&str; 4] = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
+const NO_PROGRAMS: [&str; 4] = [
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.fsmonitor=false",
+];
 /// The user's own way to the remote, and whose commits they are.
 const KEPT_VARIABLES: [&str; 7] = [
     "GIT_SSH",
@@ -70,37 +75,73 @@ impl<'a> OnBranch<'a> {
             )));
         }
         let mut git = clone.git(environment).map_err(|e| failed(e.to_string()))?;
-        let kept = KEPT_VARIABLES.into_iter().filter_map(|name| Some((name, environment.get(name)?)));
+        let kept = KEPT_VARIABLES
+            .into_iter()
+            .filter_map(|name| Some((name, environment.get(name)?)));
         git = kept.fold(git, |git, (name, value)| git.with(name, value));
         // Nothing asks anybody, for nobody is there.
-        git = git.with("SSH_ASKPASS", "false").with("SSH_ASKPASS_REQUIRE", "force").with("GIT_NO_LAZY_FETCH", "0");
+        git = git
+            .with("SSH_ASKPASS", "false")
+            .with("SSH_ASKPASS_REQUIRE", "force")
+            .with("GIT_NO_LAZY_FETCH", "0");
         git = git.with(MARK, environment.mark_of_git(job.run));
         let config = clone.git_dir().join("config");
-        let text = fs::read_to_string(&config).map_err(|e| failed(format!("the clone cannot be read: {e}")))?;
+        let text = fs::read_to_string(&config)
+            .map_err(|e| failed(format!("the clone cannot be read: {e}")))?;
         let (top, is_whole) = (clone.top().to_owned(), Cell::new(true));
         let config = (config, text);
-        let mut own = Self { branch, job, environment, git, top, config, remote: None, is_whole };
-        own.remote = own.git(&["remote", "get-url", "--push", "origin"], halt).ok();
-        own.switch(halt).and_then(|()| clone.settle()).map_err(|e| match e {
-            GitError::Stopped(reason) => reason.failure(),
-            e => failed(format!("the branch {branch} cannot be checked out: {e}")),
-        })?;
+        let mut own = Self {
+            branch,
+            job,
+            environment,
+            git,
+            top,
+            config,
+            remote: None,
+            is_whole,
+        };
+        own.remote = own
+            .git(&["remote", "get-url", "--push", "origin"], halt)
+            .ok();
+        own.switch(halt)
+            .and_then(|()| clone.settle())
+            .map_err(|e| match e {
+                GitError::Stopped(reason) => reason.failure(),
+                e => failed(format!("the branch {branch} cannot be checked out: {e}")),
+            })?;
         Ok(own)
     }
 
     fn switch(&self, halt: &Halt) -> Result<(), GitError> {
         let name = full_name(self.branch);
-        let is_there = || self.git(&["rev-parse", "--verify", "--quiet", &name], halt).is_ok();
+        let is_there = || {
+            self.git(&["rev-parse", "--verify", "--quiet", &name], halt)
+                .is_ok()
+        };
         if let Some(remote) = self.remote.as_deref().filter(|_| !is_there()) {
             // Of an earlier attempt, or another agent's. Where it is not there either, it is new.
             let refspec = format!("{name}:{name}");
-            let args = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--", remote, &refspec];
-            if let Err(GitError::Stopped(reason)) = call(&self.git.clone().within(REMOTE_LIMIT), &args, halt) {
+            let args = [
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--no-recurse-submodules",
+                "--",
+                remote,
+                &refspec,
+            ];
+            if let Err(GitError::Stopped(reason)) =
+                call(&self.git.clone().within(REMOTE_LIMIT), &args, halt)
+            {
                 return Err(GitError::Stopped(reason));
             }
         }
         let create: &[&str] = if is_there() { &[] } else { &["--create"] };
-        self.git(&[&["switch", "--no-guess"], create, &[self.branch.as_str()]].concat(), halt).map(|_| ())
+        self.git(
+            &[&["switch", "--no-guess"], create, &[self.branch.as_str()]].concat(),
+            halt,
+        )
+        .map(|_| ())
     }
 
     pub fn name(&self) -> &str {
@@ -109,7 +150,10 @@ impl<'a> OnBranch<'a> {
 
     /// Where it will be pushed to, if it will: without credentials.
     pub fn destination(&self) -> Option<String> {
-        self.remote.as_deref().filter(|_| self.is_whole.get()).map(without_credentials)
+        self.remote
+            .as_deref()
+            .filter(|_| self.is_whole.get())
+            .map(without_credentials)
     }
 
     /// Commits what a good run left uncommitted. What cannot be done is a warning, and then nothing is pushed.
@@ -124,33 +168,62 @@ impl<'a> OnBranch<'a> {
         let (config, text) = &self.config;
         put_back(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
         let said = |e: GitError| format!("what the run changed is not committed: {e}");
-        if self.git(&["symbolic-ref", "--quiet", "HEAD"], halt).ok() != Some(full_name(self.branch)) {
+        if self.git(&["symbolic-ref", "--quiet", "HEAD"], halt).ok() != Some(full_name(self.branch))
+        {
             return Err("the run has left it".to_owned());
         }
         // Whatever the settings hide.
-        let status = ["status", "--porcelain", "--untracked-files=normal", "--ignore-submodules=dirty"];
+        let status = [
+            "status",
+            "--porcelain",
+            "--untracked-files=normal",
+            "--ignore-submodules=dirty",
+        ];
         if self.git(&status, halt).map_err(said)?.is_empty() {
             return Ok(());
         }
         self.git(&["add", "--all"], halt).map_err(said)?;
-        let message = if title.is_empty() { self.job.ticket.id.as_str() } else { title };
+        let message = if title.is_empty() {
+            self.job.ticket.id.as_str()
+        } else {
+            title
+        };
         let message = format!("--message={message}");
         let mut commit = vec!["commit", "--quiet", "--no-verify", message.as_str()];
         // On a server nobody may have told git who they are.
         if self.git(&["var", "GIT_COMMITTER_IDENT"], halt).is_err() {
-            commit.splice(..0, ["-c", "user.name=wf0-agent", "-c", "user.email=wf0-agent@localhost"]);
+            commit.splice(
+                ..0,
+                [
+                    "-c",
+                    "user.name=wf0-agent",
+                    "-c",
+                    "user.email=wf0-agent@localhost",
+                ],
+            );
         }
         self.git(&commit, halt).map(|_| ()).map_err(said)
     }
 
     /// Pushes the branch and opens a pull request. Gives its address; what cannot be done is a warning. A push that was
     /// called off is none: nobody would hear of it again.
-    pub fn publish(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) -> Result<Option<String>, Failure> {
-        let pushed = if self.is_whole.get() { self.push(halt) } else { Ok(false) };
+    pub fn publish(
+        &self,
+        title: &str,
+        halt: &Halt,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<String>, Failure> {
+        let pushed = if self.is_whole.get() {
+            self.push(halt)
+        } else {
+            Ok(false)
+        };
         match (pushed, halt.reason()) {
             (Ok(true), _) => {
                 let opened = self.pull_request(title, halt);
-                Ok(opened.map_err(|e| warnings.push(format!("no pull request: {e}"))).ok())
+                Ok(opened
+                    .map_err(|e| warnings.push(format!("no pull request: {e}")))
+                    .ok())
             }
             (_, Some(reason)) => Err(reason.failure()),
             (Ok(false), None) => Ok(None),
@@ -162,36 +235,70 @@ impl<'a> OnBranch<'a> {
     }
 
     fn push(&self, halt: &Halt) -> Result<bool, String> {
-        let remote = self.remote.as_deref().ok_or("there is no remote named origin")?;
+        let remote = self
+            .remote
+            .as_deref()
+            .ok_or("there is no remote named origin")?;
         let name = full_name(self.branch);
         let refspec = format!("{name}:{name}");
-        let args = ["push", "--quiet", "--no-follow-tags", "--recurse-submodules=no", "--", remote, &refspec];
+        let args = [
+            "push",
+            "--quiet",
+            "--no-follow-tags",
+            "--recurse-submodules=no",
+            "--",
+            remote,
+            &refspec,
+        ];
         let pushed = call(&self.git.clone().within(REMOTE_LIMIT), &args, halt);
-        pushed.map(|_| true).map_err(|e| without_credentials(&e.to_string()))
+        pushed
+            .map(|_| true)
+            .map_err(|e| without_credentials(&e.to_string()))
     }
 
     fn pull_request(&self, title: &str, halt: &Halt) -> Result<String, String> {
-        let slug = self.job.repo.slug.as_deref().filter(|slug| slug.matches('/').count() == 1);
+        let slug = self
+            .job
+            .repo
+            .slug
+            .as_deref()
+            .filter(|slug| slug.matches('/').count() == 1);
         let slug = slug.ok_or("the repository's owner/name is not known")?;
         // The name alone would be one of github.com.
         let host = self.remote.as_deref().and_then(host_from_remote);
-        let repo = host.map_or(format!("--repo={slug}"), |host| format!("--repo={host}/{slug}"));
+        let repo = host.map_or(format!("--repo={slug}"), |host| {
+            format!("--repo={host}/{slug}")
+        });
         let gh = find::program("gh", self.environment.get("PATH")).ok_or("gh is not on PATH")?;
         let id = &self.job.ticket.id;
         let title = if title.is_empty() { id.as_str() } else { title };
-        let (head, title) = (format!("--head={}", self.branch), format!("--title={title}"));
+        let (head, title) = (
+            format!("--head={}", self.branch),
+            format!("--title={title}"),
+        );
         let body = format!("--body=Opened by wf0-agent for {id}.");
         let opened = self.gh(&gh, &["pr", "create", &repo, &head, &title, &body], halt);
         // There may be one already, from an earlier attempt.
         opened.or_else(|e| {
-            let asked = ["pr", "list", &repo, &head, "--state=open", "--json=url", "--jq=.[0].url"];
+            let asked = [
+                "pr",
+                "list",
+                &repo,
+                &head,
+                "--state=open",
+                "--json=url",
+                "--jq=.[0].url",
+            ];
             self.gh(&gh, &asked, halt).map_err(|_| e)
         })
     }
 
     /// The address that `gh` prints last.
     fn gh(&self, program: &Path, args: &[&str], halt: &Halt) -> Result<String, String> {
-        let (stdout, stderr) = (Shared::new(Capture::new(64 << 10, None)), Shared::new(Capture::new(8 << 10, None)));
+        let (stdout, stderr) = (
+            Shared::new(Capture::new(64 << 10, None)),
+            Shared::new(Capture::new(8 << 10, None)),
+        );
         let mut env = self.environment.for_cli();
         env.push(("GH_PROMPT_DISABLED".into(), "1".into()));
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
@@ -208,14 +315,23 @@ impl<'a> OnBranch<'a> {
             limit: GH_LIMIT,
             grace: Duration::ZERO,
         });
-        let ended = process.map_err(|e| format!("gh cannot be started: {e}"))?.wait(halt, None, || {});
+        let ended = process
+            .map_err(|e| format!("gh cannot be started: {e}"))?
+            .wait(halt, None, || {});
         let said = stdout.lock().bytes.excerpt().render();
-        let address = said.lines().rev().map(str::trim).find(|line| line.starts_with("https://"));
+        let address = said
+            .lines()
+            .rev()
+            .map(str::trim)
+            .find(|line| line.starts_with("https://"));
         match (ended.cause, ended.exit, address) {
             (Cause::Exited, Some(Exit::Code(0)), Some(address)) => Ok(address.to_owned()),
             (Cause::Exited, ..) => {
                 let complaint = last_lines(500, &stderr.lock().bytes.excerpt().render());
-                Err(format!("gh: {}", complaint.as_deref().unwrap_or("it names no address")))
+                Err(format!(
+                    "gh: {}",
+                    complaint.as_deref().unwrap_or("it names no address")
+                ))
             }
             (Cause::TimedOut, ..) => Err("gh took too long".to_owned()),
             (Cause::Stopped(_), ..) => Err("the run was stopped".to_owned()),
@@ -229,12 +345,15 @@ impl<'a> OnBranch<'a> {
 
 fn call(git: &Git, args: &[&str], halt: &Halt) -> Result<String, GitError> {
     let args: Vec<&OsStr> = NO_PROGRAMS.iter().chain(args).map(OsStr::new).collect();
-    git.run(&args, None, halt).map(|out| out.trim_end().to_owned())
+    git.run(&args, None, halt)
+        .map(|out| out.trim_end().to_owned())
 }
 
 /// A file of a git directory as it was before the run, wherever the run has made a link to.
 fn put_back(path: &Path, text: &str) -> io::Result<()> {
-    let is_own = path.parent().is_some_and(|folder| fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()));
+    let is_own = path
+        .parent()
+        .is_some_and(|folder| fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()));
     if !is_own {
         return Err(io::Error::other("its .git is no folder any more"));
     }

@@ -39,7 +39,10 @@ impl Capture {
 
     /// Also collects whole lines for [`take_lines`](Self::take_lines).
     pub fn with_lines(self) -> Self {
-        Self { lines: Some(Lines::default()), ..self }
+        Self {
+            lines: Some(Lines::default()),
+            ..self
+        }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
@@ -66,7 +69,10 @@ impl Capture {
 
     /// The whole lines that came since the last time, the newest 16 KiB of them.
     pub fn take_lines(&mut self) -> Vec<String> {
-        self.lines.as_mut().map(|lines| lines.whole.take()).unwrap_or_default()
+        self.lines
+            .as_mut()
+            .map(|lines| lines.whole.take())
+            .unwrap_or_default()
     }
 
     /// Why not all of it is on disk, if so.
@@ -98,7 +104,9 @@ impl Recent {
         self.lines.push_back(line);
         // A line counts for one byte at least, so that empty ones are bounded too.
         while self.bytes + self.lines.len() > LINES_BYTES {
-            let Some(oldest) = self.lines.pop_front() else { break };
+            let Some(oldest) = self.lines.pop_front() else {
+                break;
+            };
             self.bytes -= oldest.len();
         }
     }
@@ -129,11 +137,13 @@ impl Lines {
     /// The rest of an endless line is of no use to anybody who watches.
     fn extend_partial(&mut self, bytes: &[u8]) {
         let room = (LINES_BYTES / 4).saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.partial
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn end_line(&mut self) {
         let line = std::mem::take(&mut self.partial);
-        self.whole.push(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned());
+        self.whole
+            .push(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned());
     }
 }

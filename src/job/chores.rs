@@ -55,10 +55,16 @@ impl Default for Chores {
 impl Chore {
     pub(super) fn carry_out(&self, context: &Context) {
         match self {
-            Self::Tidy(run) => context.store.run_folder(*run).iter().for_each(RunFolder::remove_scratch),
+            Self::Tidy(run) => context
+                .store
+                .run_folder(*run)
+                .iter()
+                .for_each(RunFolder::remove_scratch),
             Self::RemoveClone(run) => {
                 let folder = context.store.run_folder(*run);
-                folder.iter().for_each(|folder| workspace::remove(folder, *run, context.grace));
+                folder
+                    .iter()
+                    .for_each(|folder| workspace::remove(folder, *run, context.grace));
             }
         }
     }

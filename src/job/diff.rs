@@ -20,8 +20,9 @@ use super::git::{Call, Git, GitDirs, GitError};
 use super::halt::Halt;
 use super::patch::{Patch, attribute_pattern, names_of_non_utf8, split};
 use super::scratch::{
-    HEAD, LIST_SETTINGS, SPARSE, Setting, args, borrow_objects, copy_if_there, copy_index, copy_with_time, is_sparse,
-    local_filters, os_string, parse_settings, scratch_config, scratch_failed,
+    HEAD, LIST_SETTINGS, SPARSE, Setting, args, borrow_objects, copy_if_there, copy_index,
+    copy_with_time, is_sparse, local_filters, os_string, parse_settings, scratch_config,
+    scratch_failed,
 };
 use crate::domain::ticket::{Changes, DiffStat, RunId};
 use crate::environment::{Environment, MARK};
@@ -57,29 +58,41 @@ impl<'a> Snapshot<'a> {
         folder: &'a RunFolder,
         halt: &Halt,
     ) -> Result<Option<Self>, GitError> {
-        let Some(dirs) = GitDirs::find(repo) else { return Ok(None) };
+        let Some(dirs) = GitDirs::find(repo) else {
+            return Ok(None);
+        };
         let scratch_dir = folder.folder(GIT_DIR).map_err(scratch_failed)?;
-        let real = Git::new(environment, repo, &dirs.git_dir)?.with(MARK, environment.mark_of_git(run));
+        let real =
+            Git::new(environment, repo, &dirs.git_dir)?.with(MARK, environment.mark_of_git(run));
         let scratch = Git::new(environment, repo, &scratch_dir)?
             .with("GIT_WORK_TREE", &dirs.top)
             .with(MARK, environment.mark_of_git(run));
         // The CLI waits for all of this: so both answers are under way while the index is copied.
         let settings = real.start(&args(LIST_SETTINGS), None)?;
         let head = real.start(&args(HEAD), None)?;
-        borrow_objects(&scratch_dir, &dirs).and_then(|()| copy_index(&scratch_dir, &dirs)).map_err(scratch_failed)?;
+        borrow_objects(&scratch_dir, &dirs)
+            .and_then(|()| copy_index(&scratch_dir, &dirs))
+            .map_err(scratch_failed)?;
         let settings = settings.finish(halt)?;
         let settings: Vec<_> = parse_settings(&settings).collect();
-        folder.write(SETTINGS, scratch_config(&scratch_dir, &settings).as_bytes()).map_err(scratch_failed)?;
+        folder
+            .write(SETTINGS, scratch_config(&scratch_dir, &settings).as_bytes())
+            .map_err(scratch_failed)?;
         let is_sparse = is_sparse(&settings);
         if is_sparse {
-            copy_if_there(&dirs.git_dir.join(SPARSE), &scratch_dir.join(SPARSE)).map_err(scratch_failed)?;
+            copy_if_there(&dirs.git_dir.join(SPARSE), &scratch_dir.join(SPARSE))
+                .map_err(scratch_failed)?;
         }
         let unreadable = finish_add(start_add(&scratch, is_sparse)?, halt)?;
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
         let base_commit = (code == 0).then(|| commit.trim().to_owned());
         let snapshot = Self::new([scratch, real], scratch_dir, dirs, folder, &settings);
-        Ok(Some(Self { base_commit, unreadable, ..snapshot }))
+        Ok(Some(Self {
+            base_commit,
+            unreadable,
+            ..snapshot
+        }))
     }
 
     fn new(
@@ -115,15 +128,21 @@ impl<'a> Snapshot<'a> {
     ) -> Result<Option<Self>, GitError> {
         let scratch_dir = folder.path(GIT_DIR);
         remove_locks(&scratch_dir);
-        let Some(dirs) = GitDirs::find(repo).filter(|_| scratch_dir.join("index").exists()) else { return Ok(None) };
-        let real = Git::new(environment, repo, &dirs.git_dir)?.with(MARK, environment.mark_of_git(run));
+        let Some(dirs) = GitDirs::find(repo).filter(|_| scratch_dir.join("index").exists()) else {
+            return Ok(None);
+        };
+        let real =
+            Git::new(environment, repo, &dirs.git_dir)?.with(MARK, environment.mark_of_git(run));
         let scratch = Git::new(environment, repo, &scratch_dir)?
             .with("GIT_WORK_TREE", &dirs.top)
             .with(MARK, environment.mark_of_git(run));
         let settings = real.run(&args(LIST_SETTINGS), None, halt)?;
         let settings: Vec<_> = parse_settings(&settings).collect();
         let snapshot = Self::new([scratch, real], scratch_dir, dirs, folder, &settings);
-        Ok(Some(Self { base_commit, ..snapshot }))
+        Ok(Some(Self {
+            base_commit,
+            ..snapshot
+        }))
     }
 
     pub fn base_commit(&self) -> Option<&str> {
@@ -132,7 +151,11 @@ impl<'a> Snapshot<'a> {
 
     /// Each further git command may take so long.
     pub fn within(self, limit: Duration) -> Self {
-        Self { scratch: self.scratch.within(limit), real: self.real.within(limit), ..self }
+        Self {
+            scratch: self.scratch.within(limit),
+            real: self.real.within(limit),
+            ..self
+        }
     }
 
     /// What can be done while the CLI runs: the tree of before is in the index already, and only to be written.
@@ -145,9 +168,19 @@ impl<'a> Snapshot<'a> {
     }
 
     /// Compares with the work tree of now. The diff is on disk whole; what is returned is within `max` bytes.
-    pub fn changes(mut self, max: usize, halt: &Halt, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
+    pub fn changes(
+        mut self,
+        max: usize,
+        halt: &Halt,
+        warnings: &mut Vec<String>,
+    ) -> Result<Changes, GitError> {
         self.settle()?;
-        let base_tree = self.base_tree.take().map(|call| call.finish(halt)).transpose()?.unwrap_or_default();
+        let base_tree = self
+            .base_tree
+            .take()
+            .map(|call| call.finish(halt))
+            .transpose()?
+            .unwrap_or_default();
         let index = self.scratch_dir.join("index-after");
         copy_with_time(&self.scratch_dir.join("index"), &index).map_err(scratch_failed)?;
         let after = self.scratch.clone().with("GIT_INDEX_FILE", &index);
@@ -171,11 +204,19 @@ impl<'a> Snapshot<'a> {
         if !left_out.is_empty() {
             let filters = self.local_filters.join(", ");
             let names: Vec<_> = left_out.iter().map(|name| name.to_string_lossy()).collect();
-            warnings.push(format!("not in the diff, for the filter {filters} is not run: {}", names.join(", ")));
+            warnings.push(format!(
+                "not in the diff, for the filter {filters} is not run: {}",
+                names.join(", ")
+            ));
         }
         let (stat, patch) = self.patch(trees, &left_out, max, halt)?;
         let base_commit = self.base_commit.take();
-        let mut changes = Changes { stat: Some(stat), base_commit, head_commit, ..Changes::default() };
+        let mut changes = Changes {
+            stat: Some(stat),
+            base_commit,
+            head_commit,
+            ..Changes::default()
+        };
         match patch {
             Patch::TooLarge => changes.diff_truncated = true,
             Patch::Text(text) => {
@@ -192,9 +233,8 @@ impl<'a> Snapshot<'a> {
                 match self.patch(trees, &left_out, max, halt)?.1 {
                     Patch::Text(text) => changes.diff = Some(text),
                     Patch::TooLarge => changes.diff_truncated = true,
-                    Patch::NotUtf8(_) => {
-                        warnings.push("the diff is not UTF-8; it is kept on the agent's disk".to_owned())
-                    }
+                    Patch::NotUtf8(_) => warnings
+                        .push("the diff is not UTF-8; it is kept on the agent's disk".to_owned()),
                 }
             }
         }
@@ -202,7 +242,12 @@ impl<'a> Snapshot<'a> {
     }
 
     /// The changed files that one of the repository's own filters is for, before the run or after it.
-    fn filtered(&self, after: &Git, trees: [&str; 2], halt: &Halt) -> Result<Vec<OsString>, GitError> {
+    fn filtered(
+        &self,
+        after: &Git,
+        trees: [&str; 2],
+        halt: &Halt,
+    ) -> Result<Vec<OsString>, GitError> {
         if self.local_filters.is_empty() {
             return Ok(Vec::new());
         }
@@ -220,17 +265,27 @@ impl<'a> Snapshot<'a> {
             if cached {
                 command.insert(1, "--cached");
             }
-            git.start_with(&args(&command), Some(names), Some(answers))?.finish(halt)?;
+            git.start_with(&args(&command), Some(names), Some(answers))?
+                .finish(halt)?;
             let answers = fs::read(self.folder.path(ATTRIBUTES)).map_err(scratch_failed)?;
             // Name, attribute, value, each ended by NUL: see gitattributes(5) and git-check-attr(1).
             let fields: Vec<&[u8]> = answers.split(|b| *b == 0).collect();
-            let is_local = |value: &[u8]| self.local_filters.iter().any(|own| own.as_bytes() == value);
-            filtered.extend(fields.chunks_exact(3).filter(|f| is_local(f[2])).map(|f| os_string(f[0])));
+            let is_local =
+                |value: &[u8]| self.local_filters.iter().any(|own| own.as_bytes() == value);
+            filtered.extend(
+                fields
+                    .chunks_exact(3)
+                    .filter(|f| is_local(f[2]))
+                    .map(|f| os_string(f[0])),
+            );
         }
         filtered.sort();
         filtered.dedup();
         if filtered.len() > LEFT_OUT_MAX {
-            return Err(GitError::Failed(format!("{} changed files need a filter that is not run", filtered.len())));
+            return Err(GitError::Failed(format!(
+                "{} changed files need a filter that is not run",
+                filtered.len()
+            )));
         }
         Ok(filtered)
     }
@@ -267,7 +322,10 @@ impl<'a> Snapshot<'a> {
             pathspec
         };
         let without: Vec<_> = left_out.iter().map(exclude).collect();
-        let command: Vec<_> = args(&command).into_iter().chain(without.iter().map(OsString::as_os_str)).collect();
+        let command: Vec<_> = args(&command)
+            .into_iter()
+            .chain(without.iter().map(OsString::as_os_str))
+            .collect();
         self.scratch.run(&command, Some(raw), halt)?;
         split(&self.folder.path(RAW), self.folder, max).map_err(scratch_failed)
     }
@@ -275,7 +333,10 @@ impl<'a> Snapshot<'a> {
     /// `$GIT_DIR/info/attributes` comes before every other attributes file, see gitattributes(5).
     fn declare_binary(&self, patch: &[u8]) -> io::Result<()> {
         let path = self.scratch_dir.join("info/attributes");
-        let mut attributes = fs::OpenOptions::new().append(true).create(true).open(path)?;
+        let mut attributes = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)?;
         for name in names_of_non_utf8(patch) {
             writeln!(attributes, "\n{} -diff", attribute_pattern(&name))?;
         }
@@ -297,7 +358,13 @@ const WRITE_TREE: &[&str] = &["write-tree", "--missing-ok"];
 /// Stages everything below the working directory.
 fn start_add(git: &Git, is_sparse: bool) -> Result<Call, GitError> {
     // On the command line too: it reaches the git that looks into nested repositories, whose settings are their own.
-    let mut command = vec!["-c", "core.fsmonitor=false", "add", "--all", "--ignore-errors"];
+    let mut command = vec![
+        "-c",
+        "core.fsmonitor=false",
+        "add",
+        "--all",
+        "--ignore-errors",
+    ];
     // In a sparse checkout also what lies outside its patterns and is there all the same.
     command.extend(is_sparse.then_some("--sparse"));
     command.extend(["--", "."]);

@@ -57,12 +57,22 @@ impl Git {
     /// As somebody in that folder would call it: with the settings of the repository that it is in, unless it is
     /// somebody else's.
     pub fn discovering(environment: &Environment, cwd: &Path) -> Result<Self, GitError> {
-        let program = find::program("git", environment.get("PATH")).ok_or(GitError::NotInstalled)?;
+        let program =
+            find::program("git", environment.get("PATH")).ok_or(GitError::NotInstalled)?;
         let mut env = environment.for_git();
-        let own =
-            [("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("GIT_NO_LAZY_FETCH", "1")];
+        let own = [
+            ("LC_ALL", "C"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_OPTIONAL_LOCKS", "0"),
+            ("GIT_NO_LAZY_FETCH", "1"),
+        ];
         env.extend(own.map(|(name, value)| (name.into(), value.into())));
-        Ok(Self { program, cwd: cwd.to_owned(), env, limit: LIMIT })
+        Ok(Self {
+            program,
+            cwd: cwd.to_owned(),
+            env,
+            limit: LIMIT,
+        })
     }
 
     pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
@@ -88,11 +98,25 @@ impl Git {
     }
 
     /// The same with something on its standard input.
-    pub fn start_with(&self, args: &[&OsStr], stdin: Option<File>, out: Option<File>) -> Result<Call, GitError> {
-        let is_command = |arg: &&&OsStr| arg.to_string_lossy().starts_with(|c: char| c.is_ascii_lowercase());
-        let what = args.iter().filter(|arg| !arg.to_string_lossy().contains('=')).find(is_command).copied();
-        let (stdout, stderr) =
-            (Shared::new(Capture::new(OUTPUT_MAX, None)), Shared::new(Capture::new(8 << 10, None)));
+    pub fn start_with(
+        &self,
+        args: &[&OsStr],
+        stdin: Option<File>,
+        out: Option<File>,
+    ) -> Result<Call, GitError> {
+        let is_command = |arg: &&&OsStr| {
+            arg.to_string_lossy()
+                .starts_with(|c: char| c.is_ascii_lowercase())
+        };
+        let what = args
+            .iter()
+            .filter(|arg| !arg.to_string_lossy().contains('='))
+            .find(is_command)
+            .copied();
+        let (stdout, stderr) = (
+            Shared::new(Capture::new(OUTPUT_MAX, None)),
+            Shared::new(Capture::new(8 << 10, None)),
+        );
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
         let process = process::start(Spec {
             program: &self.program,
@@ -107,7 +131,12 @@ impl Git {
             grace: Duration::ZERO,
         })
         .map_err(|e| GitError::Failed(format!("git cannot be started: {e}")))?;
-        Ok(Call { what: what.unwrap_or_default().to_string_lossy().into_owned(), process, stdout, stderr })
+        Ok(Call {
+            what: what.unwrap_or_default().to_string_lossy().into_owned(),
+            process,
+            stdout,
+            stderr,
+        })
     }
 
     pub fn run(&self, args: &[&OsStr], out: Option<File>, halt: &Halt) -> Result<String, GitError> {
@@ -127,7 +156,11 @@ impl Call {
     /// Its standard output, or why there is none.
     pub fn finish(self, halt: &Halt) -> Result<String, GitError> {
         let (code, stdout, stderr) = self.finish_any(halt)?;
-        if code == 0 { Ok(stdout) } else { Err(GitError::Failed(stderr)) }
+        if code == 0 {
+            Ok(stdout)
+        } else {
+            Err(GitError::Failed(stderr))
+        }
     }
 
     /// Its exit code, standard output, and a line that says what went wrong.
@@ -143,7 +176,9 @@ impl Call {
         let stderr = self.stderr.lock().bytes.excerpt().render();
         match (cause, exit) {
             (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
-            (Cause::TimedOut, _) => Err(GitError::Failed(format!("git {} took too long", self.what))),
+            (Cause::TimedOut, _) => {
+                Err(GitError::Failed(format!("git {} took too long", self.what)))
+            }
             (Cause::Exited, Some(Exit::Code(code))) => {
                 Ok((code, self.stdout.lock().bytes.excerpt().render(), stderr))
             }
@@ -154,7 +189,10 @@ impl Call {
 
 fn complaint(what: &str, stderr: &str) -> String {
     let is_said = |line: &&str| !line.starts_with("hint:");
-    format!("git {what}: {}", stderr.trim().lines().rfind(is_said).unwrap_or("no message"))
+    format!(
+        "git {what}: {}",
+        stderr.trim().lines().rfind(is_said).unwrap_or("no message")
+    )
 }
 
 /// Where git keeps what belongs to a folder. Found by looking, without starting git.
@@ -176,13 +214,20 @@ impl GitDirs {
 
     fn at(top: &Path) -> Option<Self> {
         let dot_git = top.join(".git");
-        let git_dir =
-            if dot_git.is_dir() { dot_git } else { top.join(read_line(&dot_git)?.strip_prefix("gitdir: ")?) };
+        let git_dir = if dot_git.is_dir() {
+            dot_git
+        } else {
+            top.join(read_line(&dot_git)?.strip_prefix("gitdir: ")?)
+        };
         let common_dir = match read_line(&git_dir.join("commondir")) {
             Some(common) => git_dir.join(common),
             None => git_dir.clone(),
         };
-        common_dir.join("objects").is_dir().then(|| Self { top: top.to_owned(), git_dir, common_dir })
+        common_dir.join("objects").is_dir().then(|| Self {
+            top: top.to_owned(),
+            git_dir,
+            common_dir,
+        })
     }
 }
 
@@ -197,7 +242,11 @@ pub fn open_file(path: &Path) -> io::Result<File> {
 
 fn read_line(path: &Path) -> Option<String> {
     let mut text = String::new();
-    open_file(path).ok()?.take(4096).read_to_string(&mut text).ok()?;
+    open_file(path)
+        .ok()?
+        .take(4096)
+        .read_to_string(&mut text)
+        .ok()?;
     Some(text.trim_end().to_owned())
 }
 
@@ -205,8 +254,14 @@ fn read_line(path: &Path) -> Option<String> {
 pub fn origin_slug(environment: &Environment, folders: &[PathBuf]) -> Vec<Option<String>> {
     let halt = Halt::never();
     let ask = |folder: &PathBuf| {
-        let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir).ok()?.within(SLUG_LIMIT);
-        git.start(&["remote".as_ref(), "get-url".as_ref(), "origin".as_ref()], None).ok()
+        let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir)
+            .ok()?
+            .within(SLUG_LIMIT);
+        git.start(
+            &["remote".as_ref(), "get-url".as_ref(), "origin".as_ref()],
+            None,
+        )
+        .ok()
     };
     let asked: Vec<_> = folders.iter().map(ask).collect();
     let answer = |call: Option<Call>| slug_from_remote(&call?.finish(&halt).ok()?);

@@ -16,7 +16,11 @@ pub struct Halt {
 
 impl Halt {
     pub fn new(orders: Receiver<(RunId, StopReason)>, run: RunId) -> Self {
-        Self { orders, run, reason: Cell::new(None) }
+        Self {
+            orders,
+            run,
+            reason: Cell::new(None),
+        }
     }
 
     /// For what nobody calls off.

@@ -4,7 +4,9 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
 use ureq::{Agent, Error};
 
 use crate::net::{Route, Stream};
@@ -41,10 +43,19 @@ impl Connector for Opener {
 
     /// Whatever the request names, the way leads to the backend and nowhere else.
     fn connect(&self, details: &ConnectionDetails, _: Option<()>) -> Result<Option<Open>, Error> {
-        let stream =
-            self.route.open(deadline(details.timeout, self.limit)).map_err(|why| Error::Other(why.into()))?;
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(Open { stream, buffers, limit: self.limit }))
+        let stream = self
+            .route
+            .open(deadline(details.timeout, self.limit))
+            .map_err(|why| Error::Other(why.into()))?;
+        let buffers = LazyBuffers::new(
+            details.config.input_buffer_size(),
+            details.config.output_buffer_size(),
+        );
+        Ok(Some(Open {
+            stream,
+            buffers,
+            limit: self.limit,
+        }))
     }
 }
 
@@ -76,13 +87,22 @@ impl Transport for Open {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream.wire().set_deadline(deadline(timeout, self.limit));
-        self.stream.write_all(&self.buffers.output()[..amount]).map_err(|e| late(e, timeout))
+        self.stream
+            .wire()
+            .set_deadline(deadline(timeout, self.limit));
+        self.stream
+            .write_all(&self.buffers.output()[..amount])
+            .map_err(|e| late(e, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.stream.wire().set_deadline(deadline(timeout, self.limit));
-        let read = self.stream.read(self.buffers.input_append_buf()).map_err(|e| late(e, timeout))?;
+        self.stream
+            .wire()
+            .set_deadline(deadline(timeout, self.limit));
+        let read = self
+            .stream
+            .read(self.buffers.input_append_buf())
+            .map_err(|e| late(e, timeout))?;
         self.buffers.input_appended(read);
         Ok(read > 0)
     }
@@ -96,11 +116,18 @@ impl Transport for Open {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a request may take is no policy")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a request may take is no policy"
+)]
 fn deadline(timeout: NextTimeout, limit: Duration) -> Instant {
     Instant::now() + (*timeout.after).min(limit)
 }
 
 fn late(e: io::Error, timeout: NextTimeout) -> Error {
-    if e.kind() == ErrorKind::TimedOut { Error::Timeout(timeout.reason) } else { e.into() }
+    if e.kind() == ErrorKind::TimedOut {
+        Error::Timeout(timeout.reason)
+    } else {
+        e.into()
+    }
 }

@@ -14,11 +14,17 @@ pub struct Output {
 
 impl Output {
     pub fn unread(bytes: Capture) -> Self {
-        Self { bytes, reading: None }
+        Self {
+            bytes,
+            reading: None,
+        }
     }
 
     pub fn read(bytes: Capture, reading: Reading) -> Self {
-        Self { bytes, reading: Some(reading) }
+        Self {
+            bytes,
+            reading: Some(reading),
+        }
     }
 
     pub fn feed(&mut self, bytes: &[u8]) {
@@ -51,13 +57,18 @@ impl Output {
     }
 
     pub fn stray(&self) -> &str {
-        self.reading.as_ref().map(Reading::stray).unwrap_or_default()
+        self.reading
+            .as_ref()
+            .map(Reading::stray)
+            .unwrap_or_default()
     }
 
     /// What is sent of it: a text as it is; of a CLI that tells more than that, only what it said to its user. What it
     /// was told by its tools is source code.
     pub fn message(&mut self, max: usize) -> Excerpt {
-        let Some(report) = self.reading.as_ref().and_then(Reading::report) else { return self.bytes.excerpt() };
+        let Some(report) = self.reading.as_ref().and_then(Reading::report) else {
+            return self.bytes.excerpt();
+        };
         let mut message = Capture::new(max, None);
         message.feed(report.message().as_bytes());
         message.excerpt()
@@ -74,7 +85,9 @@ impl Output {
         if let Some(report) = self.report() {
             if !report.denied.is_empty() {
                 let tools = report.denied.join(", ");
-                warnings.push(format!("the CLI was not allowed to use {tools}; CLI_AUTONOMY says what it may do"));
+                warnings.push(format!(
+                    "the CLI was not allowed to use {tools}; CLI_AUTONOMY says what it may do"
+                ));
             }
         }
         warnings

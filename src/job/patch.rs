@@ -39,7 +39,10 @@ pub fn split(raw: &Path, folder: &RunFolder, max: usize) -> io::Result<(DiffStat
     if kept.len() > max {
         return Ok((stat, Patch::TooLarge));
     }
-    Ok((stat, String::from_utf8(kept).map_or_else(|e| Patch::NotUtf8(e.into_bytes()), Patch::Text)))
+    Ok((
+        stat,
+        String::from_utf8(kept).map_or_else(|e| Patch::NotUtf8(e.into_bytes()), Patch::Text),
+    ))
 }
 
 /// `insertions TAB deletions TAB name`; dashes for a binary file.
@@ -54,9 +57,18 @@ fn count(stat: &mut DiffStat, line: &str) {
 pub fn names_of_non_utf8(patch: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     for part in parts(patch).filter(|part| std::str::from_utf8(part).is_err()) {
-        for line in part.split(|b| *b == b'\n').take_while(|line| !line.starts_with(b"@@")) {
-            let name = line.strip_prefix(b"+++ ").or_else(|| line.strip_prefix(b"--- "));
-            let name = name.map(|name| String::from_utf8_lossy(name).trim_end_matches('\t').to_owned());
+        for line in part
+            .split(|b| *b == b'\n')
+            .take_while(|line| !line.starts_with(b"@@"))
+        {
+            let name = line
+                .strip_prefix(b"+++ ")
+                .or_else(|| line.strip_prefix(b"--- "));
+            let name = name.map(|name| {
+                String::from_utf8_lossy(name)
+                    .trim_end_matches('\t')
+                    .to_owned()
+            });
             names.extend(name.filter(|name| name != "/dev/null"));
         }
     }
@@ -72,7 +84,9 @@ fn parts(patch: &[u8]) -> impl Iterator<Item = &[u8]> {
             return None;
         }
         // A line of a file's content never begins so: it has a sign or a space before it.
-        let end = rest.windows(START.len() + 1).position(|w| w[0] == b'\n' && &w[1..] == START);
+        let end = rest
+            .windows(START.len() + 1)
+            .position(|w| w[0] == b'\n' && &w[1..] == START);
         let (part, after) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
         rest = after;
         Some(part)
@@ -81,7 +95,10 @@ fn parts(patch: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// `a/src/x.c` or `"a/na\303\257ve.c"` as a pattern that matches just this file.
 pub fn attribute_pattern(name: &str) -> String {
-    let (quoted, bare) = match name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+    let (quoted, bare) = match name
+        .strip_prefix('"')
+        .and_then(|name| name.strip_suffix('"'))
+    {
         Some(bare) => (true, bare),
         None => (false, name),
     };
@@ -95,7 +112,14 @@ pub fn attribute_pattern(name: &str) -> String {
         pattern.push(c);
     }
     if quoted || pattern.contains(' ') {
-        format!("\"{}\"", if quoted { pattern } else { pattern.replace('\\', "\\\\") })
+        format!(
+            "\"{}\"",
+            if quoted {
+                pattern
+            } else {
+                pattern.replace('\\', "\\\\")
+            }
+        )
     } else {
         pattern
     }

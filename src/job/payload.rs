@@ -66,39 +66,73 @@ struct SkillData {
 
 impl Downloads {
     pub fn new(route: Route, token: Token, store: Arc<Store>) -> Self {
-        Self { route, token, store, agent: OnceLock::new() }
+        Self {
+            route,
+            token,
+            store,
+            agent: OnceLock::new(),
+        }
     }
 
     /// The whole brief of a ticket. A skill that cannot be had is a warning; a payload that cannot be had ends it.
-    #[expect(clippy::disallowed_methods, reason = "how long downloads may take is no policy")]
-    pub fn complete(&self, ticket: &Ticket, halt: &Halt, warnings: &mut Vec<String>) -> Result<Brief, Failure> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long downloads may take is no policy"
+    )]
+    pub fn complete(
+        &self,
+        ticket: &Ticket,
+        halt: &Halt,
+        warnings: &mut Vec<String>,
+    ) -> Result<Brief, Failure> {
         let mut brief = ticket.brief.clone();
         let address = match &ticket.payload {
             Payload::Inline => None,
-            Payload::ByTicketId => Some(self.route.api.endpoint(&["api", "tickets", ticket.id.as_str()])),
+            Payload::ByTicketId => {
+                Some(
+                    self.route
+                        .api
+                        .endpoint(&["api", "tickets", ticket.id.as_str()]),
+                )
+            }
             Payload::At(url) => Some(url.clone()),
         };
         if let Some(address) = address {
-            let rest: WireBrief = self.get(&address, halt).map_err(|why| self.unavailable(&why, halt))?;
+            let rest: WireBrief = self
+                .get(&address, halt)
+                .map_err(|why| self.unavailable(&why, halt))?;
             brief = merge(brief, rest.into());
         }
         if brief.skills.len() > SKILLS_MAX {
-            warnings.push(format!("only the first {SKILLS_MAX} of {} skills are in the prompt", brief.skills.len()));
+            warnings.push(format!(
+                "only the first {SKILLS_MAX} of {} skills are in the prompt",
+                brief.skills.len()
+            ));
             brief.skills.truncate(SKILLS_MAX);
         }
         let until = Instant::now() + TOTAL_LIMIT;
         let mut total = 0;
         for skill in &mut brief.skills {
             if let Skill::Named(slug) = skill {
-                let body =
-                    if Instant::now() < until { self.skill(slug, halt) } else { Err("no time left".to_owned()) };
+                let body = if Instant::now() < until {
+                    self.skill(slug, halt)
+                } else {
+                    Err("no time left".to_owned())
+                };
                 match body {
                     Ok(body) if total + body.len() <= TOTAL_MAX => {
                         total += body.len();
-                        *skill = Skill::Inline { slug: slug.clone(), body };
+                        *skill = Skill::Inline {
+                            slug: slug.clone(),
+                            body,
+                        };
                     }
-                    Ok(_) => warnings.push(format!("the skill {slug:?} is left out: the skills are too large")),
-                    Err(why) => warnings.push(format!("the skill {slug:?} could not be had: {why}")),
+                    Ok(_) => warnings.push(format!(
+                        "the skill {slug:?} is left out: the skills are too large"
+                    )),
+                    Err(why) => {
+                        warnings.push(format!("the skill {slug:?} could not be had: {why}"))
+                    }
                 }
             }
             if let Some(reason) = halt.reason() {
@@ -112,14 +146,22 @@ impl Downloads {
         if slug.is_empty() || slug.len() > 256 {
             return Err("its name must have 1 to 256 bytes".to_owned());
         }
-        let data: SkillData = self.get(&self.route.api.endpoint(&["api", "library", "skills", slug]), halt)?;
-        data.body.or(data.content).ok_or_else(|| "the answer has no body".to_owned())
+        let data: SkillData = self.get(
+            &self.route.api.endpoint(&["api", "library", "skills", slug]),
+            halt,
+        )?;
+        data.body
+            .or(data.content)
+            .ok_or_else(|| "the answer has no body".to_owned())
     }
 
     fn unavailable(&self, why: &str, halt: &Halt) -> Failure {
         match halt.reason() {
             Some(reason) => reason.failure(),
-            None => Failure::new(FailCode::PayloadUnavailable, format!("the payload could not be downloaded: {why}")),
+            None => Failure::new(
+                FailCode::PayloadUnavailable,
+                format!("the payload could not be downloaded: {why}"),
+            ),
         }
     }
 
@@ -154,15 +196,27 @@ impl Downloads {
         if status.is_redirection() {
             return Err(format!("{status}: redirects are not followed"));
         }
-        let body = answer.body_mut().with_config().limit(BODY_MAX).read_to_string();
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(BODY_MAX)
+            .read_to_string();
         let envelope = body.map_err(http::words).and_then(|body| {
-            serde_json::from_str::<Envelope<T>>(&body).map_err(|e| format!("the answer cannot be read: {e}"))
+            serde_json::from_str::<Envelope<T>>(&body)
+                .map_err(|e| format!("the answer cannot be read: {e}"))
         });
         match envelope {
-            Ok(Envelope { success: true, data: Some(data), .. }) if status.is_success() => Ok(data),
-            Ok(Envelope { error: Some(error), .. }) => {
-                Err(one_line(&format!("{status}: {} {}", error.code, error.message), 300))
-            }
+            Ok(Envelope {
+                success: true,
+                data: Some(data),
+                ..
+            }) if status.is_success() => Ok(data),
+            Ok(Envelope {
+                error: Some(error), ..
+            }) => Err(one_line(
+                &format!("{status}: {} {}", error.code, error.message),
+                300,
+            )),
             Ok(_) => Err(format!("{status}: the answer has no data")),
             Err(why) if status.is_success() => Err(why),
             Err(_) => Err(status.to_string()),
@@ -170,7 +224,8 @@ impl Downloads {
     }
 
     fn agent(&self) -> &Agent {
-        self.agent.get_or_init(|| http::agent(self.route.clone(), REQUEST_LIMIT))
+        self.agent
+            .get_or_init(|| http::agent(self.route.clone(), REQUEST_LIMIT))
     }
 }
 
@@ -179,7 +234,11 @@ fn merge(assigned: Brief, downloaded: Brief) -> Brief {
     Brief {
         title: assigned.title.or(downloaded.title),
         description: assigned.description.or(downloaded.description),
-        skills: if assigned.skills.is_empty() { downloaded.skills } else { assigned.skills },
+        skills: if assigned.skills.is_empty() {
+            downloaded.skills
+        } else {
+            assigned.skills
+        },
         subagent: assigned.subagent.or(downloaded.subagent),
     }
 }

@@ -35,7 +35,9 @@ pub fn args<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
 }
 
 pub fn scratch_failed(e: io::Error) -> GitError {
-    GitError::Failed(format!("the scratch folder for the diff cannot be used: {e}"))
+    GitError::Failed(format!(
+        "the scratch folder for the diff cannot be used: {e}"
+    ))
 }
 
 /// Everything of a git directory but its settings and its index.
@@ -44,9 +46,15 @@ pub fn borrow_objects(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
         fs::create_dir_all(git_dir.join(folder))?;
     }
     fs::write(git_dir.join("HEAD"), "ref: refs/heads/none\n")?;
-    let mut alternates = dirs.common_dir.join("objects").into_os_string().into_encoded_bytes();
+    let mut alternates = dirs
+        .common_dir
+        .join("objects")
+        .into_os_string()
+        .into_encoded_bytes();
     if alternates.contains(&b'\n') {
-        return Err(io::Error::other("the repository's path has a line break in it"));
+        return Err(io::Error::other(
+            "the repository's path has a line break in it",
+        ));
     }
     alternates.push(b'\n');
     fs::write(git_dir.join("objects/info/alternates"), alternates)?;
@@ -60,12 +68,20 @@ pub fn borrow_objects(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
 pub fn copy_index(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     for entry in fs::read_dir(&dirs.git_dir)?.flatten() {
         // Where the index is split, the larger part is in files of this name.
-        if entry.file_name().to_string_lossy().starts_with("sharedindex.") {
+        if entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with("sharedindex.")
+        {
             copy_with_time(&entry.path(), &git_dir.join(entry.file_name()))?;
         }
     }
     let index = dirs.git_dir.join("index");
-    if index.exists() { copy_with_time(&index, &git_dir.join("index")) } else { Ok(()) }
+    if index.exists() {
+        copy_with_time(&index, &git_dir.join("index"))
+    } else {
+        Ok(())
+    }
 }
 
 /// One line of `git config --list --show-scope -z`.
@@ -97,7 +113,9 @@ pub fn parse_settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
 }
 
 pub fn is_sparse(settings: &[Setting<'_>]) -> bool {
-    settings.iter().any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true")
+    settings
+        .iter()
+        .any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true")
 }
 
 /// Names of filters that only the repository's own settings define.
@@ -107,8 +125,16 @@ pub fn local_filters(settings: &[Setting<'_>]) -> Vec<String> {
         matches!(key, "clean" | "process").then(|| (setting.is_local(), name.to_owned()))
     };
     let filters: Vec<_> = settings.iter().filter_map(filter).collect();
-    let users_own = |name: &str| filters.iter().any(|(is_local, own)| own == name && !is_local);
-    let mut local: Vec<_> = filters.iter().map(|(_, name)| name.clone()).filter(|name| !users_own(name)).collect();
+    let users_own = |name: &str| {
+        filters
+            .iter()
+            .any(|(is_local, own)| own == name && !is_local)
+    };
+    let mut local: Vec<_> = filters
+        .iter()
+        .map(|(_, name)| name.clone())
+        .filter(|name| !users_own(name))
+        .collect();
     local.sort();
     local.dedup();
     local
@@ -116,8 +142,12 @@ pub fn local_filters(settings: &[Setting<'_>]) -> Vec<String> {
 
 /// A settings file for a scratch directory: what counts as a change is as in the repository, and nothing is started.
 pub fn scratch_config(git_dir: &Path, settings: &[Setting<'_>]) -> String {
-    let kept = settings.iter().filter(|setting| setting.decides_on_changes());
-    let kept: String = kept.map(|setting| entry(setting.name, setting.value)).collect();
+    let kept = settings
+        .iter()
+        .filter(|setting| setting.decides_on_changes());
+    let kept: String = kept
+        .map(|setting| entry(setting.name, setting.value))
+        .collect();
     let nowhere = git_dir.join("no-hooks");
     let own = [
         ("core.repositoryformatversion", "1"),
@@ -134,20 +164,29 @@ pub fn scratch_config(git_dir: &Path, settings: &[Setting<'_>]) -> String {
         ("advice.addEmbeddedRepo", "false"),
         ("gc.auto", "0"),
     ];
-    own.iter().fold(kept, |text, (name, value)| text + &entry(name, value))
+    own.iter()
+        .fold(kept, |text, (name, value)| text + &entry(name, value))
 }
 
 /// One setting as it stands in a settings file, see "Syntax" in git-config(1).
 pub fn entry(name: &str, value: &str) -> String {
     let (section, rest) = name.split_once('.').unwrap_or((name, ""));
     match rest.rsplit_once('.') {
-        Some((subsection, key)) => format!("[{section} {}]\n\t{key} = {}\n", quoted(subsection), quoted(value)),
+        Some((subsection, key)) => format!(
+            "[{section} {}]\n\t{key} = {}\n",
+            quoted(subsection),
+            quoted(value)
+        ),
         None => format!("[{section}]\n\t{rest} = {}\n", quoted(value)),
     }
 }
 
 fn quoted(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\t', "\\t");
+    let escaped = text
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+        .replace('\t', "\\t");
     format!("\"{escaped}\"")
 }
 

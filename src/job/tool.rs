@@ -45,7 +45,12 @@ impl Said {
 
 /// Asks a program on PATH; [`io::ErrorKind::NotFound`] where there is none of that name. It speaks English, and gets no
 /// setting of the daemon's.
-pub fn ask(program: &str, args: &[&str], environment: &Environment, limit: Duration) -> io::Result<Said> {
+pub fn ask(
+    program: &str,
+    args: &[&str],
+    environment: &Environment,
+    limit: Duration,
+) -> io::Result<Said> {
     let program = find::program(program, environment.get("PATH")).ok_or(io::ErrorKind::NotFound)?;
     let (stdout, stderr) = (shared(), shared());
     let args: Vec<_> = args.iter().map(OsString::from).collect();
@@ -69,7 +74,11 @@ pub fn ask(program: &str, args: &[&str], environment: &Environment, limit: Durat
         _ => None,
     };
     let text = |stream: &Shared| stream.lock().bytes.excerpt().render();
-    Ok(Said { code, stdout: text(&stdout), stderr: text(&stderr) })
+    Ok(Said {
+        code,
+        stdout: text(&stdout),
+        stderr: text(&stderr),
+    })
 }
 
 fn shared() -> Shared {

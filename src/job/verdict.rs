@@ -10,7 +10,12 @@ use crate::domain::ticket::{Exit, FailCode, Failure, Outcome};
 const ERROR_MAX: usize = 2000;
 
 /// Why the run failed, if it did. A stop or a time limit is the reason whatever the CLI then exited with.
-pub fn failure_of(ended: &Ended, stdout: &mut Output, stderr: &mut Output, quota: &QuotaMessage) -> Option<Failure> {
+pub fn failure_of(
+    ended: &Ended,
+    stdout: &mut Output,
+    stderr: &mut Output,
+    quota: &QuotaMessage,
+) -> Option<Failure> {
     match ended.cause {
         Cause::TimedOut => return Some(Failure::new(FailCode::Timeout, "timeout")),
         Cause::Stopped(reason) => return Some(reason.failure()),
@@ -23,11 +28,14 @@ pub fn failure_of(ended: &Ended, stdout: &mut Output, stderr: &mut Output, quota
     let stderr = stderr.bytes.excerpt().render();
     let (own, exceeded) = match stdout.report() {
         Some(report) => {
-            let own = report.error().and_then(|error| last_lines(ERROR_MAX, error));
+            let own = report
+                .error()
+                .and_then(|error| last_lines(ERROR_MAX, error));
             // Only where it speaks of itself: what its tools told may be a file about quotas.
             let words = report.error_in_full().unwrap_or_else(|| stderr.clone());
-            let own =
-                own.or_else(|| last_lines(ERROR_MAX, &stderr)).or_else(|| last_lines(ERROR_MAX, stdout.stray()));
+            let own = own
+                .or_else(|| last_lines(ERROR_MAX, &stderr))
+                .or_else(|| last_lines(ERROR_MAX, stdout.stray()));
             (own, report.rejected.or_else(|| quota.find(&words)))
         }
         None => {
@@ -42,7 +50,10 @@ pub fn failure_of(ended: &Ended, stdout: &mut Output, stderr: &mut Output, quota
         None => "ended, and the system does not say how".to_owned(),
     });
     Some(match exceeded {
-        Some(Exceeded { until }) => Failure { available_at: until, ..Failure::new(FailCode::QuotaExceeded, error) },
+        Some(Exceeded { until }) => Failure {
+            available_at: until,
+            ..Failure::new(FailCode::QuotaExceeded, error)
+        },
         None => Failure::new(FailCode::CliExit, error),
     })
 }

@@ -85,34 +85,52 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn start(slot: usize, context: Arc<Context>, chores: Chores, post: Post) -> io::Result<Self> {
+    pub fn start(
+        slot: usize,
+        context: Arc<Context>,
+        chores: Chores,
+        post: Post,
+    ) -> io::Result<Self> {
         let (tasks, inbox) = crossbeam_channel::unbounded();
         let (stops, orders) = crossbeam_channel::unbounded();
         let (end, ended) = crossbeam_channel::bounded(0);
-        let thread = thread::Builder::new().name(format!("worker-{slot}")).spawn(move || {
-            let _end = end;
-            let DownloadsFrom { route, token } = &context.downloads;
-            let downloads = Downloads::new(route.clone(), token.clone(), context.store.clone());
-            loop {
-                let Task { job, offline } = select! {
-                    recv(inbox) -> task => match task {
-                        Ok(task) => task,
-                        Err(_) => break,
-                    },
-                    recv(chores.list()) -> chore => {
-                        chore.iter().for_each(|chore| chore.carry_out(&context));
-                        continue;
-                    }
-                };
-                let folder = context.store.run_folder(job.run);
-                folder.iter().for_each(|folder| clear(folder, &job, &context));
-                let args = context.cli.args(offline);
-                let outcome = carry_out(&job, args, &context, &downloads, &folder, &orders, &post);
-                post(job.run, JobEvent::Finished(Arc::new(outcome)));
-            }
-            chores.list().try_iter().for_each(|chore| chore.carry_out(&context));
-        })?;
-        Ok(Self { tasks, stops, thread, ended })
+        let thread = thread::Builder::new()
+            .name(format!("worker-{slot}"))
+            .spawn(move || {
+                let _end = end;
+                let DownloadsFrom { route, token } = &context.downloads;
+                let downloads = Downloads::new(route.clone(), token.clone(), context.store.clone());
+                loop {
+                    let Task { job, offline } = select! {
+                        recv(inbox) -> task => match task {
+                            Ok(task) => task,
+                            Err(_) => break,
+                        },
+                        recv(chores.list()) -> chore => {
+                            chore.iter().for_each(|chore| chore.carry_out(&context));
+                            continue;
+                        }
+                    };
+                    let folder = context.store.run_folder(job.run);
+                    folder
+                        .iter()
+                        .for_each(|folder| clear(folder, &job, &context));
+                    let args = context.cli.args(offline);
+                    let outcome =
+                        carry_out(&job, args, &context, &downloads, &folder, &orders, &post);
+                    post(job.run, JobEvent::Finished(Arc::new(outcome)));
+                }
+                chores
+                    .list()
+                    .try_iter()
+                    .for_each(|chore| chore.carry_out(&context));
+            })?;
+        Ok(Self {
+            tasks,
+            stops,
+            thread,
+            ended,
+        })
     }
 
     /// To be given a job only when the last one has finished.
@@ -131,7 +149,12 @@ impl Worker {
 
     /// Lets the worker end. One whose run could not be ended in time is left to the end of the process.
     pub fn join(self) {
-        let Self { tasks, stops, thread, ended } = self;
+        let Self {
+            tasks,
+            stops,
+            thread,
+            ended,
+        } = self;
         drop((tasks, stops));
         match ended.recv_timeout(JOIN_LIMIT) {
             Err(RecvTimeoutError::Timeout) => warn!("a worker is still busy and is left behind"),
@@ -162,9 +185,23 @@ fn carry_out(
     post: &Post,
 ) -> Outcome {
     let halt = Halt::new(orders.clone(), job.run);
-    let report =
-        Report { job, config: context.progress, post, clock: Clock::start(), last: Duration::ZERO, stdout_bytes: 0 };
-    let mut run = Run { job, args, context, halt: &halt, report, clone: None, outcome: Outcome::default() };
+    let report = Report {
+        job,
+        config: context.progress,
+        post,
+        clock: Clock::start(),
+        last: Duration::ZERO,
+        stdout_bytes: 0,
+    };
+    let mut run = Run {
+        job,
+        args,
+        context,
+        halt: &halt,
+        report,
+        clone: None,
+        outcome: Outcome::default(),
+    };
     let folder = folder.as_ref().map_err(state_failed);
     if let Err(failure) = folder.and_then(|folder| run.carry_out(folder, downloads)) {
         run.outcome.failure = Some(failure);
@@ -192,10 +229,20 @@ impl<'a> Run<'a> {
         self.report.phase(Phase::Preparing);
         let prompt = prompt::assemble(&self.job.ticket, &brief);
         let title = prompt::title_line(&brief);
-        let prompt_file = folder.write("prompt.md", prompt.as_bytes()).map_err(|e| state_failed(&e))?;
+        let prompt_file = folder
+            .write("prompt.md", prompt.as_bytes())
+            .map_err(|e| state_failed(&e))?;
         if let Some(approval) = &self.context.approval {
             let prompt_file = folder.path("prompt.md");
-            approval.ask(&Question { job: self.job, title: &title, prompt: &prompt, prompt_file }, self.halt)?;
+            approval.ask(
+                &Question {
+                    job: self.job,
+                    title: &title,
+                    prompt: &prompt,
+                    prompt_file,
+                },
+                self.halt,
+            )?;
         }
         self.make_clone(folder)?;
         let args = self.arguments(&folder.path("prompt.md"), &prompt, &title)?;
@@ -207,15 +254,21 @@ impl<'a> Run<'a> {
         self.run_cli(folder, &args, &prompt, stdin, Some((&branch, &title)))?;
         if let Some(to) = branch.destination() {
             let Job { ticket, run, .. } = self.job;
-            self.context.store.audit().pushed(&ticket.id, *run, branch.name(), &to);
+            self.context
+                .store
+                .audit()
+                .pushed(&ticket.id, *run, branch.name(), &to);
         }
-        self.outcome.pull_request = branch.publish(&title, self.halt, &mut self.outcome.warnings)?;
+        self.outcome.pull_request =
+            branch.publish(&title, self.halt, &mut self.outcome.warnings)?;
         Ok(())
     }
 
     fn check_out(&mut self) -> Result<Option<OnBranch<'a>>, Failure> {
         let (job, context, halt) = (self.job, self.context, self.halt);
-        let (Some(branch), Some(clone)) = (&job.ticket.branch, &mut self.clone) else { return Ok(None) };
+        let (Some(branch), Some(clone)) = (&job.ticket.branch, &mut self.clone) else {
+            return Ok(None);
+        };
         OnBranch::check_out(&context.environment, clone, job, branch, halt).map(Some)
     }
 
@@ -230,16 +283,23 @@ impl<'a> Run<'a> {
     ) -> Result<(), Failure> {
         let snapshot = self.snapshot(folder)?;
         self.report.phase(Phase::Running);
-        let stdout = capture(folder, "stdout.log", self.context.limits.stdout_bytes).map_err(|e| state_failed(&e))?;
+        let stdout = capture(folder, "stdout.log", self.context.limits.stdout_bytes)
+            .map_err(|e| state_failed(&e))?;
         let stderr = capture(folder, "stderr.log", STDERR_MAX).map_err(|e| state_failed(&e))?;
-        let stdout = if self.report.config.lines { stdout.with_lines() } else { stdout };
+        let stdout = if self.report.config.lines {
+            stdout.with_lines()
+        } else {
+            stdout
+        };
         let stdout = Shared::of(Output::read(stdout, Reading::new(self.cwd())));
         let stderr = Shared::new(stderr);
         self.note_start(folder, snapshot.as_ref())?;
-        let process = self.start(args, prompt, stdin, [&stdout, &stderr]).inspect_err(|_| {
-            // Nothing has worked in it, and without a diff it would be kept.
-            let _ = folder.remove_clone();
-        })?;
+        let process = self
+            .start(args, prompt, stdin, [&stdout, &stderr])
+            .inspect_err(|_| {
+                // Nothing has worked in it, and without a diff it would be kept.
+                let _ = folder.remove_clone();
+            })?;
         let snapshot = self.settle(snapshot);
         let every = self.report.config.every;
         let ended = process.wait(self.halt, Some(every), || self.report.running(&stdout));
@@ -253,14 +313,20 @@ impl<'a> Run<'a> {
         self.outcome.warnings.extend(stdout.warnings());
         self.outcome.exit = ended.exit;
         if ended.survivors > 0 {
-            self.outcome.warnings.push(format!("{} processes of the run could not be ended", ended.survivors));
+            self.outcome.warnings.push(format!(
+                "{} processes of the run could not be ended",
+                ended.survivors
+            ));
         }
         for (name, output) in [("stdout", &stdout), ("stderr", &stderr)] {
             if let Some(e) = output.bytes.file_error() {
-                self.outcome.warnings.push(format!("not all of {name} is on disk: {e}"));
+                self.outcome
+                    .warnings
+                    .push(format!("not all of {name} is on disk: {e}"));
             }
         }
-        let failure = verdict::failure_of(&ended, &mut stdout, &mut stderr, &self.context.cli.quota);
+        let failure =
+            verdict::failure_of(&ended, &mut stdout, &mut stderr, &self.context.cli.quota);
         if let Some((branch, title)) = branch.filter(|_| failure.is_none()) {
             branch.commit(title, self.halt, &mut self.outcome.warnings);
         }
@@ -269,13 +335,22 @@ impl<'a> Run<'a> {
         match failure.or(stopped) {
             Some(failure) => Err(failure),
             None => {
-                self.outcome.warnings.extend(verdict::oddity(&self.outcome, &stdout, self.context.cli.is_known()));
+                self.outcome.warnings.extend(verdict::oddity(
+                    &self.outcome,
+                    &stdout,
+                    self.context.cli.is_known(),
+                ));
                 Ok(())
             }
         }
     }
 
-    fn arguments(&self, prompt_file: &Path, prompt: &str, title: &str) -> Result<Vec<OsString>, Failure> {
+    fn arguments(
+        &self,
+        prompt_file: &Path,
+        prompt: &str,
+        title: &str,
+    ) -> Result<Vec<OsString>, Failure> {
         let values = Values {
             cwd: &self.cwd().to_string_lossy(),
             prompt,
@@ -285,7 +360,10 @@ impl<'a> Run<'a> {
             title,
         };
         let args = self.args.fill(&values).map_err(|e| {
-            let error = format!("the argument {:?} would be taken for an option of the CLI", e.0);
+            let error = format!(
+                "the argument {:?} would be taken for an option of the CLI",
+                e.0
+            );
             Failure::new(FailCode::InvalidTicket, error)
         })?;
         Ok(args.into_iter().map(OsString::from).collect())
@@ -293,7 +371,9 @@ impl<'a> Run<'a> {
 
     /// Where the CLI works.
     fn cwd(&self) -> &Path {
-        self.clone.as_ref().map_or(&self.job.repo.path, OwnClone::cwd)
+        self.clone
+            .as_ref()
+            .map_or(&self.job.repo.path, OwnClone::cwd)
     }
 
     fn make_clone(&mut self, folder: &RunFolder) -> Result<(), Failure> {
@@ -309,10 +389,19 @@ impl<'a> Run<'a> {
     /// Without git, or where git fails, the run goes on without a diff, and says so. Not so in a clone, which is
     /// removed: without a diff nothing would be left of what the CLI did.
     fn snapshot<'f>(&mut self, folder: &'f RunFolder) -> Result<Option<Snapshot<'f>>, Failure> {
-        let taken = Snapshot::take(&self.context.environment, self.job.run, self.cwd(), folder, self.halt);
+        let taken = Snapshot::take(
+            &self.context.environment,
+            self.job.run,
+            self.cwd(),
+            folder,
+            self.halt,
+        );
         match taken {
             Ok(Some(snapshot)) => return Ok(Some(snapshot)),
-            Ok(None) => self.outcome.warnings.push("no diff: the folder is not in a git repository".to_owned()),
+            Ok(None) => self
+                .outcome
+                .warnings
+                .push("no diff: the folder is not in a git repository".to_owned()),
             Err(GitError::Stopped(reason)) => return Err(reason.failure()),
             Err(e) if self.clone.is_some() => return Err(no_clone(&e)),
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
@@ -322,10 +411,18 @@ impl<'a> Run<'a> {
 
     /// Should the daemon die from here on, the next one takes the run for started. Without this on disk it is not
     /// started: it might run a second time beside itself.
-    fn note_start(&mut self, folder: &RunFolder, snapshot: Option<&Snapshot<'_>>) -> Result<(), Failure> {
+    fn note_start(
+        &mut self,
+        folder: &RunFolder,
+        snapshot: Option<&Snapshot<'_>>,
+    ) -> Result<(), Failure> {
         let base_commit = snapshot.and_then(Snapshot::base_commit).map(str::to_owned);
         let clone = self.clone.as_ref().map(|clone| clone.within().to_owned());
-        let started = Started { at_ms: millis(self.report.clock.wall), base_commit, clone };
+        let started = Started {
+            at_ms: millis(self.report.clock.wall),
+            base_commit,
+            clone,
+        };
         folder.keep_start(&started).map_err(|e| state_failed(&e))
     }
 
@@ -353,7 +450,10 @@ impl<'a> Run<'a> {
         let path_variable = self.context.environment.get("PATH");
         let Some(program) = find::program(&cli.command, path_variable) else {
             let searched = path_variable.unwrap_or_default().to_string_lossy();
-            let error = format!("{} was not found or is not executable (searched PATH: {searched})", cli.command);
+            let error = format!(
+                "{} was not found or is not executable (searched PATH: {searched})",
+                cli.command
+            );
             return Err(Failure::new(FailCode::CliNotFound, error));
         };
         let spec = Spec {
@@ -369,13 +469,17 @@ impl<'a> Run<'a> {
             grace: self.context.grace,
         };
         let argument = self.args.prompt_as_argument().then_some(prompt.len());
-        let process = process::start(spec).map_err(|e| start_failed(&e, &program, self.cwd(), argument))?;
+        let process =
+            process::start(spec).map_err(|e| start_failed(&e, &program, self.cwd(), argument))?;
         self.context.store.audit().started(&audit::Started {
             run: self.job.run,
             ticket: &self.job.ticket.id,
             attempt: self.job.ticket.attempt,
             program: &program,
-            args: args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            args: args
+                .iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect(),
             cwd: self.cwd(),
             prompt,
         });
@@ -392,7 +496,11 @@ impl<'a> Run<'a> {
             halt = &never;
             snapshot = snapshot.within(STOPPED_GIT_LIMIT);
         }
-        match snapshot.changes(self.context.limits.diff_bytes, halt, &mut self.outcome.warnings) {
+        match snapshot.changes(
+            self.context.limits.diff_bytes,
+            halt,
+            &mut self.outcome.warnings,
+        ) {
             Ok(changes) => self.outcome.changes = changes,
             Err(GitError::Stopped(reason)) => return Some(reason.failure()),
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
@@ -417,20 +525,29 @@ fn capture(folder: &RunFolder, name: &str, max: usize) -> io::Result<Capture> {
 }
 
 fn state_failed(e: &io::Error) -> Failure {
-    Failure::new(FailCode::Internal, format!("the agent's state folder cannot be used: {e}"))
+    Failure::new(
+        FailCode::Internal,
+        format!("the agent's state folder cannot be used: {e}"),
+    )
 }
 
 /// Another agent may have the repository in another state.
 fn no_clone(e: &GitError) -> Failure {
     match e {
         GitError::Stopped(reason) => reason.failure(),
-        e => {
-            Failure::new(FailCode::Internal, format!("the ticket's own clone of the repository cannot be made: {e}"))
-        }
+        e => Failure::new(
+            FailCode::Internal,
+            format!("the ticket's own clone of the repository cannot be made: {e}"),
+        ),
     }
 }
 
-fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Option<usize>) -> Failure {
+fn start_failed(
+    e: &io::Error,
+    program: &Path,
+    repo: &Path,
+    prompt_argument: Option<usize>,
+) -> Failure {
     let program: PathBuf = program.to_owned();
     let (code, hint) = match e.kind() {
         _ if !repo.is_dir() => (FailCode::SpawnFailed, format!(": the folder {} is gone", repo.display())),
@@ -461,7 +578,10 @@ fn start_failed(e: &io::Error, program: &Path, repo: &Path, prompt_argument: Opt
         }
         _ => (FailCode::SpawnFailed, String::new()),
     };
-    Failure::new(code, format!("{} cannot be started: {e}{hint}", program.display()))
+    Failure::new(
+        code,
+        format!("{} cannot be started: {e}{hint}", program.display()),
+    )
 }
 
 /// ENOEXEC; on macOS also EBADARCH; on Windows ERROR_BAD_EXE_FORMAT.
@@ -480,10 +600,16 @@ struct Clock {
     wall: SystemTime,
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a run took is measured, not decided upon")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a run took is measured, not decided upon"
+)]
 impl Clock {
     fn start() -> Self {
-        Self { mono: Instant::now(), wall: SystemTime::now() }
+        Self {
+            mono: Instant::now(),
+            wall: SystemTime::now(),
+        }
     }
 
     fn elapsed(&self) -> Duration {
@@ -491,7 +617,11 @@ impl Clock {
     }
 
     fn span(&self) -> Span {
-        Span { started_at: self.wall, finished_at: SystemTime::now(), duration: self.elapsed() }
+        Span {
+            started_at: self.wall,
+            finished_at: SystemTime::now(),
+            duration: self.elapsed(),
+        }
     }
 }
 
@@ -514,14 +644,25 @@ impl Report<'_> {
     fn running(&mut self, stdout: &Shared) {
         self.stdout_bytes = stdout.lock().bytes.total();
         let lines = self.config.lines;
-        self.send_if_due(Phase::Running, || if lines { stdout.lock().take_lines() } else { Vec::new() });
+        self.send_if_due(Phase::Running, || {
+            if lines {
+                stdout.lock().take_lines()
+            } else {
+                Vec::new()
+            }
+        });
     }
 
     fn send_if_due(&mut self, phase: Phase, lines: impl FnOnce() -> Vec<String>) {
         let elapsed = self.clock.elapsed();
         if elapsed >= self.last + self.config.every {
             self.last = elapsed;
-            let progress = Progress { phase, elapsed, stdout_bytes: self.stdout_bytes, lines: lines() };
+            let progress = Progress {
+                phase,
+                elapsed,
+                stdout_bytes: self.stdout_bytes,
+                lines: lines(),
+            };
             (self.post)(self.job.run, JobEvent::Progress(progress));
         }
     }

@@ -34,8 +34,15 @@ mod linux {
         pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
             let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
             let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?;
-            registry.register(&mut SourceFd(&timer.as_fd().as_raw_fd()), token, Interest::READABLE)?;
-            Ok(Self { timer, set_for: None })
+            registry.register(
+                &mut SourceFd(&timer.as_fd().as_raw_fd()),
+                token,
+                Interest::READABLE,
+            )?;
+            Ok(Self {
+                timer,
+                set_for: None,
+            })
         }
 
         /// Sets the alarm. How long the poll itself may wait besides: as long as it takes.
@@ -47,9 +54,10 @@ mod linux {
             if self.set_for != at {
                 self.set_for = at;
                 match left {
-                    Some(left) => self
-                        .timer
-                        .set(Expiration::OneShot(TimeSpec::from_duration(left)), TimerSetTimeFlags::empty())?,
+                    Some(left) => self.timer.set(
+                        Expiration::OneShot(TimeSpec::from_duration(left)),
+                        TimerSetTimeFlags::empty(),
+                    )?,
                     None => self.timer.unset()?,
                 }
             }
@@ -79,7 +87,10 @@ mod elsewhere {
         }
 
         pub fn set(&mut self, at: Option<Instant>, now: Instant) -> io::Result<Option<Duration>> {
-            Ok(Some(at.map_or(LOOK_EVERY, |at| at.saturating_duration_since(now)).min(LOOK_EVERY)))
+            Ok(Some(
+                at.map_or(LOOK_EVERY, |at| at.saturating_duration_since(now))
+                    .min(LOOK_EVERY),
+            ))
         }
 
         pub fn rang(&mut self) {}

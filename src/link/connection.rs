@@ -49,7 +49,10 @@ impl Connection {
         stream.set_nonblocking(true)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        *wire = Wire::Open { stream, signs: Signs::default() };
+        *wire = Wire::Open {
+            stream,
+            signs: Signs::default(),
+        };
         Ok(())
     }
 
@@ -60,7 +63,9 @@ impl Connection {
             Ok(Message::Pong(payload)) => Inbound::Pong(payload.to_vec()),
             Ok(Message::Ping(_) | Message::Frame(_)) => Inbound::Other,
             Ok(Message::Close(None)) => Inbound::Closed(1005, String::new()),
-            Ok(Message::Close(Some(frame))) => Inbound::Closed(frame.code.into(), frame.reason.as_str().to_owned()),
+            Ok(Message::Close(Some(frame))) => {
+                Inbound::Closed(frame.code.into(), frame.reason.as_str().to_owned())
+            }
             Err(Error::Io(e)) if e.kind() == ErrorKind::WouldBlock => Inbound::Idle,
             Err(Error::Capacity(_)) => Inbound::TooLarge,
             Err(e) => Inbound::Broken(e.to_string()),
@@ -113,7 +118,10 @@ impl Connection {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long a peer may take to close is no policy")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a peer may take to close is no policy"
+)]
 fn goodbye_until() -> Instant {
     Instant::now() + GOODBYE_LIMIT
 }

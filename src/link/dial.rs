@@ -62,7 +62,11 @@ impl From<Setback> for Refused {
 
 impl Dialer {
     /// One attempt, with the dialect that the backend spoke last; where it is not there, another with the other one.
-    pub fn dial(&self, last: Dialect, now: impl Fn() -> Now) -> Result<(Connection, Dialect), Setback> {
+    pub fn dial(
+        &self,
+        last: Dialect,
+        now: impl Fn() -> Now,
+    ) -> Result<(Connection, Dialect), Setback> {
         let first = self.only.unwrap_or(last);
         let refused = match self.attempt(first, now()) {
             Ok(connection) => return Ok((connection, first)),
@@ -84,18 +88,26 @@ impl Dialer {
     pub fn try_out(&self, now: impl Fn() -> Now) -> Result<(Dialect, Option<SystemTime>), Setback> {
         let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
         let lost = |e: String| failed(format!("the connection broke after the upgrade: {e}"));
-        connection.write(Message::Ping("doctor".into())).and_then(|()| connection.flush()).map_err(lost)?;
+        connection
+            .write(Message::Ping("doctor".into()))
+            .and_then(|()| connection.flush())
+            .map_err(lost)?;
         loop {
             match connection.read() {
                 Inbound::Pong(_) => break,
                 Inbound::Closed(code, reason) => return Err(closed(code, &reason)),
                 Inbound::Broken(e) => return Err(lost(e)),
-                Inbound::TooLarge => return Err(lost("it sent a frame that is too large".to_owned())),
+                Inbound::TooLarge => {
+                    return Err(lost("it sent a frame that is too large".to_owned()));
+                }
                 Inbound::Text(_) | Inbound::Binary(_) | Inbound::Other | Inbound::Idle => {}
             }
         }
         let peer_clock = connection.peer_clock;
-        connection.close(Some(CloseFrame { code: CloseCode::Normal, reason: "doctor".into() }));
+        connection.close(Some(CloseFrame {
+            code: CloseCode::Normal,
+            reason: "doctor".into(),
+        }));
         Ok((dialect, peer_clock))
     }
 
@@ -109,13 +121,19 @@ impl Dialer {
             .max_write_buffer_size(SEND_BUFFER)
             .max_message_size(Some(MAX_INBOUND))
             .max_frame_size(Some(MAX_INBOUND));
-        self.store.iter().for_each(|store| store.audit().connecting(&self.route.api.shown(dialect)));
-        match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config)) {
+        self.store
+            .iter()
+            .for_each(|store| store.audit().connecting(&self.route.api.shown(dialect)));
+        match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config))
+        {
             Ok((mut socket, answer)) => {
                 if dialect == Dialect::Hub {
                     authenticate(&mut socket, &self.token)?;
                 }
-                Ok(Connection::new(socket, answer.headers().get(header::DATE).and_then(http_date)))
+                Ok(Connection::new(
+                    socket,
+                    answer.headers().get(header::DATE).and_then(http_date),
+                ))
             }
             Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
                 let setback = refusal(answer.status(), answer.headers(), now.wall);
@@ -130,9 +148,15 @@ impl Dialer {
             }
             Err(HandshakeError::Failure(e)) => {
                 let setback = failed(format!("the upgrade failed: {e}"));
-                Err(if is_unanswered(&e) { Refused::HungUp(setback) } else { setback.into() })
+                Err(if is_unanswered(&e) {
+                    Refused::HungUp(setback)
+                } else {
+                    setback.into()
+                })
             }
-            Err(HandshakeError::Interrupted(_)) => Err(failed("the upgrade was interrupted".to_owned()).into()),
+            Err(HandshakeError::Interrupted(_)) => {
+                Err(failed("the upgrade was interrupted".to_owned()).into())
+            }
         }
     }
 
@@ -158,7 +182,9 @@ impl Dialer {
 fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Setback> {
     let lost = |e: tungstenite::Error| match e {
         e if timed_out(&e) => failed("the hub did not answer the token in time".to_owned()),
-        e => failed(format!("the connection broke before the token was accepted: {e}")),
+        e => failed(format!(
+            "the connection broke before the token was accepted: {e}"
+        )),
     };
     socket.send(Message::text(hub::auth(token))).map_err(lost)?;
     // What the hub says of a refusal is for people; the reason of the close that follows is for programs.
@@ -196,7 +222,9 @@ fn is_unanswered(e: &tungstenite::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     match e {
         tungstenite::Error::Protocol(e) => *e == ProtocolError::HandshakeIncomplete,
-        tungstenite::Error::Io(e) => matches!(e.kind(), UnexpectedEof | ConnectionReset | BrokenPipe),
+        tungstenite::Error::Io(e) => {
+            matches!(e.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+        }
         _ => false,
     }
 }
@@ -211,12 +239,17 @@ pub fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Setb
     match status.as_u16() {
         401 | 403 => Setback::TokenRejected(why),
         426 => Setback::VersionRefused(why),
-        429 | 503 => match headers.get(header::RETRY_AFTER).and_then(|value| retry_after(value, now)) {
+        429 | 503 => match headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| retry_after(value, now))
+        {
             Some(at_least) => Setback::Wait { why, at_least },
             None => Setback::Failed(why),
         },
         404 => Setback::Failed(format!("{why}: there is no agent endpoint at this URL")),
-        300..=399 => Setback::Failed(format!("{why}: a redirect is not followed; set the URL it leads to")),
+        300..=399 => Setback::Failed(format!(
+            "{why}: a redirect is not followed; set the URL it leads to"
+        )),
         _ => Setback::Failed(why),
     }
 }
@@ -232,7 +265,10 @@ fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
 
 fn http_date(value: &HeaderValue) -> Option<SystemTime> {
     let text = value.to_str().ok()?.trim();
-    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(SystemTime::from)
+    jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(text)
+        .ok()
+        .map(SystemTime::from)
 }
 
 /// What the code and the reason of a Close frame mean.

@@ -81,7 +81,17 @@ impl EventLoop {
         let poll = Poll::new()?;
         let (mailbox, inbox) = Mailbox::new(&poll, MAIL)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        Ok(Self { poll, alarm, inbox, mailbox, dialer, codecs, store, connection: None, goodbyes: Vec::new() })
+        Ok(Self {
+            poll,
+            alarm,
+            inbox,
+            mailbox,
+            dialer,
+            codecs,
+            store,
+            connection: None,
+            goodbyes: Vec::new(),
+        })
     }
 
     pub fn mailbox(&self) -> Mailbox {
@@ -89,10 +99,20 @@ impl EventLoop {
     }
 
     /// Runs until the session says that it is over.
-    pub fn run(mut self, mut session: Session, past: Past, errands: Runner<'_>) -> io::Result<Exit> {
+    pub fn run(
+        mut self,
+        mut session: Session,
+        past: Past,
+        errands: Runner<'_>,
+    ) -> io::Result<Exit> {
         let mut ready = Events::with_capacity(8);
         let mut more_to_read = false;
-        let mut turn = Turn { session: &mut session, errands, view: None, exit: None };
+        let mut turn = Turn {
+            session: &mut session,
+            errands,
+            view: None,
+            exit: None,
+        };
         let first = turn.session.take_over(past, now());
         self.carry_out(&mut turn, first);
         loop {
@@ -123,7 +143,11 @@ impl EventLoop {
                 self.take(mail, &mut turn);
             }
             self.flush();
-            if self.connection.as_mut().is_some_and(Connection::showed_life) {
+            if self
+                .connection
+                .as_mut()
+                .is_some_and(Connection::showed_life)
+            {
                 self.feed(&mut turn, Event::Heard);
             }
             // What has arrived counts before the time that has passed. An alarm counts before the deadline too: a
@@ -138,7 +162,9 @@ impl EventLoop {
     /// Reads what has come, up to a number of frames. Says whether there may be more.
     fn read(&mut self, turn: &mut Turn<'_>) -> bool {
         for _ in 0..FRAMES_AT_ONCE {
-            let Some(connection) = &mut self.connection else { return false };
+            let Some(connection) = &mut self.connection else {
+                return false;
+            };
             let inbound = connection.read();
             if connection.showed_life() {
                 self.feed(turn, Event::Heard);
@@ -182,14 +208,16 @@ impl EventLoop {
         match mail {
             Mail::Event(event) => self.feed(turn, event),
             Mail::Dialed(Err(setback)) => self.feed(turn, Event::Disconnected(setback)),
-            Mail::Dialed(Ok((mut connection, dialect))) => match connection.open(self.poll.registry(), SOCKET) {
-                Ok(()) => {
-                    self.connection = Some(*connection);
-                    self.codecs.current = dialect;
-                    self.feed(turn, Event::Connected(dialect));
+            Mail::Dialed(Ok((mut connection, dialect))) => {
+                match connection.open(self.poll.registry(), SOCKET) {
+                    Ok(()) => {
+                        self.connection = Some(*connection);
+                        self.codecs.current = dialect;
+                        self.feed(turn, Event::Connected(dialect));
+                    }
+                    Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
                 }
-                Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
-            },
+            }
         }
     }
 
@@ -209,14 +237,18 @@ impl EventLoop {
                 Action::Disconnect(Goodbye::Normal) => self.hang_up(Some(CloseCode::Normal)),
                 Action::Disconnect(Goodbye::GoingAway) => self.hang_up(Some(CloseCode::Away)),
                 Action::Send(message) => self.send(&message),
-                Action::Ping(number) => self.write(Frame::Ping(number.to_be_bytes().to_vec().into())),
+                Action::Ping(number) => {
+                    self.write(Frame::Ping(number.to_be_bytes().to_vec().into()))
+                }
                 Action::Keep(record) => news.extend((turn.errands)(Errand::Keep(record))),
                 Action::Recall(run) => news.extend((turn.errands)(Errand::Recall(run))),
                 Action::LookForCli => news.extend((turn.errands)(Errand::LookForCli)),
                 Action::Start { slot, job, offline } => {
                     news.extend((turn.errands)(Errand::Start { slot, job, offline }));
                 }
-                Action::Stop { slot, run, reason } => news.extend((turn.errands)(Errand::Stop { slot, run, reason })),
+                Action::Stop { slot, run, reason } => {
+                    news.extend((turn.errands)(Errand::Stop { slot, run, reason }))
+                }
                 Action::Log(notice) => log(&notice),
                 Action::Show(view) => turn.view = Some(view),
                 Action::Exit(exit) => turn.exit = Some(exit),
@@ -236,7 +268,10 @@ impl EventLoop {
     }
 
     fn write(&mut self, frame: Frame) {
-        let result = self.connection.as_mut().map_or(Ok(()), |connection| connection.write(frame));
+        let result = self
+            .connection
+            .as_mut()
+            .map_or(Ok(()), |connection| connection.write(frame));
         self.lost_on_error(result);
     }
 
@@ -257,24 +292,45 @@ impl EventLoop {
     /// The thread is not joined: a name server may keep it for longer than anybody waits for a daemon to stop. It
     /// owns nothing but its own socket, and there is never a second one.
     fn dial(&mut self) {
-        debug!("connecting to {}", self.dialer.route.api.shown(self.codecs.current));
-        let (dialer, mailbox, last) = (self.dialer.clone(), self.mailbox.clone(), self.codecs.current);
+        debug!(
+            "connecting to {}",
+            self.dialer.route.api.shown(self.codecs.current)
+        );
+        let (dialer, mailbox, last) = (
+            self.dialer.clone(),
+            self.mailbox.clone(),
+            self.codecs.current,
+        );
         let dial = move || {
-            let dialed = dialer.dial(last, now).map(|(connection, dialect)| (Box::new(connection), dialect));
+            let dialed = dialer
+                .dial(last, now)
+                .map(|(connection, dialect)| (Box::new(connection), dialect));
             mailbox.put(Mail::Dialed(dialed));
         };
         if let Err(e) = spawn("dial", dial) {
-            self.mailbox.post(Event::Disconnected(Setback::Failed(format!("no thread to connect with: {e}"))));
+            self.mailbox
+                .post(Event::Disconnected(Setback::Failed(format!(
+                    "no thread to connect with: {e}"
+                ))));
         }
     }
 
     fn hang_up(&mut self, code: Option<CloseCode>) {
-        let Some(connection) = self.connection.take() else { return };
-        let Ok(registry) = self.poll.registry().try_clone() else { return };
-        let close = code.map(|code| CloseFrame { code, reason: "".into() });
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        let Ok(registry) = self.poll.registry().try_clone() else {
+            return;
+        };
+        let close = code.map(|code| CloseFrame {
+            code,
+            reason: "".into(),
+        });
         self.goodbyes.retain(|thread| !thread.is_finished());
         // Without a thread the connection is closed all the same, only without the last word.
-        self.goodbyes.extend(spawn("goodbye", move || connection.say_goodbye(&registry, close)));
+        self.goodbyes.extend(spawn("goodbye", move || {
+            connection.say_goodbye(&registry, close)
+        }));
     }
 }
 
@@ -290,7 +346,10 @@ struct Turn<'a> {
 /// The one place where policy gets its time from.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 fn now() -> Now {
-    Now { mono: Instant::now(), wall: SystemTime::now() }
+    Now {
+        mono: Instant::now(),
+        wall: SystemTime::now(),
+    }
 }
 
 /// With what it is about in fields of its own, for whoever does not want to read sentences.
@@ -305,7 +364,9 @@ fn log(notice: &Notice) {
         (Some((id, attempt)), Some(run)) => {
             log::log!(level, event, ticket = id.as_str(), attempt = *attempt, run:% = run; "{notice}");
         }
-        (Some((id, attempt)), None) => log::log!(level, event, ticket = id.as_str(), attempt = *attempt; "{notice}"),
+        (Some((id, attempt)), None) => {
+            log::log!(level, event, ticket = id.as_str(), attempt = *attempt; "{notice}")
+        }
         (None, _) => log::log!(level, event; "{notice}"),
     }
 }

@@ -25,7 +25,13 @@ pub struct Mailbox {
 impl Mailbox {
     pub(super) fn new(poll: &Poll, token: Token) -> io::Result<(Self, Receiver<Mail>)> {
         let (mail, inbox) = crossbeam_channel::unbounded();
-        Ok((Self { mail, waker: Arc::new(Waker::new(poll.registry(), token)?) }, inbox))
+        Ok((
+            Self {
+                mail,
+                waker: Arc::new(Waker::new(poll.registry(), token)?),
+            },
+            inbox,
+        ))
     }
 
     pub fn post(&self, event: Event) {

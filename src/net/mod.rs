@@ -48,16 +48,21 @@ impl Route {
     /// CONNECT (RFC 9110 section 9.3.6), for clear text too: a request that is handed to a proxy would hold the token.
     fn tunnel(&self, proxy: &Proxy, until: Instant) -> Result<Wire, String> {
         let setting = proxy.setting();
-        let mut wire = reach(proxy.host(), proxy.port(), until)
-            .map_err(|e| format!("the proxy {proxy} cannot be reached ({e}); is {setting} right?"))?;
+        let mut wire = reach(proxy.host(), proxy.port(), until).map_err(|e| {
+            format!("the proxy {proxy} cannot be reached ({e}); is {setting} right?")
+        })?;
         let to = self.api.host_and_port();
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
         if let Some(value) = proxy.authorization() {
             request.push_str(&format!("Proxy-Authorization: {value}\r\n"));
         }
         request.push_str("\r\n");
-        let answer = wire.write_all(request.as_bytes()).and_then(|()| read_status(&mut wire));
-        let status = answer.map_err(|e| format!("the proxy {proxy} did not answer CONNECT as a proxy does: {e}"))?;
+        let answer = wire
+            .write_all(request.as_bytes())
+            .and_then(|()| read_status(&mut wire));
+        let status = answer.map_err(|e| {
+            format!("the proxy {proxy} did not answer CONNECT as a proxy does: {e}")
+        })?;
         match status.as_u16() {
             200..=299 => Ok(wire),
             407 => Err(format!(
@@ -86,11 +91,15 @@ pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAdd
     }
     let (tell, found) = crossbeam_channel::bounded(1);
     let host = host.to_owned();
-    thread::Builder::new().name("lookup".to_owned()).spawn(move || {
-        // Whoever asked may have given up.
-        let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
-    })?;
-    found.recv_deadline(until).map_err(|_| io::Error::new(ErrorKind::TimedOut, "the name server does not answer"))?
+    thread::Builder::new()
+        .name("lookup".to_owned())
+        .spawn(move || {
+            // Whoever asked may have given up.
+            let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
+        })?;
+    found
+        .recv_deadline(until)
+        .map_err(|_| io::Error::new(ErrorKind::TimedOut, "the name server does not answer"))?
 }
 
 /// The first of the addresses that answers. Each gets its share of the time, and one share is kept for what comes
@@ -98,7 +107,9 @@ pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAdd
 pub fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {
-        let share = left(until)?.div_f64((untried + 1) as f64).min(CONNECT_LIMIT);
+        let share = left(until)?
+            .div_f64((untried + 1) as f64)
+            .min(CONNECT_LIMIT);
         match TcpStream::connect_timeout(address, share) {
             Ok(stream) => return Ok(stream),
             Err(e) => last = io::Error::new(e.kind(), format!("{address}: {e}")),
@@ -113,7 +124,10 @@ fn read_status(wire: &mut Wire) -> io::Result<StatusCode> {
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == HEAD_MAX {
-            return Err(io::Error::new(ErrorKind::InvalidData, "its answer has no end"));
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "its answer has no end",
+            ));
         }
         if wire.read(&mut byte)? == 0 {
             return Err(io::Error::new(ErrorKind::UnexpectedEof, "it hung up"));
@@ -122,7 +136,9 @@ fn read_status(wire: &mut Wire) -> io::Result<StatusCode> {
     }
     let head = String::from_utf8_lossy(&head);
     let mut words = head.split_whitespace();
-    let version = words.next().filter(|version| version.starts_with("HTTP/1."));
+    let version = words
+        .next()
+        .filter(|version| version.starts_with("HTTP/1."));
     let status = version.and(words.next()).and_then(|code| code.parse().ok());
     status.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "its answer is not HTTP"))
 }

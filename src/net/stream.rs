@@ -82,7 +82,9 @@ impl Wire {
 
     /// Whether a blocking connection could carry another request: it is open, and nothing unasked has come.
     pub fn is_quiet(&self) -> bool {
-        let Self::Blocking { stream, .. } = self else { return false };
+        let Self::Blocking { stream, .. } = self else {
+            return false;
+        };
         let nothing = |e: io::Error| e.kind() == ErrorKind::WouldBlock;
         stream.set_nonblocking(true).is_ok()
             && stream.peek(&mut [0]).is_err_and(nothing)
@@ -97,7 +99,10 @@ impl Wire {
 }
 
 /// The time left, as a socket timeout. A peer that sends one byte a second cannot stretch the whole.
-#[expect(clippy::disallowed_methods, reason = "a socket timeout is counted from now")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a socket timeout is counted from now"
+)]
 pub fn left(until: Instant) -> io::Result<Duration> {
     match until.checked_duration_since(Instant::now()) {
         Some(left) if !left.is_zero() => Ok(left),
@@ -107,7 +112,11 @@ pub fn left(until: Instant) -> io::Result<Duration> {
 
 /// A socket timeout shows as `WouldBlock` on Unix, which would be taken for a socket that does not block.
 fn timed_out(e: io::Error) -> io::Error {
-    if e.kind() == ErrorKind::WouldBlock { ErrorKind::TimedOut.into() } else { e }
+    if e.kind() == ErrorKind::WouldBlock {
+        ErrorKind::TimedOut.into()
+    } else {
+        e
+    }
 }
 
 /// A call with a timeout is not taken up again after a signal (signal(7)).

@@ -17,20 +17,27 @@ pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, 
     for root in roots.certificates() {
         builder.add_root_certificate(root.clone());
     }
-    let connector = builder.build().map_err(|e| format!("TLS cannot be set up: {e}"))?;
+    let connector = builder
+        .build()
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
     connector.connect(host, wire).map_err(|e| {
         let words = e.to_string();
         debug!("TLS with {host}: {}", one_line(&words, SHOWN_MAX));
-        format!("TLS with {host}: {}", meaning(&words).map_or_else(|| one_line(&words, SHOWN_MAX), str::to_owned))
+        format!(
+            "TLS with {host}: {}",
+            meaning(&words).map_or_else(|| one_line(&words, SHOWN_MAX), str::to_owned)
+        )
     })
 }
 
 const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this machine does not know; if that is \
                               your company's own, set SSL_CERT_FILE to its certificate (PEM)";
-const WRONG_HOST: &str = "its certificate is for another host name; is the host in WORKFORCE0_API_URL right?";
+const WRONG_HOST: &str =
+    "its certificate is for another host name; is the host in WORKFORCE0_API_URL right?";
 const EXPIRED: &str = "its certificate has expired, or this machine's clock is wrong";
 const NOT_YET: &str = "its certificate is not yet valid, or this machine's clock is wrong";
-const NO_TLS: &str = "what answers there does not speak TLS; are scheme and port in WORKFORCE0_API_URL right?";
+const NO_TLS: &str =
+    "what answers there does not speak TLS; are scheme and port in WORKFORCE0_API_URL right?";
 
 /// native-tls tells failures apart by words alone: OpenSSL's, Apple's, and on Windows, whose words are in the user's
 /// language, the number that std puts behind them.
@@ -63,5 +70,8 @@ const WORDS: &[(&str, &str)] = &[
 /// What the words of a TLS library mean for the user; `None` where there is nothing to add.
 pub fn meaning(words: &str) -> Option<&'static str> {
     let words = words.to_ascii_lowercase();
-    WORDS.iter().find(|(known, _)| words.contains(known)).map(|(_, meaning)| *meaning)
+    WORDS
+        .iter()
+        .find(|(known, _)| words.contains(known))
+        .map(|(_, meaning)| *meaning)
 }

@@ -63,10 +63,17 @@ pub struct Started<'a> {
 impl Audit {
     pub fn open(state_dir: &Path) -> Self {
         let path = state_dir.join("audit.jsonl");
-        let file = LogFile::open(&path, FILE_MAX).map_err(|e| complain(&path, &e)).ok();
+        let file = LogFile::open(&path, FILE_MAX)
+            .map_err(|e| complain(&path, &e))
+            .ok();
         // What cannot be opened was complained of.
         let missing = u64::from(file.is_none());
-        Self(Mutex::new(Log { path, file, missing, sums: BTreeMap::new() }))
+        Self(Mutex::new(Log {
+            path,
+            file,
+            missing,
+            sums: BTreeMap::new(),
+        }))
     }
 
     /// The token goes to that address, to open a connection in that dialect.
@@ -82,7 +89,9 @@ impl Audit {
             line["attempt"] = json!(attempt);
         }
         match message {
-            Message::Heartbeat(_) | Message::Progress { .. } => return self.add(message.name(), frame),
+            Message::Heartbeat(_) | Message::Progress { .. } => {
+                return self.add(message.name(), frame);
+            }
             Message::Outcome { outcome, .. } => {
                 let diff = outcome.changes.diff.as_ref();
                 line["diff"] = json!(diff.map(|diff| of_content(diff.as_bytes())));
@@ -99,7 +108,11 @@ impl Audit {
     }
 
     pub fn started(&self, started: &Started<'_>) {
-        let args: Vec<_> = started.args.iter().map(|arg| one_line(arg, ARGUMENT_MAX)).collect();
+        let args: Vec<_> = started
+            .args
+            .iter()
+            .map(|arg| one_line(arg, ARGUMENT_MAX))
+            .collect();
         let line = json!({
             "what": "started",
             "ticket": started.ticket.as_str(),
@@ -115,18 +128,28 @@ impl Audit {
     /// A branch was pushed, or was to be, to that address, which holds no credentials.
     pub fn pushed(&self, ticket: &TicketId, run: RunId, branch: &str, to: &str) {
         let (ticket, run) = (ticket.as_str(), run.to_string());
-        self.write(json!({"what": "pushed", "ticket": ticket, "run": run, "branch": branch, "to": to}));
+        self.write(
+            json!({"what": "pushed", "ticket": ticket, "run": run, "branch": branch, "to": to}),
+        );
     }
 
     fn add(&self, kind: &'static str, frame: &str) {
         let now = now();
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Sum { since: now, count: 0, bytes: 0, hash: Sha256::new() };
+        let new = || Sum {
+            since: now,
+            count: 0,
+            bytes: 0,
+            hash: Sha256::new(),
+        };
         let sum = log.sums.entry(kind).or_insert_with(new);
         sum.count += 1;
         sum.bytes += frame.len() as u64;
         sum.hash.update(frame);
-        if now.duration_since(sum.since).is_ok_and(|waited| waited >= SUMS_EVERY) {
+        if now
+            .duration_since(sum.since)
+            .is_ok_and(|waited| waited >= SUMS_EVERY)
+        {
             log.tell_sums();
         }
     }
@@ -140,14 +163,27 @@ impl Audit {
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).tell_sums();
+        self.0
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .tell_sums();
     }
 }
 
 impl Log {
     fn tell_sums(&mut self) {
-        for (kind, Sum { since, count, bytes, hash }) in std::mem::take(&mut self.sums) {
-            let line = json!({"what": "sent", "frame": kind, "since": rfc3339(since), "count": count});
+        for (
+            kind,
+            Sum {
+                since,
+                count,
+                bytes,
+                hash,
+            },
+        ) in std::mem::take(&mut self.sums)
+        {
+            let line =
+                json!({"what": "sent", "frame": kind, "since": rfc3339(since), "count": count});
             self.write(with_hash(line, bytes, hash));
         }
     }
@@ -155,10 +191,18 @@ impl Log {
     /// A log that cannot be written to is said once, and is no reason to leave tickets undone. It goes on as soon as it
     /// can, and says how many lines are missing.
     fn write(&mut self, line: Value) {
-        if self.missing > 0 && self.try_write(json!({"what": "missing", "lines": self.missing})).is_ok() {
+        if self.missing > 0
+            && self
+                .try_write(json!({"what": "missing", "lines": self.missing}))
+                .is_ok()
+        {
             self.missing = 0;
         }
-        let written = if self.missing == 0 { self.try_write(line) } else { Err(io::ErrorKind::Other.into()) };
+        let written = if self.missing == 0 {
+            self.try_write(line)
+        } else {
+            Err(io::ErrorKind::Other.into())
+        };
         if let Err(e) = written {
             if self.missing == 0 {
                 complain(&self.path, &e);
@@ -172,7 +216,10 @@ impl Log {
         if self.file.is_none() {
             self.file = Some(LogFile::open(&self.path, FILE_MAX)?);
         }
-        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_line(&line.to_string()));
+        let written = self
+            .file
+            .as_mut()
+            .map_or(Ok(()), |file| file.write_line(&line.to_string()));
         if written.is_err() {
             // Opened anew, it knows whether a part of the line is there, and goes on where it could not be set aside.
             self.file = None;
@@ -188,7 +235,9 @@ fn of_content(content: &[u8]) -> Value {
 
 /// A query may hold what gives access.
 fn without_query(address: &str) -> &str {
-    address.split_once('?').map_or(address, |(address, _)| address)
+    address
+        .split_once('?')
+        .map_or(address, |(address, _)| address)
 }
 
 fn with_content(line: Value, content: &[u8]) -> Value {
@@ -196,17 +245,27 @@ fn with_content(line: Value, content: &[u8]) -> Value {
 }
 
 fn with_hash(mut line: Value, bytes: u64, hash: Sha256) -> Value {
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     line["bytes"] = json!(bytes);
     line["sha256"] = json!(hex);
     line
 }
 
 fn complain(path: &Path, e: &io::Error) {
-    warn!("{}: the audit log cannot be written, and until it can, lines are missing in it: {e}", path.display());
+    warn!(
+        "{}: the audit log cannot be written, and until it can, lines are missing in it: {e}",
+        path.display()
+    );
 }
 
-#[expect(clippy::disallowed_methods, reason = "when something was done is no policy")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "when something was done is no policy"
+)]
 fn now() -> SystemTime {
     SystemTime::now()
 }

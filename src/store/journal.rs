@@ -20,8 +20,8 @@ use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, RepoRef, Workspace};
 use crate::domain::ticket::{
-    Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
-    Ticket, TicketId, Usage,
+    Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill,
+    Span, Subagent, Ticket, TicketId, Usage,
 };
 
 const TICKET: &str = "ticket.json";
@@ -33,7 +33,10 @@ const DELIVERED: &str = "delivered";
 /// A run of an earlier process, and how far it had come.
 pub enum Past {
     /// Claimed, and nothing of it started.
-    Waiting { job: Box<Job>, claimed_at: SystemTime },
+    Waiting {
+        job: Box<Job>,
+        claimed_at: SystemTime,
+    },
     /// Started, and its end is not known.
     CutOff { job: Box<Job>, started: Started },
     /// Ended, and the backend may not have it.
@@ -56,7 +59,9 @@ impl Store {
     /// Everything that earlier processes left, oldest first. Of what was delivered only the newest is read: as much
     /// as the session remembers.
     pub fn past(&self) -> Vec<Past> {
-        let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
+        let Ok(folders) = fs::read_dir(self.tickets()) else {
+            return Vec::new();
+        };
         let mut past: Vec<(u64, Past)> = Vec::new();
         let mut delivered: Vec<(SystemTime, RunFolder, RunId)> = Vec::new();
         for path in folders.flatten().map(|entry| entry.path()) {
@@ -80,12 +85,16 @@ impl Store {
 
     /// What a run that ended here came to, if that can still be read.
     pub fn outcome(&self, run: RunId) -> Option<Entry> {
-        read_json::<OutcomeRecord>(&self.folder_of(run).path(OUTCOME)).ok()??.entry(run)
+        read_json::<OutcomeRecord>(&self.folder_of(run).path(OUTCOME))
+            .ok()??
+            .entry(run)
     }
 
     /// Removes folders of runs whose outcome was delivered that long ago.
     pub fn prune(&self, keep: Duration, now: SystemTime) {
-        let Ok(folders) = fs::read_dir(self.tickets()) else { return };
+        let Ok(folders) = fs::read_dir(self.tickets()) else {
+            return;
+        };
         // So many at a time, for somebody is waiting.
         let mut left = 50;
         for folder in folders.flatten().map(|entry| entry.path()) {
@@ -104,18 +113,25 @@ impl Store {
     /// The runs whose clones may go. One that is the only place that has what the run did stays as long as the run's
     /// folder would.
     pub fn spent_clones(&self, keep: Duration, now: SystemTime) -> Vec<RunId> {
-        let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
+        let Ok(folders) = fs::read_dir(self.tickets()) else {
+            return Vec::new();
+        };
         let runs = folders.flatten().filter_map(|entry| run_of(&entry.path()));
         let is_old = |run: RunId| {
-            let delivered = fs::metadata(self.folder_of(run).path(DELIVERED)).and_then(|meta| meta.modified());
-            delivered.is_ok_and(|at| is_older(at, keep, now)) && self.folder_of(run).clone_path().exists()
+            let delivered =
+                fs::metadata(self.folder_of(run).path(DELIVERED)).and_then(|meta| meta.modified());
+            delivered.is_ok_and(|at| is_older(at, keep, now))
+                && self.folder_of(run).clone_path().exists()
         };
-        runs.filter(|run| self.has_spent_clone(*run) || is_old(*run)).collect()
+        runs.filter(|run| self.has_spent_clone(*run) || is_old(*run))
+            .collect()
     }
 
     /// Runs that have ended and still have what only the run itself needed.
     pub fn untidied(&self) -> Vec<RunId> {
-        let Ok(folders) = fs::read_dir(self.tickets()) else { return Vec::new() };
+        let Ok(folders) = fs::read_dir(self.tickets()) else {
+            return Vec::new();
+        };
         let runs = folders.flatten().filter_map(|entry| run_of(&entry.path()));
         let left = |run: &RunId| {
             let folder = self.folder_of(*run);
@@ -133,7 +149,9 @@ impl Store {
     }
 
     fn folder_of(&self, run: RunId) -> RunFolder {
-        RunFolder { path: self.tickets().join(run.to_string()) }
+        RunFolder {
+            path: self.tickets().join(run.to_string()),
+        }
     }
 
     /// Before the claim is sent.
@@ -191,14 +209,20 @@ impl Seen {
 /// The runs in a state folder, the newest first. Nothing is written, so a daemon may be at work in it: each file is
 /// there whole or not at all. What cannot be read is left out.
 pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
-    let mut runs: Vec<_> = runs_in(state_dir)?.into_iter().filter_map(|run| Seen::of(state_dir, run)).collect();
+    let mut runs: Vec<_> = runs_in(state_dir)?
+        .into_iter()
+        .filter_map(|run| Seen::of(state_dir, run))
+        .collect();
     runs.sort_by_key(|seen| std::cmp::Reverse(seen.claimed_at));
     Ok(runs)
 }
 
 /// The runs that have a folder there, in no order.
 pub fn runs_in(state_dir: &Path) -> io::Result<Vec<RunId>> {
-    Ok(fs::read_dir(state_dir.join(TICKETS))?.flatten().filter_map(|entry| run_of(&entry.path())).collect())
+    Ok(fs::read_dir(state_dir.join(TICKETS))?
+        .flatten()
+        .filter_map(|entry| run_of(&entry.path()))
+        .collect())
 }
 
 /// The part of a [`TicketRecord`] that people ask for. What is not in it is not kept in memory either.
@@ -215,17 +239,38 @@ struct TicketInShort {
 impl Seen {
     /// `None`: it was never claimed, or cannot be read.
     pub fn of(state_dir: &Path, run: RunId) -> Option<Self> {
-        let folder = RunFolder { path: state_dir.join(TICKETS).join(run.to_string()) };
+        let folder = RunFolder {
+            path: state_dir.join(TICKETS).join(run.to_string()),
+        };
         let record = read_json::<TicketInShort>(&folder.path(TICKET)).ok()??;
         let ticket = TicketId::parse(&record.ticket_id).ok()?;
-        let attempt = read_json(&folder.path(ATTEMPT)).ok()?.unwrap_or(record.attempt);
-        let TicketInShort { claimed_at_ms, role, title, repo_path: repo, .. } = record;
-        Some(Self { run, ticket, attempt, claimed_at: time(claimed_at_ms), role, title, repo, folder })
+        let attempt = read_json(&folder.path(ATTEMPT))
+            .ok()?
+            .unwrap_or(record.attempt);
+        let TicketInShort {
+            claimed_at_ms,
+            role,
+            title,
+            repo_path: repo,
+            ..
+        } = record;
+        Some(Self {
+            run,
+            ticket,
+            attempt,
+            claimed_at: time(claimed_at_ms),
+            role,
+            title,
+            repo,
+            folder,
+        })
     }
 
     /// When its outcome was written; `None`: it has not ended.
     pub fn ended_at(&self) -> Option<SystemTime> {
-        fs::metadata(self.folder.path(OUTCOME)).and_then(|meta| meta.modified()).ok()
+        fs::metadata(self.folder.path(OUTCOME))
+            .and_then(|meta| meta.modified())
+            .ok()
     }
 
     /// `None`: its program has not been started.
@@ -235,8 +280,13 @@ impl Seen {
 
     /// `None`: it has not ended.
     pub fn outcome(&self) -> io::Result<Option<Entry>> {
-        let Some(record) = read_json::<OutcomeRecord>(&self.folder.path(OUTCOME))? else { return Ok(None) };
-        record.entry(self.run).map(Some).ok_or_else(|| unusable(OUTCOME))
+        let Some(record) = read_json::<OutcomeRecord>(&self.folder.path(OUTCOME))? else {
+            return Ok(None);
+        };
+        record
+            .entry(self.run)
+            .map(Some)
+            .ok_or_else(|| unusable(OUTCOME))
     }
 
     pub fn is_delivered(&self) -> bool {
@@ -262,7 +312,9 @@ impl RunFolder {
 
 /// A run's folder is named after it.
 fn run_of(folder: &Path) -> Option<RunId> {
-    u128::from_str_radix(folder.file_name()?.to_str()?, 16).ok().map(RunId)
+    u128::from_str_radix(folder.file_name()?.to_str()?, 16)
+        .ok()
+        .map(RunId)
 }
 
 fn is_older(at: SystemTime, than: Duration, now: SystemTime) -> bool {
@@ -270,27 +322,47 @@ fn is_older(at: SystemTime, than: Duration, now: SystemTime) -> bool {
 }
 
 fn read_folder(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>> {
-    let Some(ticket) = read_json::<TicketRecord>(&folder.path(TICKET))? else { return Ok(None) };
+    let Some(ticket) = read_json::<TicketRecord>(&folder.path(TICKET))? else {
+        return Ok(None);
+    };
     let at = ticket.claimed_at_ms;
     let mut job = Box::new(ticket.job(run).ok_or_else(|| unusable(TICKET))?);
     // A ticket that was claimed gets its answer, whatever has become of the rest.
     let progress = read_progress(folder, run, &mut job).unwrap_or_else(|e| {
-        warn!("{}: {e}: taken for a run that was cut off", folder.path.display());
-        Progress::Started(Started { at_ms: at, base_commit: None, clone: None })
+        warn!(
+            "{}: {e}: taken for a run that was cut off",
+            folder.path.display()
+        );
+        Progress::Started(Started {
+            at_ms: at,
+            base_commit: None,
+            clone: None,
+        })
     });
     Ok(Some(match progress {
         Progress::Ended(entry) => (at, Past::Ended(entry)),
         Progress::Started(started) => (at, Past::CutOff { job, started }),
-        Progress::Claimed => (at, Past::Waiting { job, claimed_at: time(at) }),
+        Progress::Claimed => (
+            at,
+            Past::Waiting {
+                job,
+                claimed_at: time(at),
+            },
+        ),
     }))
 }
 
 /// Of a delivered outcome only the name is read: there may be many, and each of megabytes.
 fn read_delivered(folder: &RunFolder, run: RunId) -> io::Result<Option<(u64, Past)>> {
-    let Some(ticket) = read_json::<TicketName>(&folder.path(TICKET))? else { return Ok(None) };
+    let Some(ticket) = read_json::<TicketName>(&folder.path(TICKET))? else {
+        return Ok(None);
+    };
     let id = TicketId::parse(&ticket.ticket_id).map_err(|_| unusable(TICKET))?;
     let attempt = read_json(&folder.path(ATTEMPT))?.unwrap_or(ticket.attempt);
-    Ok(Some((ticket.claimed_at_ms, Past::Delivered(Delivered { run, id, attempt }))))
+    Ok(Some((
+        ticket.claimed_at_ms,
+        Past::Delivered(Delivered { run, id, attempt }),
+    )))
 }
 
 enum Progress {
@@ -304,7 +376,9 @@ fn read_progress(folder: &RunFolder, run: RunId, job: &mut Job) -> io::Result<Pr
         job.ticket.attempt = attempt;
     }
     if let Some(outcome) = read_json::<OutcomeRecord>(&folder.path(OUTCOME))? {
-        return Ok(Progress::Ended(outcome.entry(run).ok_or_else(|| unusable(OUTCOME))?));
+        return Ok(Progress::Ended(
+            outcome.entry(run).ok_or_else(|| unusable(OUTCOME))?,
+        ));
     }
     Ok(read_json(&folder.path(STARTED))?.map_or(Progress::Claimed, Progress::Started))
 }
@@ -367,14 +441,29 @@ enum PayloadRecord {
 
 impl TicketRecord {
     fn of(job: &Job, claimed_at: SystemTime) -> Self {
-        let Ticket { id, attempt, role, repo, brief, payload, time_limit, branch } = &job.ticket;
+        let Ticket {
+            id,
+            attempt,
+            role,
+            repo,
+            brief,
+            payload,
+            time_limit,
+            branch,
+        } = &job.ticket;
         let (asked_repo, asked_by_path) = match repo {
             RepoRef::Slug(slug) => (slug.clone(), false),
             RepoRef::Path { asked, .. } => (asked.clone(), true),
         };
         let skill = |skill: &Skill| match skill {
-            Skill::Named(slug) => SkillRecord { slug: slug.clone(), body: None },
-            Skill::Inline { slug, body } => SkillRecord { slug: slug.clone(), body: Some(body.clone()) },
+            Skill::Named(slug) => SkillRecord {
+                slug: slug.clone(),
+                body: None,
+            },
+            Skill::Inline { slug, body } => SkillRecord {
+                slug: slug.clone(),
+                body: Some(body.clone()),
+            },
         };
         Self {
             claimed_at_ms: millis(claimed_at),
@@ -390,10 +479,10 @@ impl TicketRecord {
             title: brief.title.clone(),
             description: brief.description.clone(),
             skills: brief.skills.iter().map(skill).collect(),
-            subagent: brief
-                .subagent
-                .as_ref()
-                .map(|s| SubagentRecord { slug: s.slug.clone(), prompt: s.prompt.clone() }),
+            subagent: brief.subagent.as_ref().map(|s| SubagentRecord {
+                slug: s.slug.clone(),
+                prompt: s.prompt.clone(),
+            }),
             payload: match payload {
                 Payload::Inline => PayloadRecord::Inline,
                 Payload::ByTicketId => PayloadRecord::ByTicketId,
@@ -405,12 +494,18 @@ impl TicketRecord {
 
     fn job(self, run: RunId) -> Option<Job> {
         let repo = match self.asked_by_path {
-            true => RepoRef::Path { asked: self.asked_repo, resolved: self.repo_path.clone() },
+            true => RepoRef::Path {
+                asked: self.asked_repo,
+                resolved: self.repo_path.clone(),
+            },
             false => RepoRef::Slug(self.asked_repo),
         };
         let skill = |skill: SkillRecord| match skill.body {
             None => Skill::Named(skill.slug),
-            Some(body) => Skill::Inline { slug: skill.slug, body },
+            Some(body) => Skill::Inline {
+                slug: skill.slug,
+                body,
+            },
         };
         let ticket = Ticket {
             id: TicketId::parse(&self.ticket_id).ok()?,
@@ -421,7 +516,10 @@ impl TicketRecord {
                 title: self.title,
                 description: self.description,
                 skills: self.skills.into_iter().map(skill).collect(),
-                subagent: self.subagent.map(|s| Subagent { slug: s.slug, prompt: s.prompt }),
+                subagent: self.subagent.map(|s| Subagent {
+                    slug: s.slug,
+                    prompt: s.prompt,
+                }),
             },
             payload: match self.payload {
                 PayloadRecord::Inline => Payload::Inline,
@@ -429,11 +527,25 @@ impl TicketRecord {
                 PayloadRecord::At(url) => Payload::At(url),
             },
             time_limit: self.asked_limit_s.map(Duration::from_secs),
-            branch: self.branch.map(|branch| Branch::parse(&branch)).transpose().ok()?,
+            branch: self
+                .branch
+                .map(|branch| Branch::parse(&branch))
+                .transpose()
+                .ok()?,
         };
         let workspace = Workspace::InPlace;
-        let repo = Repo { root: self.repo_path.clone(), path: self.repo_path, slug: self.repo_slug, workspace };
-        Some(Job { run, ticket, repo, time_limit: Duration::from_secs(self.limit_s) })
+        let repo = Repo {
+            root: self.repo_path.clone(),
+            path: self.repo_path,
+            slug: self.repo_slug,
+            workspace,
+        };
+        Some(Job {
+            run,
+            ticket,
+            repo,
+            time_limit: Duration::from_secs(self.limit_s),
+        })
     }
 }
 
@@ -471,13 +583,41 @@ struct UsageRecord {
 
 impl UsageRecord {
     fn of(usage: &Usage) -> Self {
-        let Usage { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id } = usage.clone();
-        Self { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id }
+        let Usage {
+            input_tokens,
+            output_tokens,
+            cache_read_tokens,
+            cost_micros,
+            turns,
+            session_id,
+        } = usage.clone();
+        Self {
+            input_tokens,
+            output_tokens,
+            cache_read_tokens,
+            cost_micros,
+            turns,
+            session_id,
+        }
     }
 
     fn usage(self) -> Usage {
-        let Self { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id } = self;
-        Usage { input_tokens, output_tokens, cache_read_tokens, cost_micros, turns, session_id }
+        let Self {
+            input_tokens,
+            output_tokens,
+            cache_read_tokens,
+            cost_micros,
+            turns,
+            session_id,
+        } = self;
+        Usage {
+            input_tokens,
+            output_tokens,
+            cache_read_tokens,
+            cost_micros,
+            turns,
+            session_id,
+        }
     }
 }
 
@@ -490,20 +630,45 @@ struct SpanRecord {
 
 impl OutcomeRecord {
     fn of(entry: &Entry) -> Self {
-        let Outcome { failure, exit, stdout, usage, changes, span, warnings, pull_request } = &*entry.outcome;
+        let Outcome {
+            failure,
+            exit,
+            stdout,
+            usage,
+            changes,
+            span,
+            warnings,
+            pull_request,
+        } = &*entry.outcome;
         let (head, omitted, tail) = stdout.parts();
         Self {
             ticket_id: entry.id.as_str().to_owned(),
             attempt: entry.attempt,
-            failure: failure.as_ref().map(|failure| (failure.code.as_str().to_owned(), failure.error.clone())),
-            exit_code: exit.and_then(|exit| if let Exit::Code(code) = exit { Some(code) } else { None }),
-            signal: exit.and_then(|exit| if let Exit::Signal(signal) = exit { Some(signal) } else { None }),
+            failure: failure
+                .as_ref()
+                .map(|failure| (failure.code.as_str().to_owned(), failure.error.clone())),
+            exit_code: exit.and_then(|exit| {
+                if let Exit::Code(code) = exit {
+                    Some(code)
+                } else {
+                    None
+                }
+            }),
+            signal: exit.and_then(|exit| {
+                if let Exit::Signal(signal) = exit {
+                    Some(signal)
+                } else {
+                    None
+                }
+            }),
             head: head.to_owned(),
             tail: tail.to_owned(),
             omitted,
             diff: changes.diff.clone(),
             diff_truncated: changes.diff_truncated,
-            stat: changes.stat.map(|stat| (stat.files, stat.insertions, stat.deletions)),
+            stat: changes
+                .stat
+                .map(|stat| (stat.files, stat.insertions, stat.deletions)),
             base_commit: changes.base_commit.clone(),
             head_commit: changes.head_commit.clone(),
             span: span.map(|span| SpanRecord {
@@ -524,12 +689,19 @@ impl OutcomeRecord {
         };
         let outcome = Outcome {
             failure,
-            exit: self.exit_code.map(Exit::Code).or(self.signal.map(Exit::Signal)),
+            exit: self
+                .exit_code
+                .map(Exit::Code)
+                .or(self.signal.map(Exit::Signal)),
             stdout: Excerpt::from_parts(self.head, self.omitted, self.tail),
             changes: Changes {
                 diff: self.diff,
                 diff_truncated: self.diff_truncated,
-                stat: self.stat.map(|(files, insertions, deletions)| DiffStat { files, insertions, deletions }),
+                stat: self.stat.map(|(files, insertions, deletions)| DiffStat {
+                    files,
+                    insertions,
+                    deletions,
+                }),
                 base_commit: self.base_commit,
                 head_commit: self.head_commit,
             },
@@ -543,6 +715,11 @@ impl OutcomeRecord {
             usage: self.usage.map(UsageRecord::usage),
         };
         let id = TicketId::parse(&self.ticket_id).ok()?;
-        Some(Entry { run, id, attempt: self.attempt, outcome: outcome.into() })
+        Some(Entry {
+            run,
+            id,
+            attempt: self.attempt,
+            outcome: outcome.into(),
+        })
     }
 }

@@ -26,7 +26,13 @@ impl LogFile {
         let file = super::append_to(path)?;
         let written = file.metadata()?.len();
         let is_torn = written > 0 && last_byte(path)? != b'\n';
-        Ok(Self { path: path.to_owned(), limit, file: Some(file), written, is_torn })
+        Ok(Self {
+            path: path.to_owned(),
+            limit,
+            file: Some(file),
+            written,
+            is_torn,
+        })
     }
 
     /// A line of its own, whatever the file ended with when it was opened. After an error it is to be opened anew.
@@ -59,7 +65,9 @@ impl LogFile {
 impl Write for LogFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.make_room(bytes.len() as u64)?;
-        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(file) = &mut self.file else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
         let written = file.write(bytes)?;
         self.written += written as u64;
         Ok(written)

@@ -52,7 +52,11 @@ impl fmt::Display for StoreError {
                 root.join("wf0-agent").display()
             ),
             Self::Io(path, e) => {
-                write!(f, "{}: {e}: STATE_DIR must be a folder this user can write to", path.display())
+                write!(
+                    f,
+                    "{}: {e}: STATE_DIR must be a folder this user can write to",
+                    path.display()
+                )
             }
         }
     }
@@ -79,7 +83,12 @@ impl Store {
         let _ = fs::remove_file(root.join(status::STATUS));
         let id_path = root.join("agent-id");
         let agent_id = agent_id(&id_path).map_err(at(&id_path))?;
-        Ok(Self { root: root.to_owned(), agent_id, audit: Audit::open(root), _lock: lock })
+        Ok(Self {
+            root: root.to_owned(),
+            agent_id,
+            audit: Audit::open(root),
+            _lock: lock,
+        })
     }
 
     /// A UUID that is made once and then stays.
@@ -98,7 +107,10 @@ impl Store {
     }
 
     pub fn keep_dialect(&self, dialect: Dialect) -> io::Result<()> {
-        write_atomically(&self.root.join("dialect"), format!("{}\n", dialect.name()).as_bytes())
+        write_atomically(
+            &self.root.join("dialect"),
+            format!("{}\n", dialect.name()).as_bytes(),
+        )
     }
 
     fn tickets(&self) -> PathBuf {
@@ -142,7 +154,11 @@ pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
         return Err(StoreError::Foreign(root.to_owned()));
     }
     let is_locked = is_locked(&root.join("lock")).map_err(at)?;
-    Ok(if is_locked { Condition::InUse } else { Condition::Free })
+    Ok(if is_locked {
+        Condition::InUse
+    } else {
+        Condition::Free
+    })
 }
 
 /// It holds something, and nothing of an agent.
@@ -271,8 +287,15 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 fn set_aside(path: &Path, why: &io::Error) {
     let aside = path.with_extension("unusable");
     match fs::rename(path, &aside) {
-        Ok(()) => log::warn!("{}: {why}: set aside as {}", path.display(), aside.display()),
-        Err(e) => log::warn!("{}: cannot be read ({why}), nor set aside: {e}", path.display()),
+        Ok(()) => log::warn!(
+            "{}: {why}: set aside as {}",
+            path.display(),
+            aside.display()
+        ),
+        Err(e) => log::warn!(
+            "{}: cannot be read ({why}), nor set aside: {e}",
+            path.display()
+        ),
     }
 }
 
@@ -301,7 +324,10 @@ fn agent_id(path: &Path) -> io::Result<String> {
         return Ok(text.to_owned());
     }
     if !bytes.is_empty() {
-        log::warn!("{} holds no UUID: set aside, and a new one made", path.display());
+        log::warn!(
+            "{} holds no UUID: set aside, and a new one made",
+            path.display()
+        );
         fs::rename(path, path.with_extension("unusable"))?;
     }
     let id = uuid_v4(fastrand::u128(..));
@@ -313,7 +339,14 @@ fn agent_id(path: &Path) -> io::Result<String> {
 fn uuid_v4(random: u128) -> String {
     let bits = (random & !(0xF << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
     let hex = format!("{bits:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
 }
 
 fn is_uuid(text: &str) -> bool {
@@ -349,7 +382,11 @@ fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 fn create(path: &Path) -> io::Result<File> {
-    for_this_user().write(true).create(true).truncate(true).open(path)
+    for_this_user()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
@@ -380,9 +417,13 @@ fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
     use nix::unistd::{AccessFlags, access, geteuid};
     use std::os::unix::fs::MetadataExt;
     access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?;
-    let is_strange = is_own && !geteuid().is_root() && fs::metadata(folder)?.uid() != geteuid().as_raw();
+    let is_strange =
+        is_own && !geteuid().is_root() && fs::metadata(folder)?.uid() != geteuid().as_raw();
     if is_strange {
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"))
+        Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it belongs to another user",
+        ))
     } else {
         Ok(())
     }
@@ -450,7 +491,13 @@ fn lock(path: &Path) -> io::Result<Option<Lock>> {
 #[cfg(not(unix))]
 fn lock(path: &Path) -> io::Result<Option<Lock>> {
     use std::os::windows::fs::OpenOptionsExt;
-    match OpenOptions::new().write(true).create(true).truncate(false).share_mode(0).open(path) {
+    match OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .share_mode(0)
+        .open(path)
+    {
         Ok(file) => Ok(Some(file)),
         Err(e) if e.raw_os_error() == Some(ERROR_SHARING_VIOLATION) => Ok(None),
         Err(e) => Err(e),

@@ -23,9 +23,16 @@ impl Store {
     pub fn quota(&self, cli: &str) -> Quota {
         let path = self.quota_path();
         match read_json::<QuotaRecord>(&path) {
-            Ok(Some(QuotaRecord { cli: own, until_ms, is_told, guesses })) if own == cli => {
-                Quota { until: until_ms.map(time), is_told, guesses }
-            }
+            Ok(Some(QuotaRecord {
+                cli: own,
+                until_ms,
+                is_told,
+                guesses,
+            })) if own == cli => Quota {
+                until: until_ms.map(time),
+                is_told,
+                guesses,
+            },
             Ok(_) => Quota::default(),
             Err(e) => {
                 set_aside(&path, &e);
@@ -35,8 +42,17 @@ impl Store {
     }
 
     pub fn keep_quota(&self, cli: &str, quota: Quota) -> io::Result<()> {
-        let Quota { until, is_told, guesses } = quota;
-        let record = QuotaRecord { cli: cli.to_owned(), until_ms: until.map(millis), is_told, guesses };
+        let Quota {
+            until,
+            is_told,
+            guesses,
+        } = quota;
+        let record = QuotaRecord {
+            cli: cli.to_owned(),
+            until_ms: until.map(millis),
+            is_told,
+            guesses,
+        };
         write_json(&self.quota_path(), &record)
     }
 

@@ -17,9 +17,9 @@ pub fn write_json<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
 /// `None`: there is no such file.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
-        }
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
@@ -27,14 +27,21 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// A record that is one, of a kind that this version does not know.
 pub fn unusable(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{name} holds what this version does not know"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{name} holds what this version does not know"),
+    )
 }
 
 pub fn millis(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 pub fn time(millis: u64) -> SystemTime {
     // A year that no clock can hold is no reason to lose a ticket.
-    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
+    UNIX_EPOCH
+        .checked_add(Duration::from_millis(millis))
+        .unwrap_or(UNIX_EPOCH)
 }

@@ -84,7 +84,10 @@ impl Store {
     /// Not flushed: after a crash there is no daemon whose status it would be.
     pub fn keep_status(&self, daemon: &Daemon, view: &View, now: SystemTime) -> io::Result<()> {
         let record = StatusRecord::of(daemon, view, now);
-        replace(&self.root.join(STATUS), &serde_json::to_vec(&record).map_err(io::Error::other)?)
+        replace(
+            &self.root.join(STATUS),
+            &serde_json::to_vec(&record).map_err(io::Error::other)?,
+        )
     }
 }
 
@@ -95,8 +98,21 @@ pub fn read(state_dir: &Path) -> io::Result<Option<StatusRecord>> {
 
 impl StatusRecord {
     fn of(daemon: &Daemon, view: &View, now: SystemTime) -> Self {
-        let View { link, dialect, status, cli, quota, capacity, active, undelivered } = view;
-        let CliState { name, version, unavailable } = cli.clone();
+        let View {
+            link,
+            dialect,
+            status,
+            cli,
+            quota,
+            capacity,
+            active,
+            undelivered,
+        } = view;
+        let CliState {
+            name,
+            version,
+            unavailable,
+        } = cli.clone();
         let (since, why) = match link {
             Link::Up { since } => (since, None),
             Link::Down { since, why } => (since, why.clone()),
@@ -115,7 +131,10 @@ impl StatusRecord {
                 unavailable: unavailable.map(|why| why.name().to_owned()),
                 quota_until_ms: quota.until.map(millis),
             },
-            slots: SlotsRecord { max: capacity.max, free: capacity.free },
+            slots: SlotsRecord {
+                max: capacity.max,
+                free: capacity.free,
+            },
             active: active.iter().map(ActiveRecord::of).collect(),
             undelivered: *undelivered,
         }
@@ -124,7 +143,13 @@ impl StatusRecord {
 
 impl ActiveRecord {
     fn of(active: &Active) -> Self {
-        let Active { run, id, attempt, started_at, doing } = active;
+        let Active {
+            run,
+            id,
+            attempt,
+            started_at,
+            doing,
+        } = active;
         Self {
             run: run.to_string(),
             ticket: id.to_string(),

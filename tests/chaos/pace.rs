@@ -14,7 +14,11 @@ pub struct Pace {
 impl Pace {
     /// With its own sequence: what else is drawn, and how often, changes nothing here.
     pub fn new(mean: Duration, rng: Rng) -> Self {
-        let mut pace = Self { mean, next: Instant::now(), rng };
+        let mut pace = Self {
+            mean,
+            next: Instant::now(),
+            rng,
+        };
         pace.draw(pace.next);
         pace
     }

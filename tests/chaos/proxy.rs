@@ -52,11 +52,23 @@ impl Proxy {
     pub fn start(backend: u16, rng: Rng) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let door = Door { gate: Gate::Open, links: Vec::new(), next_ends: None, rng };
-        let shared = Arc::new(Shared { backend, door: Mutex::new(door), gate_moved: Condvar::new() });
+        let door = Door {
+            gate: Gate::Open,
+            links: Vec::new(),
+            next_ends: None,
+            rng,
+        };
+        let shared = Arc::new(Shared {
+            backend,
+            door: Mutex::new(door),
+            gate_moved: Condvar::new(),
+        });
         let attended = shared.clone();
         let attend = move || attend(&attended, listener, address);
-        thread::Builder::new().name("proxy".to_owned()).spawn(attend).expect("a thread");
+        thread::Builder::new()
+            .name("proxy".to_owned())
+            .spawn(attend)
+            .expect("a thread");
         Self { address, shared }
     }
 
@@ -119,7 +131,9 @@ impl Proxy {
 
 fn attend(shared: &Arc<Shared>, mut listener: TcpListener, address: SocketAddr) {
     loop {
-        let Ok((agent, _)) = listener.accept() else { continue };
+        let Ok((agent, _)) = listener.accept() else {
+            continue;
+        };
         let mut door = shared.door.lock().unwrap();
         match door.gate {
             Gate::Open => {
@@ -130,18 +144,29 @@ fn attend(shared: &Arc<Shared>, mut listener: TcpListener, address: SocketAddr) 
                     for way in [Way::ToBackend, Way::ToAgent] {
                         let (link, rng) = (link.clone(), door.rng.fork());
                         let pump = move || link.pump(way, rng);
-                        thread::Builder::new().name("proxy-pump".to_owned()).spawn(pump).expect("a thread");
+                        thread::Builder::new()
+                            .name("proxy-pump".to_owned())
+                            .spawn(pump)
+                            .expect("a thread");
                     }
                 }
             }
             Gate::Closing => drop(agent),
             Gate::Answering(answer) => {
                 let answer = move || answer_once(agent, answer);
-                thread::Builder::new().name("proxy-answer".to_owned()).spawn(answer).expect("a thread");
+                thread::Builder::new()
+                    .name("proxy-answer".to_owned())
+                    .spawn(answer)
+                    .expect("a thread");
             }
             Gate::Gone => {
                 drop((agent, listener));
-                drop(shared.gate_moved.wait_while(door, |door| door.gate == Gate::Gone).unwrap());
+                drop(
+                    shared
+                        .gate_moved
+                        .wait_while(door, |door| door.gate == Gate::Gone)
+                        .unwrap(),
+                );
                 listener = eventually("the proxy's port", || TcpListener::bind(address).ok());
             }
         }
@@ -183,7 +208,11 @@ impl Link {
         if let Some((way, bytes)) = ends {
             state.left[way as usize] = Some(bytes);
         }
-        Self { ends: [agent, backend], state: Mutex::new(state), changed: Condvar::new() }
+        Self {
+            ends: [agent, backend],
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        }
     }
 
     fn cut(&self) {
@@ -200,8 +229,12 @@ impl Link {
         let mut buffer = vec![0; 16 << 10];
         loop {
             let longest = rng.usize(1..=buffer.len());
-            let Ok(n) = from.read(&mut buffer[..longest]) else { return self.cut() };
-            let Some(allowed) = self.admit(way, n) else { return };
+            let Ok(n) = from.read(&mut buffer[..longest]) else {
+                return self.cut();
+            };
+            let Some(allowed) = self.admit(way, n) else {
+                return;
+            };
             if to.write_all(&buffer[..allowed]).is_err() || allowed < n {
                 return self.cut();
             }
@@ -225,7 +258,9 @@ impl Link {
         if state.is_cut {
             return None;
         }
-        let Some(left) = &mut state.left[way as usize] else { return Some(n) };
+        let Some(left) = &mut state.left[way as usize] else {
+            return Some(n);
+        };
         let allowed = n.min(*left);
         *left -= allowed;
         Some(allowed)

@@ -195,7 +195,10 @@ impl Table {
     }
 
     pub fn attempts(&self) -> usize {
-        self.tickets.iter().map(|ticket| ticket.attempts.len()).sum()
+        self.tickets
+            .iter()
+            .map(|ticket| ticket.attempts.len())
+            .sum()
     }
 
     fn current(&self) -> Option<usize> {
@@ -220,7 +223,9 @@ impl Table {
 
     /// What a backend does of its own accord.
     pub fn act(&mut self, now: Instant, backend: &Backend) {
-        let Some(current) = self.current() else { return };
+        let Some(current) = self.current() else {
+            return;
+        };
         if self.paces.tickets.is_due(now) {
             if self.open.len() < self.most_open {
                 let kind = *self.rng.choice(&KINDS).unwrap_or(&Kind::Quick);
@@ -252,7 +257,9 @@ impl Table {
                 self.note(at, "cancelled");
                 self.tickets[at].cancelled = true;
                 let ticket = &self.tickets[at].id;
-                backend.send(&json!({"type": "ticket.cancel", "ticketId": ticket, "reason": "chance"}));
+                backend.send(
+                    &json!({"type": "ticket.cancel", "ticketId": ticket, "reason": "chance"}),
+                );
             }
         }
         if self.paces.shutdowns.is_due(now) {
@@ -277,13 +284,23 @@ impl Table {
                 self.assign(at, "after a failure", backend);
             }
         }
-        let wire = self.wires.get_mut(&current).expect("the current connection");
+        let wire = self
+            .wires
+            .get_mut(&current)
+            .expect("the current connection");
         if wire.compare_at.is_none_or(|compare_at| now < compare_at) {
             return;
         }
         wire.compare_at = None;
         let missing = |at: &usize| {
-            let Ticket { id, attempt, attempts, relied_on, again_at, .. } = &self.tickets[*at];
+            let Ticket {
+                id,
+                attempt,
+                attempts,
+                relied_on,
+                again_at,
+                ..
+            } = &self.tickets[*at];
             let is_relied_on = *relied_on && attempts[attempt].claimed;
             // An answer to an earlier attempt says nothing of this one, which may be lost with its connection.
             let this = (*at, *attempt);
@@ -322,7 +339,9 @@ impl Table {
     }
 
     fn assign(&mut self, at: usize, how: &str, backend: &Backend) {
-        let Some(current) = self.current() else { return };
+        let Some(current) = self.current() else {
+            return;
+        };
         let ticket = &mut self.tickets[at];
         let number = ticket.attempt;
         let attempt = ticket.attempts.entry(number).or_insert_with(|| Attempt {
@@ -333,12 +352,30 @@ impl Table {
             refusal: None,
         });
         attempt.assigned += 1;
-        let role = if ticket.kind == Kind::Nobody { ROLE_OF_NOBODY } else { "dev" };
-        let repo = if ticket.kind == Kind::Nowhere { "acme/nowhere" } else { &ticket.repo };
-        let frame = ticket_with(&ticket.id, json!({"attempt": number, "role": role, "repo": repo}));
+        let role = if ticket.kind == Kind::Nobody {
+            ROLE_OF_NOBODY
+        } else {
+            "dev"
+        };
+        let repo = if ticket.kind == Kind::Nowhere {
+            "acme/nowhere"
+        } else {
+            &ticket.repo
+        };
+        let frame = ticket_with(
+            &ticket.id,
+            json!({"attempt": number, "role": role, "repo": repo}),
+        );
         self.count.assigned += 1;
-        self.wires.get_mut(&current).expect("the current connection").asked.push(at);
-        self.note(at, &format!("assigned as attempt {number} {how} on connection {current}"));
+        self.wires
+            .get_mut(&current)
+            .expect("the current connection")
+            .asked
+            .push(at);
+        self.note(
+            at,
+            &format!("assigned as attempt {number} {how} on connection {current}"),
+        );
         backend.send(&frame);
     }
 
@@ -359,58 +396,109 @@ impl Table {
         Ok(false)
     }
 
-    fn see_frame(&mut self, connection: usize, frame: &Value, backend: &Backend) -> Result<bool, Violation> {
+    fn see_frame(
+        &mut self,
+        connection: usize,
+        frame: &Value,
+        backend: &Backend,
+    ) -> Result<bool, Violation> {
         let kind = frame["type"].as_str().unwrap_or_default();
-        let wire = self.wires.get_mut(&connection).ok_or("a frame on a connection that is not open")?;
+        let wire = self
+            .wires
+            .get_mut(&connection)
+            .ok_or("a frame on a connection that is not open")?;
         if kind == "agent.register" {
             wire.is_registered = true;
             wire.compare_at = Some(Instant::now() + MOMENT);
             return self.see_active(connection, frame).map(|()| false);
         }
         if !wire.is_registered {
-            return Err(format!("the first frame on connection {connection} is not agent.register: {frame}"));
+            return Err(format!(
+                "the first frame on connection {connection} is not agent.register: {frame}"
+            ));
         }
         if !kind.starts_with("ticket.") {
             let known = kind == "agent.heartbeat";
-            return if known { Ok(false) } else { Err(format!("a frame that is no JSON, or of no type: {frame}")) };
+            return if known {
+                Ok(false)
+            } else {
+                Err(format!("a frame that is no JSON, or of no type: {frame}"))
+            };
         }
         let id = frame["ticketId"].as_str().unwrap_or_default();
-        let at = *self.by_id.get(id).ok_or_else(|| format!("a frame about a ticket that there is not: {frame}"))?;
-        let number = frame["attempt"].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
+        let at = *self
+            .by_id
+            .get(id)
+            .ok_or_else(|| format!("a frame about a ticket that there is not: {frame}"))?;
+        let number = frame["attempt"]
+            .as_u64()
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or_default();
         if !self.tickets[at].attempts.contains_key(&number) {
-            return Err(self.violation(at, &format!("an attempt that was never assigned: {}", short(frame))));
+            return Err(self.violation(
+                at,
+                &format!("an attempt that was never assigned: {}", short(frame)),
+            ));
         }
         if is_outcome(frame) {
             self.see_outcome(connection, at, number, frame, backend)?;
             return Ok(false);
         }
         if wire.outcomes.contains(&(at, number)) {
-            return Err(self.violation(at, &format!("a {kind} after the outcome on connection {connection}")));
+            return Err(self.violation(
+                at,
+                &format!("a {kind} after the outcome on connection {connection}"),
+            ));
         }
         if kind == "ticket.claim" {
             wire.claims.insert((at, number));
             *wire.answers.entry(at).or_default() += 1;
             self.count.claims += 1;
-            self.note(at, &format!("claimed as attempt {number} on connection {connection}"));
-            self.tickets[at].attempts.get_mut(&number).expect("it was looked up").claimed = true;
+            self.note(
+                at,
+                &format!("claimed as attempt {number} on connection {connection}"),
+            );
+            self.tickets[at]
+                .attempts
+                .get_mut(&number)
+                .expect("it was looked up")
+                .claimed = true;
         }
         Ok(kind == "ticket.claim")
     }
 
     fn see_active(&mut self, connection: usize, register: &Value) -> Result<(), Violation> {
-        let active = register["activeTickets"].as_array().ok_or("a registration without activeTickets")?;
+        let active = register["activeTickets"]
+            .as_array()
+            .ok_or("a registration without activeTickets")?;
         let mut all = HashSet::new();
         for ticket in active {
             let id = ticket["ticketId"].as_str().unwrap_or_default().to_owned();
-            let number = ticket["attempt"].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap_or_default();
-            let at = *self.by_id.get(&id).ok_or_else(|| format!("an active ticket that there is not: {ticket}"))?;
-            self.note(at, &format!("active as attempt {number} at the registration on connection {connection}"));
+            let number = ticket["attempt"]
+                .as_u64()
+                .and_then(|number| u32::try_from(number).ok())
+                .unwrap_or_default();
+            let at = *self
+                .by_id
+                .get(&id)
+                .ok_or_else(|| format!("an active ticket that there is not: {ticket}"))?;
+            self.note(
+                at,
+                &format!(
+                    "active as attempt {number} at the registration on connection {connection}"
+                ),
+            );
             if !self.tickets[at].attempts.contains_key(&number) {
-                return Err(self.violation(at, "it is active under an attempt that was never assigned"));
+                return Err(
+                    self.violation(at, "it is active under an attempt that was never assigned")
+                );
             }
             all.insert((id, number));
         }
-        self.wires.get_mut(&connection).expect("it was looked up").active = all;
+        self.wires
+            .get_mut(&connection)
+            .expect("it was looked up")
+            .active = all;
         Ok(())
     }
 
@@ -424,7 +512,10 @@ impl Table {
     ) -> Result<(), Violation> {
         let code = frame["code"].as_str().unwrap_or("result");
         let unstarted = frame["startedAt"].is_null();
-        self.note(at, &format!("answered as attempt {number} on connection {connection}: {code}"));
+        self.note(
+            at,
+            &format!("answered as attempt {number} on connection {connection}: {code}"),
+        );
         self.check_outcome(at, number, code, frame)?;
         let wire = self.wires.get_mut(&connection).expect("it was looked up");
         *wire.answers.entry(at).or_default() += 1;
@@ -441,14 +532,22 @@ impl Table {
         }
         let ticket = &mut self.tickets[at];
         let attempt = ticket.attempts.get_mut(&number).expect("it was looked up");
-        let place = if may_be_refusal { &mut attempt.refusal } else { &mut attempt.outcome };
+        let place = if may_be_refusal {
+            &mut attempt.refusal
+        } else {
+            &mut attempt.outcome
+        };
         let text = frame.to_string();
         self.count.outcomes += 1;
         *self.count.codes.entry(code.to_owned()).or_default() += 1;
         match place {
             // Two assignments of one attempt may be refused for different reasons.
             Some(first) if first.text != text && !may_be_refusal => {
-                let what = format!("two different outcomes of attempt {number}:\n{}\n{}", first.text, short(frame));
+                let what = format!(
+                    "two different outcomes of attempt {number}:\n{}\n{}",
+                    first.text,
+                    short(frame)
+                );
                 return Err(self.violation(at, &what));
             }
             Some(_) => self.count.repeats += 1,
@@ -462,12 +561,18 @@ impl Table {
             }
         }
         // What is kept looks like a refusal when it comes once more, on a connection that had no claim of it.
-        if let (1, Some(refusal), Some(outcome)) = (attempt.assigned, &attempt.refusal, &attempt.outcome) {
+        if let (1, Some(refusal), Some(outcome)) =
+            (attempt.assigned, &attempt.refusal, &attempt.outcome)
+        {
             if refusal.text != outcome.text {
-                return Err(self.violation(at, &format!("attempt {number} was assigned once, refused and run")));
+                return Err(self.violation(
+                    at,
+                    &format!("attempt {number} was assigned once, refused and run"),
+                ));
             }
         }
-        let is_final = matches!(code, "role_not_allowed" | "repo_not_allowed") || frame["retryable"] != true;
+        let is_final =
+            matches!(code, "role_not_allowed" | "repo_not_allowed") || frame["retryable"] != true;
         if number == ticket.attempt && !ticket.is_done {
             if is_final {
                 ticket.is_done = true;
@@ -477,7 +582,8 @@ impl Table {
                     self.lately.pop_front();
                 }
             } else if ticket.again_at.is_none() {
-                ticket.again_at = Some(Instant::now() + Duration::from_millis(self.rng.u64(20..600)));
+                ticket.again_at =
+                    Some(Instant::now() + Duration::from_millis(self.rng.u64(20..600)));
             }
         }
         if self.tickets[at].kind == Kind::Nobody {
@@ -491,7 +597,13 @@ impl Table {
     }
 
     /// Whether a ticket of that kind, to which that happened, may end so.
-    fn check_outcome(&self, at: usize, number: u32, code: &str, frame: &Value) -> Result<(), Violation> {
+    fn check_outcome(
+        &self,
+        at: usize,
+        number: u32,
+        code: &str,
+        frame: &Value,
+    ) -> Result<(), Violation> {
         let ticket = &self.tickets[at];
         let since = ticket.attempts[&number].first_assigned;
         let is_refused = matches!(ticket.kind, Kind::Nobody | Kind::Nowhere);
@@ -499,8 +611,15 @@ impl Table {
         let diff = frame["diff"].as_str().unwrap_or_default();
         let is_right = match code {
             "result" => {
-                let added: Vec<_> = diff.lines().filter(|l| l.starts_with('+') && !l.starts_with("+++")).collect();
-                let expected: &[String] = if ticket.kind == Kind::Edit { &[format!("+{}", ticket.id)] } else { &[] };
+                let added: Vec<_> = diff
+                    .lines()
+                    .filter(|l| l.starts_with('+') && !l.starts_with("+++"))
+                    .collect();
+                let expected: &[String] = if ticket.kind == Kind::Edit {
+                    &[format!("+{}", ticket.id)]
+                } else {
+                    &[]
+                };
                 !is_refused
                     && ticket.kind != Kind::Fail
                     && stdout.ends_with(&format!("done {}\n", ticket.id))
@@ -508,7 +627,9 @@ impl Table {
                     && added == expected
                     && frame["warnings"].as_array().is_some_and(Vec::is_empty)
             }
-            "cli_exit" => ticket.kind == Kind::Fail && frame["exitCode"] == 3 && frame["error"] == "broken",
+            "cli_exit" => {
+                ticket.kind == Kind::Fail && frame["exitCode"] == 3 && frame["error"] == "broken"
+            }
             "cancelled" => ticket.cancelled && !is_refused,
             "role_not_allowed" => ticket.kind == Kind::Nobody,
             "repo_not_allowed" => ticket.kind == Kind::Nowhere,
@@ -517,20 +638,30 @@ impl Table {
             "agent_shutdown" => self.told_to_stop.is_some(),
             _ => false,
         };
-        if is_right { Ok(()) } else { Err(self.violation(at, &format!("it must not end so: {}", short(frame)))) }
+        if is_right {
+            Ok(())
+        } else {
+            Err(self.violation(at, &format!("it must not end so: {}", short(frame))))
+        }
     }
 
     /// Everything that was assigned on this connection before this ticket has been answered on it, or the agent
     /// would not have come to this one.
     fn check_order(&self, connection: usize, fence: usize) -> Result<(), Violation> {
         let wire = &self.wires[&connection];
-        let Some(end) = wire.asked.iter().position(|at| *at == fence) else { return Ok(()) };
+        let Some(end) = wire.asked.iter().position(|at| *at == fence) else {
+            return Ok(());
+        };
         let mut asked: HashMap<usize, usize> = HashMap::new();
-        wire.asked[..end].iter().for_each(|at| *asked.entry(*at).or_default() += 1);
+        wire.asked[..end]
+            .iter()
+            .for_each(|at| *asked.entry(*at).or_default() += 1);
         for (at, asked) in asked {
             let answered = wire.answers.get(&at).copied().unwrap_or_default();
             if answered < asked {
-                let what = format!("assigned {asked} times and answered {answered} times on connection {connection}");
+                let what = format!(
+                    "assigned {asked} times and answered {answered} times on connection {connection}"
+                );
                 return Err(self.violation(at, &what));
             }
         }
@@ -545,9 +676,14 @@ impl Table {
         let mut starts: HashMap<&str, usize> = HashMap::new();
         let mut known = HashSet::new();
         for line in runs.lines() {
-            let (ticket, _) = line.split_once(' ').ok_or_else(|| format!("an incomplete line of runs: {line:?}"))?;
+            let (ticket, _) = line
+                .split_once(' ')
+                .ok_or_else(|| format!("an incomplete line of runs: {line:?}"))?;
             *starts.entry(ticket).or_default() += 1;
-            let at = *self.by_id.get(ticket).ok_or_else(|| format!("a run of no ticket: {line}"))?;
+            let at = *self
+                .by_id
+                .get(ticket)
+                .ok_or_else(|| format!("a run of no ticket: {line}"))?;
             if !known.insert(line) {
                 return Err(self.violation(at, &format!("started twice as one run: {line}")));
             }
@@ -555,24 +691,39 @@ impl Table {
         let mut unseen_starts = 0;
         for (at, ticket) in self.tickets.iter().enumerate() {
             let starts = starts.get(ticket.id.as_str()).copied().unwrap_or_default();
-            let outcomes = || ticket.attempts.values().filter_map(|attempt| attempt.outcome.as_ref());
+            let outcomes = || {
+                ticket
+                    .attempts
+                    .values()
+                    .filter_map(|attempt| attempt.outcome.as_ref())
+            };
             let needed = outcomes().filter(|outcome| outcome.has_run).count();
             let possible = outcomes().filter(|outcome| outcome.may_have_run).count();
             if starts > ticket.attempts.len() {
-                let what = format!("it ran {starts} times under {} attempts", ticket.attempts.len());
+                let what = format!(
+                    "it ran {starts} times under {} attempts",
+                    ticket.attempts.len()
+                );
                 return Err(self.violation(at, &what));
             }
             if starts < needed || starts > possible {
-                let what =
-                    format!("it ran {starts} times; {needed} of its outcomes need a run, {possible} may have one");
+                let what = format!(
+                    "it ran {starts} times; {needed} of its outcomes need a run, {possible} may have one"
+                );
                 return Err(self.violation(at, &what));
             }
             let restarted = outcomes().filter(|outcome| outcome.is_restarted).count();
             unseen_starts += (needed + restarted).saturating_sub(starts);
             for (number, attempt) in &ticket.attempts {
-                let superseded = ticket.attempts.range(number + 1..).any(|(_, newer)| newer.outcome.is_some());
+                let superseded = ticket
+                    .attempts
+                    .range(number + 1..)
+                    .any(|(_, newer)| newer.outcome.is_some());
                 if attempt.claimed && attempt.outcome.is_none() && !superseded {
-                    return Err(self.violation(at, &format!("attempt {number} was claimed and has no outcome")));
+                    return Err(self.violation(
+                        at,
+                        &format!("attempt {number} was claimed and has no outcome"),
+                    ));
                 }
             }
         }

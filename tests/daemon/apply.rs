@@ -16,8 +16,13 @@ fn agent(world: &World, script: &str) -> Agent {
 
 /// With the state folder as the only setting.
 fn launch(world: &World, args: &[&str]) -> Launch {
-    let launch = Launch::new(world.dir.path()).env("HOME", world.home()).env("GIT_CONFIG_NOSYSTEM", "1");
-    args.iter().fold(launch.env("STATE_DIR", world.state()).arg("apply"), |launch, arg| launch.arg(arg))
+    let launch = Launch::new(world.dir.path())
+        .env("HOME", world.home())
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    args.iter().fold(
+        launch.env("STATE_DIR", world.state()).arg("apply"),
+        |launch, arg| launch.arg(arg),
+    )
 }
 
 fn apply(world: &World, args: &[&str]) -> Ended {
@@ -31,7 +36,11 @@ fn a_patch_is_applied() {
     let world = World::new();
     let repo = world.repo();
     for name in ["gone.txt", "old name.txt", "tool"] {
-        fs::write(repo.join(name), format!("content of {name}\nmore\nand more\n")).unwrap();
+        fs::write(
+            repo.join(name),
+            format!("content of {name}\nmore\nand more\n"),
+        )
+        .unwrap();
     }
     fs::write(repo.join("picture.bin"), [0u8, 1, 2, 255]).unwrap();
     symlink("gone.txt", repo.join("link")).unwrap();
@@ -53,8 +62,11 @@ fn a_patch_is_applied() {
     world.outcome_of("T-0");
     drop(in_place);
     // The settings of whoever applies do not make it another patch.
-    fs::write(world.home().join(".gitconfig"), "[apply]\n\twhitespace = error-all\n[core]\n\tautocrlf = false\n")
-        .unwrap();
+    fs::write(
+        world.home().join(".gitconfig"),
+        "[apply]\n\twhitespace = error-all\n[core]\n\tautocrlf = false\n",
+    )
+    .unwrap();
     let dot_git = files::everything(&repo.join(".git"));
     let _agent = agent(&world, script);
     world.outcome_of("T-1");
@@ -64,11 +76,24 @@ fn a_patch_is_applied() {
     let after = files::work_tree(&repo);
     files::assert_same(&files::work_tree(&before), &after);
     files::assert_same(&dot_git, &files::everything(&repo.join(".git")));
-    for text in ["README.md  +1 −0", "new name.txt", "picture.bin  binary", "8 files", repo.to_str().unwrap()] {
-        assert!(ended.stdout.contains(text), "{text} is not in: {}", ended.stdout);
+    for text in [
+        "README.md  +1 −0",
+        "new name.txt",
+        "picture.bin  binary",
+        "8 files",
+        repo.to_str().unwrap(),
+    ] {
+        assert!(
+            ended.stdout.contains(text),
+            "{text} is not in: {}",
+            ended.stdout
+        );
     }
     let again = apply(&world, &["T-1"]);
-    assert!(again.code == 0 && again.stdout.contains("already"), "{again:?}");
+    assert!(
+        again.code == 0 && again.stdout.contains("already"),
+        "{again:?}"
+    );
     files::assert_same(&after, &files::work_tree(&repo));
 }
 
@@ -80,13 +105,25 @@ fn other_changes_stay() {
     let _agent = agent(&world, "echo changed >> README.md");
     world.outcome_of("T-1");
     fs::write(repo.join("src/lib.rs"), "pub fn two() {}\n").unwrap();
-    world.git(&repo, &["commit", "--quiet", "--all", "--message", "elsewhere"]);
+    world.git(
+        &repo,
+        &["commit", "--quiet", "--all", "--message", "elsewhere"],
+    );
     fs::write(repo.join("untracked.txt"), "by hand\n").unwrap();
     let ended = apply(&world, &["T-1"]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!(fs::read_to_string(repo.join("README.md")).unwrap(), "# App\nchanged\n");
-    assert_eq!(fs::read_to_string(repo.join("src/lib.rs")).unwrap(), "pub fn two() {}\n");
-    assert_eq!(fs::read_to_string(repo.join("untracked.txt")).unwrap(), "by hand\n");
+    assert_eq!(
+        fs::read_to_string(repo.join("README.md")).unwrap(),
+        "# App\nchanged\n"
+    );
+    assert_eq!(
+        fs::read_to_string(repo.join("src/lib.rs")).unwrap(),
+        "pub fn two() {}\n"
+    );
+    assert_eq!(
+        fs::read_to_string(repo.join("untracked.txt")).unwrap(),
+        "by hand\n"
+    );
 }
 
 /// A patch that does not apply names the file and the two commits, or the uncommitted changes, and nothing changes.
@@ -94,22 +131,45 @@ fn other_changes_stay() {
 fn a_patch_that_does_not_apply_says_why() {
     let world = World::new();
     let repo = world.repo();
-    let _agent = agent(&world, "echo fits > aaa.txt; sed -i s/App/Run/ README.md; echo fits > zzz.txt");
+    let _agent = agent(
+        &world,
+        "echo fits > aaa.txt; sed -i s/App/Run/ README.md; echo fits > zzz.txt",
+    );
     world.outcome_of("T-1");
     // Not even in its spaces it is another patch, whatever the user's settings say.
-    fs::write(world.home().join(".gitconfig"), "[apply]\n\tignoreWhitespace = change\n").unwrap();
+    fs::write(
+        world.home().join(".gitconfig"),
+        "[apply]\n\tignoreWhitespace = change\n",
+    )
+    .unwrap();
     fs::write(repo.join("README.md"), "#  App\n").unwrap();
     let base = world.git(&repo, &["rev-parse", "HEAD"]);
     for committed in [false, true] {
         if committed {
-            world.git(&repo, &["commit", "--quiet", "--all", "--message", "meanwhile"]);
+            world.git(
+                &repo,
+                &["commit", "--quiet", "--all", "--message", "meanwhile"],
+            );
         }
         let before = files::everything(&repo);
         let ended = apply(&world, &["T-1"]);
         assert_eq!((ended.code, ended.stdout.as_str()), (1, ""), "{ended:?}");
         let head = world.git(&repo, &["rev-parse", "HEAD"]);
-        for text in ["README.md", base.trim(), if committed { head.trim() } else { "uncommitted" }, "--3way"] {
-            assert!(ended.stderr.contains(text), "{text} is not in: {}", ended.stderr);
+        for text in [
+            "README.md",
+            base.trim(),
+            if committed {
+                head.trim()
+            } else {
+                "uncommitted"
+            },
+            "--3way",
+        ] {
+            assert!(
+                ended.stderr.contains(text),
+                "{text} is not in: {}",
+                ended.stderr
+            );
         }
         files::assert_same(&before, &files::everything(&repo));
     }
@@ -150,8 +210,16 @@ fn nothing_is_left_half_done() {
     files::assert_same(&before, &files::everything(&repo));
     fs::set_permissions(repo.join("locked"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(ended.code, 1, "{ended:?}");
-    assert!(ended.stderr.contains("locked") && ended.stderr.contains("as it was"), "{}", ended.stderr);
-    assert_eq!(fs::read_dir(world.path("tmp")).unwrap().count(), 0, "copies are left");
+    assert!(
+        ended.stderr.contains("locked") && ended.stderr.contains("as it was"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(
+        fs::read_dir(world.path("tmp")).unwrap().count(),
+        0,
+        "copies are left"
+    );
 }
 
 /// A typo is answered with the newest tickets; a run in place, a run under way and one that changed nothing are told
@@ -179,12 +247,19 @@ fn what_cannot_be_applied_is_told() {
     for (ticket, code, text) in rows {
         let ended = apply(&world, &[ticket]);
         assert_eq!(ended.code, code, "{ticket}: {ended:?}");
-        let said = if code == 0 { &ended.stdout } else { &ended.stderr };
+        let said = if code == 0 {
+            &ended.stdout
+        } else {
+            &ended.stderr
+        };
         assert!(said.contains(text), "{ticket}: {ended:?}");
         files::assert_same(&before, &files::everything(&world.repo()));
     }
     let ended = apply(&world, &["failed"]);
-    assert!(ended.code == 0 && ended.stdout.contains("cli_exit"), "{ended:?}");
+    assert!(
+        ended.code == 0 && ended.stdout.contains("cli_exit"),
+        "{ended:?}"
+    );
     assert!(world.repo().join("partial.txt").exists());
     world.release("go");
     world.backend.outcome("running");
@@ -192,9 +267,15 @@ fn what_cannot_be_applied_is_told() {
     let _agent = world.agent("echo in place > place.txt");
     world.outcome_of("place");
     let ended = apply(&world, &["place"]);
-    assert!(ended.code == 0 && ended.stdout.contains("in place"), "{ended:?}");
+    assert!(
+        ended.code == 0 && ended.stdout.contains("in place"),
+        "{ended:?}"
+    );
     let ended = apply(&world, &["T-1"]).code;
-    assert_eq!(ended, 0, "a run in a clone stays one whatever the mode is now");
+    assert_eq!(
+        ended, 0,
+        "a run in a clone stays one whatever the mode is now"
+    );
 }
 
 /// The newest run of a ticket counts; an older one can be named by its own id.
@@ -204,7 +285,10 @@ fn the_newest_run_counts() {
     let _agent = agent(&world, "echo one > one.txt");
     world.outcome_of("T-1");
     let runs = fs::read_dir(world.state().join("tickets")).unwrap();
-    let first = runs.map(|run| run.unwrap().file_name().into_string().unwrap()).next().unwrap();
+    let first = runs
+        .map(|run| run.unwrap().file_name().into_string().unwrap())
+        .next()
+        .unwrap();
     world.cli("echo two > two.txt");
     world.outcome_with("T-1", json!({"attempt": 2}));
     assert_eq!(apply(&world, &["T-1"]).code, 0);
@@ -219,16 +303,24 @@ fn a_subfolder_and_another_checkout_work() {
     let world = World::new();
     let elsewhere = world.path("elsewhere");
     files::copy(&world.repo(), &elsewhere);
-    let launch = world.launch("echo x > new.rs; echo x >> lib.rs").env("WORKSPACE_MODE", "clone");
+    let launch = world
+        .launch("echo x > new.rs; echo x >> lib.rs")
+        .env("WORKSPACE_MODE", "clone");
     let paths = format!("acme/app={}", world.repo().join("src").display());
     let _agent = world.registered(launch.env("REPO_PATHS", paths));
     world.outcome_of("T-1");
-    assert_eq!(apply(&world, &["T-1", elsewhere.join("src").to_str().unwrap()]).code, 0);
+    assert_eq!(
+        apply(&world, &["T-1", elsewhere.join("src").to_str().unwrap()]).code,
+        0
+    );
     assert!(elsewhere.join("src/new.rs").exists() && !world.repo().join("src/new.rs").exists());
     assert_eq!(apply(&world, &["T-1"]).code, 0);
     assert!(world.repo().join("src/new.rs").exists());
     let ended = apply(&world, &["T-1", world.home().to_str().unwrap()]);
-    assert!(ended.code == 1 && ended.stderr.contains("git repository"), "{ended:?}");
+    assert!(
+        ended.code == 1 && ended.stderr.contains("git repository"),
+        "{ended:?}"
+    );
 }
 
 /// A state folder that is not there is a wrong setting, and is not made.

@@ -54,12 +54,18 @@ impl Desk {
 
     fn pushed_branch(&self, branch: &str) -> Option<String> {
         let name = format!("refs/heads/{branch}");
-        self.pushed().into_iter().find(|(own, _)| *own == name).map(|(_, at)| at)
+        self.pushed()
+            .into_iter()
+            .find(|(own, _)| *own == name)
+            .map(|(_, at)| at)
     }
 
     /// The files of a commit.
     fn files_of(&self, commit: &str) -> Vec<String> {
-        self.origin(&["ls-tree", "-r", "--name-only", commit]).lines().map(str::to_owned).collect()
+        self.origin(&["ls-tree", "-r", "--name-only", commit])
+            .lines()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Runs a job on the branch, of a CLI that does that.
@@ -74,13 +80,21 @@ impl Desk {
 }
 
 fn warnings(result: &Value) -> String {
-    let all = result["data"]["warnings"].as_array().unwrap_or_else(|| panic!("{result}"));
-    all.iter().map(|warning| warning.as_str().unwrap()).collect::<Vec<_>>().join("\n")
+    let all = result["data"]["warnings"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{result}"));
+    all.iter()
+        .map(|warning| warning.as_str().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Logs its arguments, one a line, and prints the address of a pull request.
 fn gh(desk: &Desk) -> String {
-    desk.hub.world.on_path("gh", &format!("printf '%s\\n' \"$@\" > \"$WORLD/gh-args\"; echo Creating; echo {URL}"))
+    desk.hub.world.on_path(
+        "gh",
+        &format!("printf '%s\\n' \"$@\" > \"$WORLD/gh-args\"; echo Creating; echo {URL}"),
+    )
 }
 
 /// The branch is made from the current commit; what the CLI left is committed with the job's title; the branch, and
@@ -88,24 +102,50 @@ fn gh(desk: &Desk) -> String {
 #[test]
 fn a_new_branch_is_worked_on_and_pushed() {
     let desk = Desk::new();
-    let before = (desk.git(&["rev-parse", "main"]), files::work_tree(&desk.repo));
+    let before = (
+        desk.git(&["rev-parse", "main"]),
+        files::work_tree(&desk.repo),
+    );
     let tags = desk.git(&["tag", "--annotate", "v1", "--message", "one"]);
-    let result = desk.run("git symbolic-ref HEAD > \"$WORLD/on\"; cat > \"$WORLD/prompt\"; echo new > new.txt");
+    let result = desk
+        .run("git symbolic-ref HEAD > \"$WORLD/on\"; cat > \"$WORLD/prompt\"; echo new > new.txt");
     assert_eq!(result["status"], "done", "{result}{tags}");
     assert_eq!(desk.hub.world.read("on").trim(), "refs/heads/feature/x");
     let prompt = desk.hub.world.read("prompt");
-    assert!(prompt.contains("Make it so.") && prompt.contains(BRANCH), "{prompt}");
+    assert!(
+        prompt.contains("Make it so.") && prompt.contains(BRANCH),
+        "{prompt}"
+    );
 
-    let tip = desk.pushed_branch(BRANCH).unwrap_or_else(|| panic!("nothing is pushed: {result}"));
+    let tip = desk
+        .pushed_branch(BRANCH)
+        .unwrap_or_else(|| panic!("nothing is pushed: {result}"));
     let names: Vec<_> = desk.pushed().into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["refs/heads/feature/x", "refs/heads/main"]);
     assert_eq!(desk.pushed_branch("main"), Some(before.0.clone()));
-    assert_eq!(desk.origin(&["log", "-1", "--format=%s|%an|%P", &tip]), format!("Make it|Dev|{}", before.0));
+    assert_eq!(
+        desk.origin(&["log", "-1", "--format=%s|%an|%P", &tip]),
+        format!("Make it|Dev|{}", before.0)
+    );
     assert_eq!(desk.files_of(&tip), ["README.md", "new.txt", "src/lib.rs"]);
-    assert_eq!((&result["data"]["baseCommit"], &result["data"]["headCommit"]), (&json!(before.0), &json!(tip)));
-    assert!(result["data"]["diff"].as_str().is_some_and(|diff| diff.contains("+new")), "{result}");
+    assert_eq!(
+        (&result["data"]["baseCommit"], &result["data"]["headCommit"]),
+        (&json!(before.0), &json!(tip))
+    );
+    assert!(
+        result["data"]["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+new")),
+        "{result}"
+    );
 
-    assert_eq!((desk.head().as_str(), desk.git(&["branch", "--list"]).as_str()), ("main", "* main"));
+    assert_eq!(
+        (
+            desk.head().as_str(),
+            desk.git(&["branch", "--list"]).as_str()
+        ),
+        ("main", "* main")
+    );
     assert_eq!(desk.git(&["rev-parse", "main"]), before.0);
     files::assert_same(&before.1, &files::work_tree(&desk.repo));
 }
@@ -121,10 +161,20 @@ fn an_existing_branch_is_continued() {
         if !checked_out {
             desk.git(&["switch", "--quiet", "main"]);
         }
-        let result = desk.run("echo own > own.txt; git add own.txt; commit -m own; echo left > left.txt");
-        assert_eq!((result["status"].as_str(), warnings(&result).contains("not pushed")), (Some("done"), false));
+        let result =
+            desk.run("echo own > own.txt; git add own.txt; commit -m own; echo left > left.txt");
+        assert_eq!(
+            (
+                result["status"].as_str(),
+                warnings(&result).contains("not pushed")
+            ),
+            (Some("done"), false)
+        );
         let tip = desk.pushed_branch(BRANCH).unwrap();
-        assert_eq!(desk.origin(&["log", "-3", "--format=%s", &tip]), "Make it\nown\nsecond");
+        assert_eq!(
+            desk.origin(&["log", "-3", "--format=%s", &tip]),
+            "Make it\nown\nsecond"
+        );
         assert_eq!(desk.origin(&["rev-parse", &format!("{tip}~2")]), second);
         assert_eq!(desk.head(), if checked_out { BRANCH } else { "main" });
     }
@@ -135,11 +185,25 @@ fn an_existing_branch_is_continued() {
 fn a_branch_of_the_origin_is_continued() {
     let desk = Desk::new();
     let theirs = desk.git(&["commit-tree", "-m", "theirs", "-p", "main", "main^{tree}"]);
-    desk.git(&["push", "--quiet", "origin", &format!("{theirs}:refs/heads/feature/x")]);
+    desk.git(&[
+        "push",
+        "--quiet",
+        "origin",
+        &format!("{theirs}:refs/heads/feature/x"),
+    ]);
     let result = desk.run("echo new > new.txt");
-    assert_eq!((result["status"].as_str(), warnings(&result).contains("not pushed")), (Some("done"), false));
+    assert_eq!(
+        (
+            result["status"].as_str(),
+            warnings(&result).contains("not pushed")
+        ),
+        (Some("done"), false)
+    );
     let tip = desk.pushed_branch(BRANCH).unwrap();
-    assert_eq!(desk.origin(&["log", "-2", "--format=%s", &tip]), "Make it\ntheirs");
+    assert_eq!(
+        desk.origin(&["log", "-2", "--format=%s", &tip]),
+        "Make it\ntheirs"
+    );
 }
 
 /// A branch that has moved on at the origin is not overwritten: a warning says so, and the job is done all the same.
@@ -148,18 +212,28 @@ fn nothing_is_forced() {
     let desk = Desk::new();
     desk.git(&["push", "--quiet", "origin", "main:refs/heads/feature/x"]);
     let theirs = desk.git(&["commit-tree", "-m", "theirs", "-p", "main", "main^{tree}"]);
-    desk.git(&["push", "--quiet", "origin", &format!("{theirs}:refs/heads/feature/x")]);
+    desk.git(&[
+        "push",
+        "--quiet",
+        "origin",
+        &format!("{theirs}:refs/heads/feature/x"),
+    ]);
     desk.git(&["branch", BRANCH, "main"]);
     desk.git(&["config", "push.default", "matching"]);
     desk.git(&["config", "remote.origin.push", "+refs/heads/*:refs/heads/*"]);
     desk.git(&["config", "remote.origin.mirror", "true"]);
     let path = gh(&desk);
-    let _agent = desk.hub.registered(desk.hub.launch("echo ours > ours.txt").env("PATH", path));
+    let _agent = desk
+        .hub
+        .registered(desk.hub.launch("echo ours > ours.txt").env("PATH", path));
     let result = desk.hub.run(prd("J-1", BRANCH));
     assert_eq!(result["status"], "done", "{result}");
     assert!(warnings(&result).contains("not pushed"), "{result}");
     assert_eq!(result["data"]["prUrl"], Value::Null, "{result}");
-    assert!(!desk.hub.world.path("gh-args").exists(), "no pull request of what is not there");
+    assert!(
+        !desk.hub.world.path("gh-args").exists(),
+        "no pull request of what is not there"
+    );
     assert_eq!(desk.pushed_branch(BRANCH), Some(theirs));
     assert_eq!(desk.pushed().len(), 2);
 }
@@ -169,14 +243,21 @@ fn nothing_is_forced() {
 #[test]
 fn the_developers_changes_are_not_committed() {
     for show in ["normal", "no"] {
-        for (file, stage) in [("README.md", false), ("README.md", true), ("draft.txt", false), ("draft.txt", true)] {
+        for (file, stage) in [
+            ("README.md", false),
+            ("README.md", true),
+            ("draft.txt", false),
+            ("draft.txt", true),
+        ] {
             let desk = Desk::new();
             desk.git(&["config", "status.showUntrackedFiles", show]);
             fs::write(desk.repo.join(file), "a draft\n").unwrap();
             if stage {
                 desk.git(&["add", file]);
             }
-            let result = desk.run("echo own > own.txt; git add own.txt; commit -m own own.txt; echo left > left.txt");
+            let result = desk.run(
+                "echo own > own.txt; git add own.txt; commit -m own own.txt; echo left > left.txt",
+            );
             assert_eq!(result["status"], "done", "{result}");
             let tip = desk.pushed_branch(BRANCH).unwrap();
             assert_eq!(
@@ -184,9 +265,19 @@ fn the_developers_changes_are_not_committed() {
                 ["README.md", "left.txt", "own.txt", "src/lib.rs"],
                 "{file} {stage} {show}"
             );
-            assert_eq!(desk.origin(&["show", &format!("{tip}:README.md")]), "# App", "{file} {stage} {show}");
-            assert_eq!(fs::read_to_string(desk.repo.join(file)).unwrap(), "a draft\n");
-            assert!(warnings(&result).contains("has uncommitted changes"), "{result}");
+            assert_eq!(
+                desk.origin(&["show", &format!("{tip}:README.md")]),
+                "# App",
+                "{file} {stage} {show}"
+            );
+            assert_eq!(
+                fs::read_to_string(desk.repo.join(file)).unwrap(),
+                "a draft\n"
+            );
+            assert!(
+                warnings(&result).contains("has uncommitted changes"),
+                "{result}"
+            );
         }
     }
 }
@@ -196,14 +287,31 @@ fn the_developers_changes_are_not_committed() {
 fn the_developers_submodules_are_not_committed() {
     let desk = Desk::new();
     desk.hub.world.make_repo("library");
-    desk.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../library", "library"]);
+    desk.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        "../library",
+        "library",
+    ]);
     desk.git(&["commit", "--quiet", "--message", "library"]);
     let recorded = desk.git(&["rev-parse", "main:library"]);
     let library = desk.repo.join("library");
-    desk.hub.world.git(&library, &["commit", "--quiet", "--allow-empty", "--message", "draft"]);
+    desk.hub.world.git(
+        &library,
+        &["commit", "--quiet", "--allow-empty", "--message", "draft"],
+    );
     let result = desk.run("echo new > new.txt");
     assert_eq!(result["status"], "done", "{result}");
-    assert_eq!(desk.origin(&["rev-parse", &format!("{}:library", desk.pushed_branch(BRANCH).unwrap())]), recorded);
+    assert_eq!(
+        desk.origin(&[
+            "rev-parse",
+            &format!("{}:library", desk.pushed_branch(BRANCH).unwrap())
+        ]),
+        recorded
+    );
 }
 
 /// New files are committed also where git is told not to show such files.
@@ -212,7 +320,11 @@ fn hidden_new_files_are_committed() {
     let desk = Desk::new();
     desk.git(&["config", "status.showUntrackedFiles", "no"]);
     let result = desk.run("echo new > new.txt");
-    assert!(desk.files_of(&desk.pushed_branch(BRANCH).unwrap()).contains(&"new.txt".to_owned()), "{result}");
+    assert!(
+        desk.files_of(&desk.pushed_branch(BRANCH).unwrap())
+            .contains(&"new.txt".to_owned()),
+        "{result}"
+    );
 }
 
 /// No hook of the repository is run, wherever its settings have them.
@@ -230,18 +342,33 @@ fn no_hook_is_run() {
     ];
     for elsewhere in [false, true] {
         let desk = Desk::new();
-        let hooks = if elsewhere { desk.hub.world.path("hooks") } else { desk.repo.join(".git/hooks") };
+        let hooks = if elsewhere {
+            desk.hub.world.path("hooks")
+        } else {
+            desk.repo.join(".git/hooks")
+        };
         fs::create_dir_all(&hooks).unwrap();
         if elsewhere {
             desk.git(&["config", "core.hooksPath", &hooks.display().to_string()]);
         }
         for name in HOOKS {
-            desk.hub.world.program(&hooks.join(name), &format!("echo {name} >> \"$WORLD/hooks-run\"; exit 1"));
+            desk.hub.world.program(
+                &hooks.join(name),
+                &format!("echo {name} >> \"$WORLD/hooks-run\"; exit 1"),
+            );
         }
         let result = desk.run("echo new > new.txt");
-        assert_eq!((result["status"].as_str(), desk.head().as_str()), (Some("done"), "main"), "{result}");
+        assert_eq!(
+            (result["status"].as_str(), desk.head().as_str()),
+            (Some("done"), "main"),
+            "{result}"
+        );
         assert!(desk.pushed_branch(BRANCH).is_some(), "{result}");
-        assert!(!desk.hub.world.path("hooks-run").exists(), "{}", desk.hub.world.read("hooks-run"));
+        assert!(
+            !desk.hub.world.path("hooks-run").exists(),
+            "{}",
+            desk.hub.world.read("hooks-run")
+        );
     }
 }
 
@@ -250,7 +377,9 @@ fn no_hook_is_run() {
 fn a_pull_request_is_opened() {
     let desk = Desk::new();
     let path = gh(&desk);
-    let _agent = desk.hub.registered(desk.hub.launch("echo new > new.txt").env("PATH", path));
+    let _agent = desk
+        .hub
+        .registered(desk.hub.launch("echo new > new.txt").env("PATH", path));
     let mut job = prd("J-1", BRANCH);
     job["payload"]["title"] = json!("--web $(touch x) `y`");
     let result = desk.hub.run(job);
@@ -258,8 +387,20 @@ fn a_pull_request_is_opened() {
     assert_eq!(result["data"]["warnings"], json!([]), "{result}");
     let args = desk.hub.world.read("gh-args");
     let args: Vec<_> = args.lines().collect();
-    assert_eq!(args[..5], ["pr", "create", "--repo=acme/app", "--head=feature/x", "--title=web $(touch x) `y`"]);
-    assert!(args[5].starts_with("--body=") && args[5].contains("J-1"), "{args:?}");
+    assert_eq!(
+        args[..5],
+        [
+            "pr",
+            "create",
+            "--repo=acme/app",
+            "--head=feature/x",
+            "--title=web $(touch x) `y`"
+        ]
+    );
+    assert!(
+        args[5].starts_with("--body=") && args[5].contains("J-1"),
+        "{args:?}"
+    );
 }
 
 /// Where there is a pull request already, its address is asked for.
@@ -270,9 +411,16 @@ fn a_pull_request_that_is_there_is_named() {
         "gh",
         &format!("[ $2 = create ] && {{ echo 'already exists' >&2; exit 1; }}; printf '%s ' \"$@\" > \"$WORLD/gh-args\"; echo {URL}"),
     );
-    let _agent = desk.hub.registered(desk.hub.launch("echo new > new.txt").env("PATH", path));
+    let _agent = desk
+        .hub
+        .registered(desk.hub.launch("echo new > new.txt").env("PATH", path));
     assert_eq!(desk.hub.run(prd("J-1", BRANCH))["data"]["prUrl"], URL);
-    assert!(desk.hub.world.read("gh-args").starts_with("pr list --repo=acme/app --head=feature/x --state=open "));
+    assert!(
+        desk.hub
+            .world
+            .read("gh-args")
+            .starts_with("pr list --repo=acme/app --head=feature/x --state=open ")
+    );
 }
 
 /// Without `gh`, or with one that fails, there is a warning and no pull request; the branch is pushed.
@@ -282,16 +430,38 @@ fn without_gh_there_is_a_warning() {
     // git and nothing else.
     let bin = desk.hub.world.path("git-only");
     fs::create_dir(&bin).unwrap();
-    let git = Command::new("sh").args(["-c", "command -v git"]).output().unwrap().stdout;
-    symlink(Path::new(String::from_utf8(git).unwrap().trim()), bin.join("git")).unwrap();
-    let mut agent = desk.hub.registered(desk.hub.launch("echo new > new.txt").env("PATH", bin));
+    let git = Command::new("sh")
+        .args(["-c", "command -v git"])
+        .output()
+        .unwrap()
+        .stdout;
+    symlink(
+        Path::new(String::from_utf8(git).unwrap().trim()),
+        bin.join("git"),
+    )
+    .unwrap();
+    let mut agent = desk
+        .hub
+        .registered(desk.hub.launch("echo new > new.txt").env("PATH", bin));
     let none = desk.hub.run(prd("J-1", "one"));
     assert_eq!(agent.terminate().code(), Some(0));
-    let path = desk.hub.world.on_path("gh", "echo 'gh: log in first' >&2; exit 4");
-    let _agent = desk.hub.registered(desk.hub.launch("echo new > new.txt").env("PATH", path));
+    let path = desk
+        .hub
+        .world
+        .on_path("gh", "echo 'gh: log in first' >&2; exit 4");
+    let _agent = desk
+        .hub
+        .registered(desk.hub.launch("echo new > new.txt").env("PATH", path));
     let failing = desk.hub.run(prd("J-2", "two"));
-    for (result, branch, why) in [(none, "one", "gh is not on PATH"), (failing, "two", "log in first")] {
-        assert_eq!((&result["status"], &result["data"]["prUrl"]), (&json!("done"), &Value::Null), "{result}");
+    for (result, branch, why) in [
+        (none, "one", "gh is not on PATH"),
+        (failing, "two", "log in first"),
+    ] {
+        assert_eq!(
+            (&result["status"], &result["data"]["prUrl"]),
+            (&json!("done"), &Value::Null),
+            "{result}"
+        );
         assert!(warnings(&result).contains(why), "{result}");
         assert!(desk.pushed_branch(branch).is_some(), "{result}");
     }
@@ -305,7 +475,12 @@ fn without_an_origin_there_is_a_warning() {
     let result = desk.run("echo new > new.txt");
     assert_eq!(result["status"], "done", "{result}");
     assert!(warnings(&result).contains("not pushed"), "{result}");
-    assert!(result["data"]["diff"].as_str().is_some_and(|diff| diff.contains("+new")), "{result}");
+    assert!(
+        result["data"]["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+new")),
+        "{result}"
+    );
 }
 
 /// A password in the origin's address is in no frame and in no line of the log.
@@ -313,9 +488,15 @@ fn without_an_origin_there_is_a_warning() {
 fn a_password_of_the_origin_is_not_told() {
     let desk = Desk::new();
     // Nobody listens there.
-    for url in ["https://dev:hunter2@127.0.0.1:1/acme/app.git", "https://hunter2@127.0.0.1:1/acme/app.git"] {
+    for url in [
+        "https://dev:hunter2@127.0.0.1:1/acme/app.git",
+        "https://hunter2@127.0.0.1:1/acme/app.git",
+    ] {
         desk.git(&["remote", "set-url", "origin", url]);
-        let launch = desk.hub.launch("echo new > $WF0_TICKET_ID.txt").env("LOG_LEVEL", "trace");
+        let launch = desk
+            .hub
+            .launch("echo new > $WF0_TICKET_ID.txt")
+            .env("LOG_LEVEL", "trace");
         let mut agent = desk.hub.registered(launch);
         let id = format!("J-{}", url.len());
         let result = desk.hub.run(prd(&id, &id));
@@ -332,15 +513,24 @@ fn the_run_cannot_name_another_origin() {
     let desk = Desk::new();
     let other = desk.hub.world.path("other.git");
     desk.git(&["clone", "--quiet", "--bare", ".", "../other.git"]);
-    let (own, evil) = (desk.origin.display().to_string(), other.display().to_string());
+    let (own, evil) = (
+        desk.origin.display().to_string(),
+        other.display().to_string(),
+    );
     let result = desk.run(&format!(
         "echo new > new.txt; git remote set-url origin {evil}; git remote set-url --push origin {evil}
         git config url.{evil}.pushInsteadOf {own}; git config url.{evil}.insteadOf {own}
         git config filter.evil.clean 'echo ran > \"$WORLD/ran\"; cat'; echo '* filter=evil' > .gitattributes"
     ));
-    assert!(!desk.hub.world.path("ran").exists(), "the daemon has started a program of the run's choice: {result}");
+    assert!(
+        !desk.hub.world.path("ran").exists(),
+        "the daemon has started a program of the run's choice: {result}"
+    );
     assert!(desk.pushed_branch(BRANCH).is_some());
-    assert_eq!(desk.hub.world.git(&other, &["branch", "--list", BRANCH]), "");
+    assert_eq!(
+        desk.hub.world.git(&other, &["branch", "--list", BRANCH]),
+        ""
+    );
 }
 
 /// Nor by what it leaves in `.git`: a file `commondir` does not lead git to settings of the run's own, and a link in the
@@ -353,7 +543,10 @@ fn the_run_cannot_plant_settings() {
         printf '[filter \"evil\"]\\n\\tclean = echo ran > %s/ran; cat\\n' \"$WORLD\" >> planted/config
         echo '* filter=evil' > .gitattributes; echo new > new.txt",
     );
-    assert!(!desk.hub.world.path("ran").exists(), "the daemon has started a program of the run's choice: {result}");
+    assert!(
+        !desk.hub.world.path("ran").exists(),
+        "the daemon has started a program of the run's choice: {result}"
+    );
     assert!(desk.pushed_branch(BRANCH).is_some(), "{result}");
 
     let desk = Desk::new();
@@ -366,7 +559,10 @@ fn the_run_cannot_plant_settings() {
 
     let desk = Desk::new();
     let result = desk.run("mv .git \"$WORLD/git\"; ln -s \"$WORLD/git\" .git; echo new > new.txt");
-    assert!(warnings(&result).contains("its .git is no folder any more"), "{result}");
+    assert!(
+        warnings(&result).contains("its .git is no folder any more"),
+        "{result}"
+    );
     assert_eq!(desk.pushed_branch(BRANCH), None);
 }
 
@@ -374,10 +570,21 @@ fn the_run_cannot_plant_settings() {
 #[test]
 fn a_push_that_is_called_off_is_no_success() {
     let desk = Desk::new();
-    desk.git(&["remote", "set-url", "origin", "ssh://nowhere.example/acme/app"]);
+    desk.git(&[
+        "remote",
+        "set-url",
+        "origin",
+        "ssh://nowhere.example/acme/app",
+    ]);
     let ssh = desk.hub.world.path("ssh");
-    desk.hub.world.program(&ssh, "case \"$*\" in *receive-pack*) tell pushing; hold never;; esac; exit 1");
-    let launch = desk.hub.launch("echo new > new.txt").env("GIT_SSH_COMMAND", ssh);
+    desk.hub.world.program(
+        &ssh,
+        "case \"$*\" in *receive-pack*) tell pushing; hold never;; esac; exit 1",
+    );
+    let launch = desk
+        .hub
+        .launch("echo new > new.txt")
+        .env("GIT_SSH_COMMAND", ssh);
     let agent = desk.hub.registered(launch);
     desk.hub.offer(prd("J-1", BRANCH));
     desk.hub.world.told("pushing");
@@ -401,8 +608,19 @@ fn a_failed_run_is_not_pushed() {
     let result = desk.hub.run(prd("J-1", BRANCH));
     assert_eq!(result["data"]["code"], "cli_exit", "{result}");
     assert_eq!(desk.pushed(), before);
-    assert!(result["data"]["diff"].as_str().is_some_and(|diff| diff.contains("+new")), "{result}");
-    assert_eq!((desk.head().as_str(), desk.git(&["status", "--porcelain"]).as_str()), ("main", ""));
+    assert!(
+        result["data"]["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+new")),
+        "{result}"
+    );
+    assert_eq!(
+        (
+            desk.head().as_str(),
+            desk.git(&["status", "--porcelain"]).as_str()
+        ),
+        ("main", "")
+    );
     // Nor does it stand in the way of the next.
     assert_eq!(desk.hub.run(prd("J-2", "second"))["status"], "done");
     assert_eq!(desk.hub.world.read("ls"), "README.md\nsrc\n");
@@ -416,7 +634,10 @@ fn no_other_branch_gets_a_commit() {
     let result = desk.run("git switch --quiet main; echo new > new.txt");
     assert_eq!(result["status"], "done", "{result}");
     assert_eq!(desk.git(&["rev-parse", "main"]), main);
-    assert!(warnings(&result).contains("the run has left it"), "{result}");
+    assert!(
+        warnings(&result).contains("the run has left it"),
+        "{result}"
+    );
     assert_eq!(desk.pushed_branch(BRANCH), None);
     assert_eq!(desk.head(), "main");
 }
@@ -429,7 +650,10 @@ fn a_detached_checkout_is_no_obstacle() {
     let before = desk.git(&["rev-parse", "HEAD"]);
     let result = desk.run("echo new > new.txt");
     assert!(desk.pushed_branch(BRANCH).is_some(), "{result}");
-    assert_eq!((desk.head().as_str(), desk.git(&["rev-parse", "HEAD"])), ("HEAD", before));
+    assert_eq!(
+        (desk.head().as_str(), desk.git(&["rev-parse", "HEAD"])),
+        ("HEAD", before)
+    );
 }
 
 /// A branch that cannot be checked out fails the job before the CLI runs, and a job for no branch stays where it is.
@@ -441,8 +665,19 @@ fn a_branch_that_cannot_be_is_a_failure() {
     // A branch cannot be a folder of another.
     let result = desk.hub.run(prd("J-1", BRANCH));
     assert_eq!(result["status"], "failed");
-    assert!(result["data"]["error"].as_str().is_some_and(|error| error.contains(BRANCH)), "{result}");
-    assert!(!result["data"]["stdout"].as_str().unwrap_or_default().contains("ran"), "{result}");
+    assert!(
+        result["data"]["error"]
+            .as_str()
+            .is_some_and(|error| error.contains(BRANCH)),
+        "{result}"
+    );
+    assert!(
+        !result["data"]["stdout"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("ran"),
+        "{result}"
+    );
     assert_eq!(desk.head(), "main");
     assert_eq!(desk.hub.run(errand("J-2"))["data"]["stdout"], "ran\nmain\n");
     assert_eq!(desk.pushed().len(), 1);
@@ -456,7 +691,12 @@ fn a_repository_that_seals_files_is_refused() {
     desk.git(&["config", "filter.seal.clean", "cat"]);
     let result = desk.run("echo ran > \"$WORLD/ran\"");
     assert_eq!(result["data"]["code"], "internal", "{result}");
-    assert!(result["data"]["error"].as_str().is_some_and(|error| error.contains("seal")), "{result}");
+    assert!(
+        result["data"]["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("seal")),
+        "{result}"
+    );
     assert!(!desk.hub.world.path("ran").exists());
 }
 
@@ -473,7 +713,11 @@ fn a_link_in_the_branch_is_not_followed() {
     desk.git(&["commit", "--quiet", "--message", "link"]);
     desk.git(&["switch", "--quiet", "main"]);
     let paths = format!("acme/app={}", desk.repo.join("src").display());
-    let _agent = desk.hub.registered(desk.hub.launch("pwd > \"$WORLD/ran\"").env("REPO_PATHS", paths));
+    let _agent = desk.hub.registered(
+        desk.hub
+            .launch("pwd > \"$WORLD/ran\"")
+            .env("REPO_PATHS", paths),
+    );
     let result = desk.hub.run(prd("J-1", BRANCH));
     assert_eq!(result["status"], "failed", "{result}");
     assert!(!desk.hub.world.path("ran").exists());
@@ -496,12 +740,24 @@ fn odd_names_are_branches() {
         let main = desk.git(&["rev-parse", "main"]);
         let _agent = desk.hub.agent("echo new > new.txt");
         let result = desk.hub.run(prd("J-1", name));
-        assert_eq!(desk.pushed_branch("main"), Some(main.clone()), "{name}: {result}");
-        assert_eq!(desk.git(&["rev-parse", "refs/heads/main"]), main, "{name}: {result}");
+        assert_eq!(
+            desk.pushed_branch("main"),
+            Some(main.clone()),
+            "{name}: {result}"
+        );
+        assert_eq!(
+            desk.git(&["rev-parse", "refs/heads/main"]),
+            main,
+            "{name}: {result}"
+        );
         if result["status"] == "done" {
             assert!(desk.pushed_branch(name).is_some(), "{name}: {result}");
         }
-        assert_eq!(desk.pushed().len(), 1 + usize::from(result["status"] == "done"), "{name}: {result}");
+        assert_eq!(
+            desk.pushed().len(),
+            1 + usize::from(result["status"] == "done"),
+            "{name}: {result}"
+        );
     }
 }
 
@@ -512,11 +768,16 @@ fn a_crash_forgets_neither_branch_nor_address() {
     let desk = Desk::new();
     let path = gh(&desk);
     let script = "tell up $WF0_TICKET_ID; hold $WF0_TICKET_ID; echo new > $WF0_TICKET_ID.txt";
-    let mut agent = desk.hub.registered(desk.hub.launch(script).env("PATH", &path));
+    let mut agent = desk
+        .hub
+        .registered(desk.hub.launch(script).env("PATH", &path));
     desk.hub.offer(prd("J-1", BRANCH));
     desk.hub.world.told("up J-1");
     desk.hub.offer(prd("J-2", "second"));
-    desk.hub.world.backend.frame_where("job_ack", |ack| ack["jobId"] == "J-2");
+    desk.hub
+        .world
+        .backend
+        .frame_where("job_ack", |ack| ack["jobId"] == "J-2");
     desk.hub.answer_results(false);
     desk.hub.world.backend.ignore_pings();
     desk.hub.world.release("J-1");
@@ -524,7 +785,9 @@ fn a_crash_forgets_neither_branch_nor_address() {
     desk.hub.world.told("up J-2");
     agent.crash();
     desk.hub.answer_results(true);
-    let _agent = desk.hub.registered(desk.hub.launch(script).env("PATH", &path));
+    let _agent = desk
+        .hub
+        .registered(desk.hub.launch(script).env("PATH", &path));
     assert_eq!(desk.hub.result_of("J-1"), first);
     assert_eq!(first["data"]["prUrl"], URL);
     let second = desk.hub.result_of("J-2");

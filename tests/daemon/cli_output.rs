@@ -19,7 +19,8 @@ fn printing(lines: &[String]) -> String {
 }
 
 fn said(text: &str) -> String {
-    json!({"type": "assistant", "message": {"content": [{"type": "text", "text": text}]}}).to_string()
+    json!({"type": "assistant", "message": {"content": [{"type": "text", "text": text}]}})
+        .to_string()
 }
 
 fn used(tool: &str, input: Value) -> String {
@@ -28,13 +29,16 @@ fn used(tool: &str, input: Value) -> String {
 }
 
 fn gave_back(text: &str) -> String {
-    json!({"type": "user", "message": {"content": [{"type": "tool_result", "content": text}]}}).to_string()
+    json!({"type": "user", "message": {"content": [{"type": "tool_result", "content": text}]}})
+        .to_string()
 }
 
 fn result(fields: Value) -> String {
     let mut line = json!({"type": "result", "subtype": "success", "is_error": false, "result": "Done.", "num_turns": 3,
         "session_id": "s-1", "total_cost_usd": 0.25, "usage": {"input_tokens": 10, "output_tokens": 20}});
-    line.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    line.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
     line.to_string()
 }
 
@@ -51,22 +55,48 @@ fn only_the_final_message_is_sent() {
         gave_back("SOURCE"),
         used("Bash", json!({"command": "cargo test 'SOURCE'"})),
     ];
-    let script = format!("{}hold end\n{}", printing(&before), printing(&[gave_back("SOURCE"), result(json!({}))]));
+    let script = format!(
+        "{}hold end\n{}",
+        printing(&before),
+        printing(&[gave_back("SOURCE"), result(json!({}))])
+    );
     let _agent = world.registered(world.launch(&script).env("PROGRESS_SECONDS", "1"));
     world.assign("T-1");
     let progress = world.backend.frame("ticket.progress");
-    assert_eq!(progress["lines"], json!(["Edit src/lib.rs", "Bash cargo test"]), "{progress}");
+    assert_eq!(
+        progress["lines"],
+        json!(["Edit src/lib.rs", "Bash cargo test"]),
+        "{progress}"
+    );
     world.release("end");
     let outcome = world.backend.outcome("T-1");
-    assert_eq!((&outcome["type"], &outcome["stdout"]), (&json!("ticket.result"), &json!("Done.")), "{outcome}");
+    assert_eq!(
+        (&outcome["type"], &outcome["stdout"]),
+        (&json!("ticket.result"), &json!("Done.")),
+        "{outcome}"
+    );
     let usage = json!({"inputTokens": 10, "outputTokens": 20, "costUsd": 0.25, "turns": 3, "sessionId": "s-1"});
     assert_eq!(outcome["usage"], usage, "{outcome}");
-    assert!(world.backend.frames().iter().all(|frame| !frame.to_string().contains("SOURCE")));
+    assert!(
+        world
+            .backend
+            .frames()
+            .iter()
+            .all(|frame| !frame.to_string().contains("SOURCE"))
+    );
     let kept = files::everything(&world.state());
     let whole = |path: &PathBuf| path.ends_with("stdout.log");
-    let log = kept.iter().find(|(path, _)| whole(path)).map(|(_, entry)| entry.kind.clone());
-    let Some(Kind::File(log)) = log else { panic!("no output on disk: {kept:?}") };
-    assert!(String::from_utf8_lossy(&log).contains("SOURCE"), "the whole output is on disk");
+    let log = kept
+        .iter()
+        .find(|(path, _)| whole(path))
+        .map(|(_, entry)| entry.kind.clone());
+    let Some(Kind::File(log)) = log else {
+        panic!("no output on disk: {kept:?}")
+    };
+    assert!(
+        String::from_utf8_lossy(&log).contains("SOURCE"),
+        "the whole output is on disk"
+    );
 }
 
 /// A long final message is shortened like any other output.
@@ -77,7 +107,10 @@ fn a_long_message_is_shortened() {
     let _agent = world.registered(world.launch(&script).env("MAX_STDOUT_BYTES", "2048"));
     let outcome = world.outcome_of("T-1");
     assert_eq!(outcome["stdoutTruncated"], true, "{outcome}");
-    assert!(outcome["stdout"].as_str().unwrap().len() < 2300, "{outcome}");
+    assert!(
+        outcome["stdout"].as_str().unwrap().len() < 2300,
+        "{outcome}"
+    );
 }
 
 /// A CLI that says that it failed has failed, also with exit code 0, and the error is in its words.
@@ -89,7 +122,11 @@ fn an_error_with_exit_code_0() {
         result(json!({"is_error": true, "result": "API Error: 400 no such model"})),
     ]));
     let fail = world.outcome_of("T-1");
-    assert_eq!((&fail["code"], &fail["exitCode"]), (&json!("cli_exit"), &json!(0)), "{fail}");
+    assert_eq!(
+        (&fail["code"], &fail["exitCode"]),
+        (&json!("cli_exit"), &json!(0)),
+        "{fail}"
+    );
     assert_eq!(fail["error"], "API Error: 400 no such model");
     assert_eq!(fail["usage"]["turns"], 3);
 }
@@ -105,17 +142,30 @@ fn source_code_about_quotas_is_no_quota() {
     let words = "Claude AI usage limit reached";
     for (lines, code) in [
         (vec![gave_back(words), failed("it broke")], "cli_exit"),
-        (vec![gave_back(&event("rejected")), event("allowed"), failed("it broke")], "cli_exit"),
+        (
+            vec![
+                gave_back(&event("rejected")),
+                event("allowed"),
+                failed("it broke"),
+            ],
+            "cli_exit",
+        ),
         (vec![gave_back(words)], "cli_exit"),
         (vec![failed(words)], "quota_exceeded"),
-        (vec![event("rejected"), failed("it broke")], "quota_exceeded"),
+        (
+            vec![event("rejected"), failed("it broke")],
+            "quota_exceeded",
+        ),
     ] {
         let world = World::new();
         let lines = [vec![INIT.to_owned()], lines].concat();
         let _agent = world.agent(&format!("{}exit 1", printing(&lines)));
         let fail = world.outcome_of("T-1");
         assert_eq!(fail["code"], code, "{lines:?}: {fail}");
-        assert!(!fail["error"].as_str().unwrap().contains('{'), "raw JSON: {fail}");
+        assert!(
+            !fail["error"].as_str().unwrap().contains('{'),
+            "raw JSON: {fail}"
+        );
     }
 }
 
@@ -123,9 +173,17 @@ fn source_code_about_quotas_is_no_quota() {
 #[test]
 fn what_is_odd_is_a_warning() {
     for (lines, warning) in [
-        (vec![result(json!({"permission_denials": [{"tool_name": "Write"}]}))], "not allowed to use Write"),
+        (
+            vec![result(
+                json!({"permission_denials": [{"tool_name": "Write"}]}),
+            )],
+            "not allowed to use Write",
+        ),
         (vec![said("I will.")], "ends before its result"),
-        (vec![r#"{"type":"assistant""#.to_owned(), result(json!({}))], "were not read"),
+        (
+            vec![r#"{"type":"assistant""#.to_owned(), result(json!({}))],
+            "were not read",
+        ),
         (vec![result(json!({}))], ""),
     ] {
         let world = World::new();
@@ -133,8 +191,15 @@ fn what_is_odd_is_a_warning() {
         let outcome = world.outcome_of("T-1");
         assert_eq!(outcome["type"], "ticket.result", "{outcome}");
         let warnings = outcome["warnings"].as_array().unwrap();
-        assert_eq!(warnings.len(), usize::from(!warning.is_empty()), "{outcome}");
-        assert!(outcome["warnings"].to_string().contains(warning), "{outcome}");
+        assert_eq!(
+            warnings.len(),
+            usize::from(!warning.is_empty()),
+            "{outcome}"
+        );
+        assert!(
+            outcome["warnings"].to_string().contains(warning),
+            "{outcome}"
+        );
     }
 }
 
@@ -146,15 +211,21 @@ fn nothing_at_all_is_a_warning() {
     world.program(&claude, "true");
     let _agent = world.registered(world.launch("true").env("CLI_COMMAND", claude));
     let outcome = world.outcome_of("T-1");
-    assert!(outcome["warnings"].to_string().contains("said nothing and changed nothing"), "{outcome}");
+    assert!(
+        outcome["warnings"]
+            .to_string()
+            .contains("said nothing and changed nothing"),
+        "{outcome}"
+    );
 }
 
 /// A run that is ended, or cut off by a crash, has no final message: the last words are sent, and never the lines.
 #[test]
 fn a_run_that_is_ended_sends_its_last_words() {
-    for lines in
-        [vec![INIT.to_owned(), gave_back("SOURCE")], vec![INIT.to_owned(), said("I will."), gave_back("SOURCE")]]
-    {
+    for lines in [
+        vec![INIT.to_owned(), gave_back("SOURCE")],
+        vec![INIT.to_owned(), said("I will."), gave_back("SOURCE")],
+    ] {
         let wanted = if lines.len() > 2 { "I will." } else { "" };
         let script = format!("{}tell printed; hold never", printing(&lines));
         let world = World::new();
@@ -162,15 +233,26 @@ fn a_run_that_is_ended_sends_its_last_words() {
         world.assign("T-1");
         world.told("printed");
         // What is printed is in the pipe; only what the agent has taken from it outlives a crash.
-        eventually("the output on disk", || files::holding(&world.state(), b"SOURCE"));
+        eventually("the output on disk", || {
+            files::holding(&world.state(), b"SOURCE")
+        });
         agent.crash();
         let agent = world.agent(&script);
         let fail = world.backend.outcome("T-1");
-        assert_eq!((&fail["code"], &fail["stdout"]), (&json!("agent_restarted"), &json!(wanted)), "{}", agent.log());
+        assert_eq!(
+            (&fail["code"], &fail["stdout"]),
+            (&json!("agent_restarted"), &json!(wanted)),
+            "{}",
+            agent.log()
+        );
         assert_eq!(fail["usage"]["sessionId"], "s-1");
 
         let fail = world.outcome_with("T-2", json!({"timeoutSeconds": 1}));
-        assert_eq!((&fail["code"], &fail["stdout"]), (&json!("timeout"), &json!(wanted)), "{fail}");
+        assert_eq!(
+            (&fail["code"], &fail["stdout"]),
+            (&json!("timeout"), &json!(wanted)),
+            "{fail}"
+        );
     }
 }
 
@@ -201,13 +283,32 @@ fn memory_is_bounded() {
     );
     let agent = world.agent(&script);
     world.fence();
-    let before = if cfg!(target_os = "linux") { processes::status_kb(agent.pid(), "VmHWM") } else { 0 };
+    let before = if cfg!(target_os = "linux") {
+        processes::status_kb(agent.pid(), "VmHWM")
+    } else {
+        0
+    };
     let outcome = world.outcome_of("T-1");
-    let after = if cfg!(target_os = "linux") { processes::status_kb(agent.pid(), "VmHWM") } else { 0 };
-    assert_eq!((&outcome["type"], &outcome["stdout"]), (&json!("ticket.result"), &json!("Done.")), "{outcome}");
-    assert!(outcome["warnings"].to_string().contains("1 lines"), "{outcome}");
+    let after = if cfg!(target_os = "linux") {
+        processes::status_kb(agent.pid(), "VmHWM")
+    } else {
+        0
+    };
+    assert_eq!(
+        (&outcome["type"], &outcome["stdout"]),
+        (&json!("ticket.result"), &json!("Done.")),
+        "{outcome}"
+    );
+    assert!(
+        outcome["warnings"].to_string().contains("1 lines"),
+        "{outcome}"
+    );
     eprintln!("memory: {} kB", after - before);
-    assert!(after - before < 8192, "70 MB of output took {} kB of memory", after - before);
+    assert!(
+        after - before < 8192,
+        "70 MB of output took {} kB of memory",
+        after - before
+    );
 }
 
 /// Arguments that cannot work stop the daemon at start with exit code 78 and a way out; those that are a risk are
@@ -217,17 +318,36 @@ fn arguments_that_cannot_work() {
     let world = World::new();
     let claude = world.path("claude");
     world.program(&claude, "echo ran");
-    let launch = |args: &str| world.launch("true").env("CLI_COMMAND", &claude).env("CLI_ARGS_TEMPLATE", args);
+    let launch = |args: &str| {
+        world
+            .launch("true")
+            .env("CLI_COMMAND", &claude)
+            .env("CLI_ARGS_TEMPLATE", args)
+    };
     for args in ["--cwd {cwd} -p {prompt}", "-p --allowedTools {prompt}"] {
         let ended = launch(args).output();
         assert_eq!(ended.code, 78, "{args}: {ended:?}");
-        assert!(ended.stderr.contains("CLI_ARGS_TEMPLATE: ") && !ended.stderr.contains("connected"), "{ended:?}");
+        assert!(
+            ended.stderr.contains("CLI_ARGS_TEMPLATE: ") && !ended.stderr.contains("connected"),
+            "{ended:?}"
+        );
     }
-    let ended = launch("-p").env("CLI_OFFLINE_ARGS_TEMPLATE", "--cwd {cwd} -p").output();
-    assert!(ended.code == 78 && ended.stderr.contains("CLI_OFFLINE_ARGS_TEMPLATE: "), "{ended:?}");
+    let ended = launch("-p")
+        .env("CLI_OFFLINE_ARGS_TEMPLATE", "--cwd {cwd} -p")
+        .output();
+    assert!(
+        ended.code == 78 && ended.stderr.contains("CLI_OFFLINE_ARGS_TEMPLATE: "),
+        "{ended:?}"
+    );
     assert!(world.backend.requests().is_empty());
     let agent = world.registered(launch("-p {prompt}"));
-    assert!(agent.log().contains("WARN  CLI_ARGS_TEMPLATE: {prompt} has no --"), "{}", agent.log());
+    assert!(
+        agent
+            .log()
+            .contains("WARN  CLI_ARGS_TEMPLATE: {prompt} has no --"),
+        "{}",
+        agent.log()
+    );
     assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
 }
 
@@ -241,7 +361,10 @@ fn the_version_comes_later() {
         "[ \"$1\" = --version ] && { hold version; echo '2.1.197 (Claude Code)'; exit; }; echo ran",
     );
     let mut agent = world.launch("true").env("CLI_COMMAND", &claude).start();
-    assert_eq!(world.backend.frame("agent.register")["cli"]["version"], Value::Null);
+    assert_eq!(
+        world.backend.frame("agent.register")["cli"]["version"],
+        Value::Null
+    );
     // Nobody waits for it.
     assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
     world.release("version");
@@ -282,9 +405,18 @@ fn a_cli_that_cannot_be_started() {
     replace(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xff\xff");
     let fail = world.outcome_of("T-1");
     assert_eq!(fail["code"], "spawn_failed", "{fail}");
-    assert!(fail["error"].as_str().unwrap().contains("no program for this system"), "{fail}");
+    assert!(
+        fail["error"]
+            .as_str()
+            .unwrap()
+            .contains("no program for this system"),
+        "{fail}"
+    );
     replace(b"#!/no/such/interpreter\n");
     let fail = world.outcome_of("T-2");
     assert_eq!(fail["code"], "spawn_failed", "{fail}");
-    assert!(fail["error"].as_str().unwrap().contains("interpreter"), "{fail}");
+    assert!(
+        fail["error"].as_str().unwrap().contains("interpreter"),
+        "{fail}"
+    );
 }

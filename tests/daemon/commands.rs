@@ -42,12 +42,31 @@ fn help_is_complete() {
     let help = Launch::new(world.dir.path()).arg("--help").output();
     assert_eq!(help.code, 0, "{help:?}");
     for (name, default) in SETTINGS {
-        let at = help.stdout.find(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in:\n{}", help.stdout));
+        let at = help
+            .stdout
+            .find(&format!("{name}="))
+            .unwrap_or_else(|| panic!("no {name} in:\n{}", help.stdout));
         let entry = help.stdout[at..].split("\n\n").next().unwrap();
-        assert!(entry.contains(default), "the default {default:?} is not in: {entry}");
+        assert!(
+            entry.contains(default),
+            "the default {default:?} is not in: {entry}"
+        );
     }
-    for command in ["run", "apply", "show", "logs", "doctor", "demo", "--version", "--env-file"] {
-        assert!(help.stdout.contains(command), "{command} is not in:\n{}", help.stdout);
+    for command in [
+        "run",
+        "apply",
+        "show",
+        "logs",
+        "doctor",
+        "demo",
+        "--version",
+        "--env-file",
+    ] {
+        assert!(
+            help.stdout.contains(command),
+            "{command} is not in:\n{}",
+            help.stdout
+        );
     }
     assert_eq!(help.stderr, "");
 }
@@ -58,7 +77,10 @@ fn version_is_printed() {
     let world = World::new();
     let version = Launch::new(world.dir.path()).arg("--version").output();
     assert_eq!(version.code, 0, "{version:?}");
-    assert_eq!(version.stdout.trim(), concat!("wf0-agent ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        version.stdout.trim(),
+        concat!("wf0-agent ", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 /// Wrong arguments are one line and exit code 2.
@@ -93,10 +115,16 @@ fn wrong_arguments_are_one_line_and_exit_2() {
         &[""],
     ];
     for args in wrong {
-        let launch = args.iter().fold(world.launch("true"), |launch, arg| launch.arg(arg));
+        let launch = args
+            .iter()
+            .fold(world.launch("true"), |launch, arg| launch.arg(arg));
         let ended = launch.output();
         assert_eq!(ended.code, 2, "{args:?}: {ended:?}");
-        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{args:?}: {ended:?}");
+        assert_eq!(
+            ended.stderr.trim_end().lines().count(),
+            1,
+            "{args:?}: {ended:?}"
+        );
         assert_eq!(ended.stdout, "", "{args:?}");
     }
 }
@@ -123,10 +151,16 @@ fn run_is_the_daemon() {
 #[test]
 fn missing_settings_are_all_named() {
     let world = World::new();
-    let ended = Launch::new(world.dir.path()).env("HOME", world.home()).output();
+    let ended = Launch::new(world.dir.path())
+        .env("HOME", world.home())
+        .output();
     assert_eq!(ended.code, 78, "{ended:?}");
     for name in ["WORKFORCE0_API_URL", "WORKFORCE0_AGENT_TOKEN", "REPO_PATHS"] {
-        let lines: Vec<_> = ended.stderr.lines().filter(|line| line.contains(&format!("{name}:"))).collect();
+        let lines: Vec<_> = ended
+            .stderr
+            .lines()
+            .filter(|line| line.contains(&format!("{name}:")))
+            .collect();
         assert_eq!(lines.len(), 1, "{name}: {}", ended.stderr);
         assert!(lines[0].contains("example"), "{}", lines[0]);
     }
@@ -154,12 +188,23 @@ fn wrong_settings_are_all_named_at_once() {
         "MAX_CONCURRENT_TICKETS",
         "LOG_LEVEL",
     ] {
-        let lines: Vec<_> = ended.stderr.lines().filter(|line| line.contains(&format!("{name}:"))).collect();
+        let lines: Vec<_> = ended
+            .stderr
+            .lines()
+            .filter(|line| line.contains(&format!("{name}:")))
+            .collect();
         assert_eq!(lines.len(), 1, "{name}: {}", ended.stderr);
-        assert!(lines[0].contains(&format!("{name}=")), "an example is missing: {}", lines[0]);
+        assert!(
+            lines[0].contains(&format!("{name}=")),
+            "an example is missing: {}",
+            lines[0]
+        );
     }
     assert!(!ended.stderr.contains(TOKEN), "{}", ended.stderr);
-    assert!(!world.state().exists(), "nothing is written before the settings are right");
+    assert!(
+        !world.state().exists(),
+        "nothing is written before the settings are right"
+    );
 }
 
 /// A setting that cannot be used stops the daemon with exit code 78 and a line that names it.
@@ -191,8 +236,17 @@ fn each_unusable_value_is_refused() {
     for (name, value) in wrong {
         let ended = world.launch("true").env(name, value).output();
         assert_eq!(ended.code, 78, "{name}={value}: {ended:?}");
-        assert!(ended.stderr.contains(name), "{name}={value}: {}", ended.stderr);
-        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{name}={value}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(name),
+            "{name}={value}: {}",
+            ended.stderr
+        );
+        assert_eq!(
+            ended.stderr.trim_end().lines().count(),
+            1,
+            "{name}={value}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -200,7 +254,10 @@ fn each_unusable_value_is_refused() {
 #[test]
 fn a_repository_must_be_a_folder() {
     let world = World::new();
-    let ended = world.launch("true").env("REPO_PATHS", world.repo().join("README.md")).output();
+    let ended = world
+        .launch("true")
+        .env("REPO_PATHS", world.repo().join("README.md"))
+        .output();
     assert_eq!(ended.code, 78, "{ended:?}");
     assert!(ended.stderr.contains("REPO_PATHS"), "{}", ended.stderr);
 }
@@ -209,8 +266,15 @@ fn a_repository_must_be_a_folder() {
 #[test]
 fn flag_then_environment_then_env_file() {
     let world = World::new();
-    fs::write(world.path(".env"), "AGENT_NAME=from-file\nAGENT_ROLES=qa\nMAX_CONCURRENT_TICKETS=7\n").unwrap();
-    let launch = world.launch("true").env("AGENT_NAME", "from-environment").env("AGENT_ROLES", "docs");
+    fs::write(
+        world.path(".env"),
+        "AGENT_NAME=from-file\nAGENT_ROLES=qa\nMAX_CONCURRENT_TICKETS=7\n",
+    )
+    .unwrap();
+    let launch = world
+        .launch("true")
+        .env("AGENT_NAME", "from-environment")
+        .env("AGENT_ROLES", "docs");
     let _agent = launch.arg("--agent-name").arg("from-flag").start();
     let register = world.backend.frame("agent.register");
     assert_eq!(register["name"], "from-flag");
@@ -243,7 +307,11 @@ fn another_env_file_can_be_named() {
     let world = World::new();
     fs::write(world.path(".env"), "AGENT_NAME=wrong\nAGENT_ROLES=wrong\n").unwrap();
     fs::write(world.path("other.env"), "AGENT_NAME=right\n").unwrap();
-    let _agent = world.launch("true").arg("--env-file").arg("other.env").start();
+    let _agent = world
+        .launch("true")
+        .arg("--env-file")
+        .arg("other.env")
+        .start();
     let register = world.backend.frame("agent.register");
     assert_eq!(register["name"], "right");
     assert_eq!(register["roles"], serde_json::json!(["dev", "qa"]));
@@ -253,24 +321,48 @@ fn another_env_file_can_be_named() {
 #[test]
 fn an_unusable_env_file_is_refused() {
     let world = World::new();
-    let ended = world.launch("true").arg("--env-file").arg("missing.env").output();
+    let ended = world
+        .launch("true")
+        .arg("--env-file")
+        .arg("missing.env")
+        .output();
     assert_eq!(ended.code, 78, "{ended:?}");
     assert!(ended.stderr.contains("missing.env"), "{}", ended.stderr);
-    fs::write(world.path("broken.env"), format!("AGENT_NAME=a\n{TOKEN} is here\n")).unwrap();
-    let ended = world.launch("true").arg("--env-file").arg("broken.env").output();
+    fs::write(
+        world.path("broken.env"),
+        format!("AGENT_NAME=a\n{TOKEN} is here\n"),
+    )
+    .unwrap();
+    let ended = world
+        .launch("true")
+        .arg("--env-file")
+        .arg("broken.env")
+        .output();
     assert_eq!(ended.code, 78, "{ended:?}");
-    assert!(ended.stderr.contains("broken.env") && !ended.stderr.contains(TOKEN), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("broken.env") && !ended.stderr.contains(TOKEN),
+        "{}",
+        ended.stderr
+    );
 }
 
 /// The token can be in a file, with or without a line break after it.
 #[test]
 fn the_token_can_be_in_a_file() {
-    for text in [TOKEN.to_owned(), format!("{TOKEN}\n"), format!("{TOKEN}\r\n")] {
+    for text in [
+        TOKEN.to_owned(),
+        format!("{TOKEN}\n"),
+        format!("{TOKEN}\r\n"),
+    ] {
         let world = World::new();
         fs::write(world.path("token"), text).unwrap();
         let launch = world.launch("true").env("WORKFORCE0_AGENT_TOKEN", "");
-        let _agent = world.registered(launch.env("WORKFORCE0_AGENT_TOKEN_FILE", world.path("token")));
-        assert_eq!(world.backend.requests()[0].headers["authorization"], format!("Bearer {TOKEN}"));
+        let _agent =
+            world.registered(launch.env("WORKFORCE0_AGENT_TOKEN_FILE", world.path("token")));
+        assert_eq!(
+            world.backend.requests()[0].headers["authorization"],
+            format!("Bearer {TOKEN}")
+        );
     }
 }
 
@@ -282,9 +374,15 @@ fn an_unusable_token_file_is_refused() {
     fs::write(world.path("two"), format!("{TOKEN}\nsecond line\n")).unwrap();
     for name in ["missing", "empty", "two"] {
         let launch = world.launch("true").env("WORKFORCE0_AGENT_TOKEN", "");
-        let ended = launch.env("WORKFORCE0_AGENT_TOKEN_FILE", world.path(name)).output();
+        let ended = launch
+            .env("WORKFORCE0_AGENT_TOKEN_FILE", world.path(name))
+            .output();
         assert_eq!(ended.code, 78, "{name}: {ended:?}");
-        assert!(ended.stderr.contains("WORKFORCE0_AGENT_TOKEN_FILE"), "{name}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("WORKFORCE0_AGENT_TOKEN_FILE"),
+            "{name}: {}",
+            ended.stderr
+        );
         assert!(!ended.stderr.contains(TOKEN), "{name}: {}", ended.stderr);
     }
 }
@@ -295,16 +393,39 @@ fn the_demo_works_and_leaves_nothing() {
     let world = World::new();
     let temporary = world.path("tmp");
     fs::create_dir(&temporary).unwrap();
-    let launch = Launch::new(world.dir.path()).env("HOME", world.home()).env("TMPDIR", &temporary);
+    let launch = Launch::new(world.dir.path())
+        .env("HOME", world.home())
+        .env("TMPDIR", &temporary);
     let demo = launch.arg("demo").output();
     assert_eq!(demo.code, 0, "{}\n{}", demo.stdout, demo.stderr);
-    assert!(demo.stdout.contains("diff --git ") && demo.stdout.contains("\n@@ "), "{}", demo.stdout);
-    for message in ["agent.register", "ticket.assigned", "ticket.claim", "ticket.result"] {
-        assert!(demo.stdout.contains(message), "{message} is not shown:\n{}", demo.stdout);
+    assert!(
+        demo.stdout.contains("diff --git ") && demo.stdout.contains("\n@@ "),
+        "{}",
+        demo.stdout
+    );
+    for message in [
+        "agent.register",
+        "ticket.assigned",
+        "ticket.claim",
+        "ticket.result",
+    ] {
+        assert!(
+            demo.stdout.contains(message),
+            "{message} is not shown:\n{}",
+            demo.stdout
+        );
     }
-    let left: Vec<_> = fs::read_dir(&temporary).unwrap().flatten().map(|entry| entry.path()).collect();
+    let left: Vec<_> = fs::read_dir(&temporary)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     assert!(left.is_empty(), "left behind: {left:?}");
-    let left: Vec<_> = fs::read_dir(world.home()).unwrap().flatten().map(|entry| entry.path()).collect();
+    let left: Vec<_> = fs::read_dir(world.home())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     assert!(left.is_empty(), "left behind in the home folder: {left:?}");
 }
 
@@ -313,16 +434,30 @@ fn the_demo_works_and_leaves_nothing() {
 fn the_demo_stands_alone() {
     let world = World::new();
     fs::create_dir(world.path("tmp")).unwrap();
-    fs::write(world.path(".env"), "CLI_AUTONOMY=bogus\nMAX_CONCURRENT_TICKETS=many\n").unwrap();
-    let launch = Launch::new(world.dir.path()).env("HOME", world.home()).env("TMPDIR", world.path("tmp"));
+    fs::write(
+        world.path(".env"),
+        "CLI_AUTONOMY=bogus\nMAX_CONCURRENT_TICKETS=many\n",
+    )
+    .unwrap();
+    let launch = Launch::new(world.dir.path())
+        .env("HOME", world.home())
+        .env("TMPDIR", world.path("tmp"));
     let ended = launch.env("REQUIRE_APPROVAL", "1").arg("demo").output();
     assert_eq!(ended.code, 0, "{ended:?}");
     let status = std::process::Command::new("sh")
-        .args(["-c", "\"$0\" demo | head -n 1 > /dev/null", crate::support::agent::BINARY.unwrap()])
+        .args([
+            "-c",
+            "\"$0\" demo | head -n 1 > /dev/null",
+            crate::support::agent::BINARY.unwrap(),
+        ])
         .env("TMPDIR", world.path("tmp"))
         .status()
         .unwrap();
     assert!(status.success());
-    let left: Vec<_> = fs::read_dir(world.path("tmp")).unwrap().flatten().map(|entry| entry.path()).collect();
+    let left: Vec<_> = fs::read_dir(world.path("tmp"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
     assert!(left.is_empty(), "left behind: {left:?}");
 }

@@ -19,9 +19,21 @@ fn the_upgrade_carries_the_bearer_token() {
     let upgrade = world.backend.requests().remove(0);
     assert_eq!(upgrade.path, ENDPOINT);
     assert_eq!(upgrade.headers["authorization"], format!("Bearer {TOKEN}"));
-    let elsewhere = upgrade.headers.iter().filter(|(name, _)| *name != "authorization");
-    assert!(elsewhere.clone().all(|(_, value)| !value.contains(TOKEN)), "{elsewhere:?}");
-    assert!(world.backend.frames().iter().all(|frame| !frame.to_string().contains(TOKEN)));
+    let elsewhere = upgrade
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != "authorization");
+    assert!(
+        elsewhere.clone().all(|(_, value)| !value.contains(TOKEN)),
+        "{elsewhere:?}"
+    );
+    assert!(
+        world
+            .backend
+            .frames()
+            .iter()
+            .all(|frame| !frame.to_string().contains(TOKEN))
+    );
 }
 
 /// A path before the endpoint is kept, with and without a slash at its end.
@@ -31,16 +43,22 @@ fn a_path_prefix_is_kept() {
         let world = World::new();
         let url = format!("{}{prefix}", world.backend.url());
         let _agent = world.registered(world.launch("true").env("WORKFORCE0_API_URL", url));
-        assert_eq!(world.backend.requests()[0].path, format!("{}{ENDPOINT}", prefix.trim_end_matches('/')));
+        assert_eq!(
+            world.backend.requests()[0].path,
+            format!("{}{ENDPOINT}", prefix.trim_end_matches('/'))
+        );
     }
 }
 
 /// A `ws` URL with a path is used as it stands; one without gets the endpoint.
 #[test]
 fn a_websocket_url_is_used_as_it_stands() {
-    for (path, expected) in
-        [("/own/socket", "/own/socket"), ("/own?x=1", "/own?x=1"), ("/", ENDPOINT), ("", ENDPOINT)]
-    {
+    for (path, expected) in [
+        ("/own/socket", "/own/socket"),
+        ("/own?x=1", "/own?x=1"),
+        ("/", ENDPOINT),
+        ("", ENDPOINT),
+    ] {
         let world = World::new();
         let url = format!("ws://127.0.0.1:{}{path}", world.backend.port());
         let _agent = world.registered(world.launch("true").env("WORKFORCE0_API_URL", url));
@@ -70,10 +88,21 @@ fn clear_text_to_another_host_is_refused() {
         "http://127.0.0.1.example.com".to_owned(),
         "http://[2001:db8::1]".to_owned(),
     ] {
-        let ended = world.launch("true").env("WORKFORCE0_API_URL", &url).output();
+        let ended = world
+            .launch("true")
+            .env("WORKFORCE0_API_URL", &url)
+            .output();
         assert_eq!(ended.code, 78, "{url}: {ended:?}");
-        assert!(ended.stderr.contains("WORKFORCE0_API_URL"), "{url}: {}", ended.stderr);
-        assert!(ended.stderr.contains("ALLOW_INSECURE"), "{url}: the way out is not named: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("WORKFORCE0_API_URL"),
+            "{url}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.contains("ALLOW_INSECURE"),
+            "{url}: the way out is not named: {}",
+            ended.stderr
+        );
     }
     assert!(world.backend.requests().is_empty());
 }
@@ -84,7 +113,12 @@ fn clear_text_can_be_allowed() {
     let world = World::new();
     // Not loopback by its name, but it leads there.
     let url = format!("http://0.0.0.0:{}", world.backend.port());
-    let _agent = world.registered(world.launch("true").env("WORKFORCE0_API_URL", url).env("ALLOW_INSECURE", "1"));
+    let _agent = world.registered(
+        world
+            .launch("true")
+            .env("WORKFORCE0_API_URL", url)
+            .env("ALLOW_INSECURE", "1"),
+    );
 }
 
 /// What is no URL of a backend is refused at the start with exit code 78.
@@ -103,7 +137,11 @@ fn unusable_urls_are_refused() {
     ] {
         let ended = world.launch("true").env("WORKFORCE0_API_URL", url).output();
         assert_eq!(ended.code, 78, "{url}: {ended:?}");
-        assert!(ended.stderr.contains("WORKFORCE0_API_URL"), "{url}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("WORKFORCE0_API_URL"),
+            "{url}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -111,10 +149,19 @@ fn unusable_urls_are_refused() {
 #[test]
 fn an_unusable_port_is_refused() {
     let world = World::new();
-    for url in ["https://127.0.0.1:99999", "https://127.0.0.1:0", "http://127.0.0.1:65536", "https://127.0.0.1:-1"] {
+    for url in [
+        "https://127.0.0.1:99999",
+        "https://127.0.0.1:0",
+        "http://127.0.0.1:65536",
+        "https://127.0.0.1:-1",
+    ] {
         let ended = world.launch("true").env("WORKFORCE0_API_URL", url).output();
         assert_eq!(ended.code, 78, "{url}: {ended:?}");
-        assert!(ended.stderr.contains("WORKFORCE0_API_URL"), "{url}: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains("WORKFORCE0_API_URL"),
+            "{url}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -139,7 +186,10 @@ fn a_redirected_upgrade_is_not_followed() {
 fn register_says_who_and_what() {
     let world = World::new();
     let other = world.make_repo("other");
-    world.git(&other, &["remote", "add", "origin", "git@github.com:acme/other.git"]);
+    world.git(
+        &other,
+        &["remote", "add", "origin", "git@github.com:acme/other.git"],
+    );
     let plain = world.make_repo("plain");
     symlink(&plain, world.path("link")).unwrap();
     let paths = format!(
@@ -148,12 +198,20 @@ fn register_says_who_and_what() {
         other.join("src/..").display(),
         world.path("link").display()
     );
-    let launch = world.launch("true").env("REPO_PATHS", paths).env("AGENT_NAME", "a laptop");
-    let _agent = launch.env("MAX_CONCURRENT_TICKETS", "3").env("AGENT_ROLES", "qa_agent,docs").start();
-    let register = world.backend.wait_for("the first frame", |seen| match &seen.what {
-        What::Frame(frame) => Some(frame.clone()),
-        _ => None,
-    });
+    let launch = world
+        .launch("true")
+        .env("REPO_PATHS", paths)
+        .env("AGENT_NAME", "a laptop");
+    let _agent = launch
+        .env("MAX_CONCURRENT_TICKETS", "3")
+        .env("AGENT_ROLES", "qa_agent,docs")
+        .start();
+    let register = world
+        .backend
+        .wait_for("the first frame", |seen| match &seen.what {
+            What::Frame(frame) => Some(frame.clone()),
+            _ => None,
+        });
     assert_eq!(register["type"], "agent.register");
     assert_eq!(register["protocolVersion"], 1);
     assert_eq!(register["name"], "a laptop");
@@ -172,10 +230,17 @@ fn register_says_who_and_what() {
     assert_eq!(register["cli"]["name"], "fake-cli");
     assert_eq!(register["cli"]["unavailableReason"], Value::Null);
     assert_eq!(register["cli"]["availableAt"], Value::Null);
-    assert!(register["cli"].get("version").is_some_and(|version| version.is_null() || version.is_string()));
+    assert!(
+        register["cli"]
+            .get("version")
+            .is_some_and(|version| version.is_null() || version.is_string())
+    );
     assert_eq!(register["capacity"], json!({"max": 3, "free": 3}));
     assert_eq!(register["activeTickets"], json!([]));
-    assert_eq!(register["platform"], json!({"os": std::env::consts::OS, "arch": std::env::consts::ARCH}));
+    assert_eq!(
+        register["platform"],
+        json!({"os": std::env::consts::OS, "arch": std::env::consts::ARCH})
+    );
     let id = register["agentId"].as_str().unwrap();
     let lengths: Vec<_> = id.split('-').map(str::len).collect();
     assert_eq!(lengths, [8, 4, 4, 4, 12], "{id} is no UUID");
@@ -187,7 +252,10 @@ fn the_slug_comes_from_the_origin() {
     for (url, slug) in [
         ("https://github.com/acme/one.git", json!("acme/one")),
         ("https://user@host.example/acme/two", json!("acme/two")),
-        ("ssh://git@host.example:2222/acme/three.git", json!("acme/three")),
+        (
+            "ssh://git@host.example:2222/acme/three.git",
+            json!("acme/three"),
+        ),
         ("host:acme/four", json!("acme/four")),
         ("/srv/git/five.git", Value::Null),
         ("file:///srv/git/six.git", Value::Null),
@@ -195,19 +263,30 @@ fn the_slug_comes_from_the_origin() {
         let world = World::new();
         world.git(&world.repo(), &["remote", "add", "origin", url]);
         let _agent = world.launch("true").env("REPO_PATHS", world.repo()).start();
-        assert_eq!(world.backend.frame("agent.register")["repos"][0]["slug"], slug, "{url}");
+        assert_eq!(
+            world.backend.frame("agent.register")["repos"][0]["slug"],
+            slug,
+            "{url}"
+        );
     }
 }
 
 /// A known CLI is registered by its subscription's name.
 #[test]
 fn known_clis_have_their_names() {
-    for (program, name) in
-        [("claude", "claude-code"), ("codex", "codex"), ("cursor-agent", "cursor"), ("windsurf", "windsurf")]
-    {
+    for (program, name) in [
+        ("claude", "claude-code"),
+        ("codex", "codex"),
+        ("cursor-agent", "cursor"),
+        ("windsurf", "windsurf"),
+    ] {
         let world = World::new();
         let path = world.on_path(program, "true");
-        let _agent = world.launch("true").env("PATH", path).env("CLI_COMMAND", program).start();
+        let _agent = world
+            .launch("true")
+            .env("PATH", path)
+            .env("CLI_COMMAND", program)
+            .start();
         let register = world.backend.frame("agent.register");
         assert_eq!(register["cli"]["name"], name);
         assert_eq!(register["cli"]["available"], true);
@@ -218,7 +297,10 @@ fn known_clis_have_their_names() {
 #[test]
 fn without_its_cli_an_agent_claims_no_role() {
     let world = World::new();
-    let _agent = world.launch("true").env("CLI_COMMAND", world.path("missing")).start();
+    let _agent = world
+        .launch("true")
+        .env("CLI_COMMAND", world.path("missing"))
+        .start();
     let register = world.backend.frame("agent.register");
     assert_eq!(register["roles"], json!([]));
     assert_eq!(register["cli"]["available"], false);
@@ -242,7 +324,11 @@ fn a_heartbeat_comes_with_a_ping() {
     let registered = world.backend.seen().last().unwrap().at;
     world.assign("T-1");
     let (at, heartbeat) = world.backend.timed_frame("agent.heartbeat", |_| true);
-    assert!(at - registered >= Duration::from_secs(9), "{:?}", at - registered);
+    assert!(
+        at - registered >= Duration::from_secs(9),
+        "{:?}",
+        at - registered
+    );
     assert_eq!(heartbeat["activeTickets"], json!(["T-1"]));
     assert_eq!(heartbeat["capacity"], json!({"max": 1, "free": 0}));
     assert_eq!(heartbeat["status"], "ready");
@@ -251,7 +337,9 @@ fn a_heartbeat_comes_with_a_ping() {
         time.len() == 24 && time.ends_with('Z') && &time[19..20] == ".",
         "{time} is not RFC 3339 in milliseconds"
     );
-    world.backend.wait_for("a Ping", |seen| matches!(seen.what, What::Ping).then_some(()));
+    world.backend.wait_for("a Ping", |seen| {
+        matches!(seen.what, What::Ping).then_some(())
+    });
     world.release("end");
     assert_eq!(world.backend.outcome("T-1")["type"], "ticket.result");
 }

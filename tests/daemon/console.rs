@@ -38,9 +38,15 @@ fn at_a_terminal() {
     ] {
         assert!(log.contains(words), "{words:?} is not in:\n{log:?}");
     }
-    assert!(!log.contains("INFO") && !log.contains("(attempt 1)"), "{log}");
+    assert!(
+        !log.contains("INFO") && !log.contains("(attempt 1)"),
+        "{log}"
+    );
     let last = log.lines().last().unwrap();
-    assert!(!last.ends_with("\u{1b}[?7h"), "the line below is left at the end: {last:?}");
+    assert!(
+        !last.ends_with("\u{1b}[?7h"),
+        "the line below is left at the end: {last:?}"
+    );
 }
 
 /// `NO_COLOR` takes the colours away, and nothing else; a terminal that knows nothing gets none either.
@@ -51,9 +57,19 @@ fn without_colours() {
         let launch = world.launch(CHANGES).env("TERM", "xterm").env(name, value);
         let mut agent = world.registered(launch.at_terminal());
         let log = log_of_a_ticket(&world, &mut agent);
-        assert!(log.contains("● connected and registered") && log.contains("✓ T-1 done after "), "{log}");
-        assert!(!log.contains("\u{1b}[32m") && !log.contains("\u{1b}[2m"), "{log:?}");
-        assert_eq!(log.contains('\u{1b}'), name == "NO_COLOR", "what is shown in place: {log:?}");
+        assert!(
+            log.contains("● connected and registered") && log.contains("✓ T-1 done after "),
+            "{log}"
+        );
+        assert!(
+            !log.contains("\u{1b}[32m") && !log.contains("\u{1b}[2m"),
+            "{log:?}"
+        );
+        assert_eq!(
+            log.contains('\u{1b}'),
+            name == "NO_COLOR",
+            "what is shown in place: {log:?}"
+        );
     }
 }
 
@@ -61,7 +77,10 @@ fn without_colours() {
 #[test]
 fn a_paused_terminal_holds_up_nothing() {
     let world = World::new();
-    let launch = world.launch("echo said; sleep 0.2").env("PROGRESS_SECONDS", "1").env("LOG_LEVEL", "debug");
+    let launch = world
+        .launch("echo said; sleep 0.2")
+        .env("PROGRESS_SECONDS", "1")
+        .env("LOG_LEVEL", "debug");
     let mut agent = world.registered(launch.at_terminal());
     agent.type_line("\u{13}");
     for id in ["T-1", "T-2", "T-3"] {
@@ -78,7 +97,11 @@ fn quiet() {
     for at_terminal in [false, true] {
         let world = World::new();
         let launch = world.launch(CHANGES).arg("--quiet");
-        let launch = if at_terminal { launch.at_terminal() } else { launch };
+        let launch = if at_terminal {
+            launch.at_terminal()
+        } else {
+            launch
+        };
         let mut agent = world.registered(launch);
         world.fence();
         let log = log_of_a_ticket(&world, &mut agent);
@@ -93,17 +116,48 @@ fn for_programs() {
     let world = World::new();
     let mut agent = world.registered(world.launch(CHANGES).env("LOG_FORMAT", "json"));
     let log = log_of_a_ticket(&world, &mut agent);
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let done = lines.iter().find(|line| line["event"] == "done").unwrap_or_else(|| panic!("{log}"));
-    assert_eq!((&done["ticket"], &done["attempt"], &done["level"]), (&"T-1".into(), &1.into(), &"info".into()));
-    assert!(done["message"].as_str().unwrap().starts_with("ticket T-1 (attempt 1): done after "), "{done}");
-    assert!(lines.iter().all(|line| line["time"].as_str().unwrap().ends_with('Z')), "{log}");
-    assert!(lines.iter().any(|line| line["event"] == "connected"), "{log}");
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let done = lines
+        .iter()
+        .find(|line| line["event"] == "done")
+        .unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(
+        (&done["ticket"], &done["attempt"], &done["level"]),
+        (&"T-1".into(), &1.into(), &"info".into())
+    );
+    assert!(
+        done["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("ticket T-1 (attempt 1): done after "),
+        "{done}"
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["time"].as_str().unwrap().ends_with('Z')),
+        "{log}"
+    );
+    assert!(
+        lines.iter().any(|line| line["event"] == "connected"),
+        "{log}"
+    );
 
     let world = World::new();
-    let mut agent = world.registered(world.launch(CHANGES).env("LOG_FORMAT", "text").at_terminal());
+    let mut agent = world.registered(
+        world
+            .launch(CHANGES)
+            .env("LOG_FORMAT", "text")
+            .at_terminal(),
+    );
     let log = log_of_a_ticket(&world, &mut agent);
-    assert!(log.contains("Z INFO  ticket T-1 (attempt 1): done after ") && !log.contains('\u{1b}'), "{log:?}");
+    assert!(
+        log.contains("Z INFO  ticket T-1 (attempt 1): done after ") && !log.contains('\u{1b}'),
+        "{log:?}"
+    );
 }
 
 /// In the journal, which has the time, a line begins with its priority (sd-daemon(3)); another stream is not taken for it.
@@ -112,18 +166,31 @@ fn in_the_journal() {
     let world = World::new();
     let path = world.path("journal");
     let file = std::fs::File::create(&path).unwrap();
-    let stream = file.metadata().map(|meta| format!("{}:{}", meta.dev(), meta.ino())).unwrap();
+    let stream = file
+        .metadata()
+        .map(|meta| format!("{}:{}", meta.dev(), meta.ino()))
+        .unwrap();
     let first = format!("exec 2>'{}'", path.display());
-    let launch = world.launch(CHANGES).env("JOURNAL_STREAM", stream.as_str()).after(&first);
+    let launch = world
+        .launch(CHANGES)
+        .env("JOURNAL_STREAM", stream.as_str())
+        .after(&first);
     let mut agent = world.registered(launch);
     world.fence();
     agent.terminate();
     let log = world.read("journal");
-    assert!(log.contains("\n<6>connected and registered\n") && log.contains("\n<4>ticket fence-1 "), "{log}");
+    assert!(
+        log.contains("\n<6>connected and registered\n") && log.contains("\n<4>ticket fence-1 "),
+        "{log}"
+    );
 
     let mut agent = world.registered(world.launch(CHANGES).env("JOURNAL_STREAM", stream.as_str()));
     agent.terminate();
-    assert!(agent.log().contains("Z INFO  connected and registered"), "{}", agent.log());
+    assert!(
+        agent.log().contains("Z INFO  connected and registered"),
+        "{}",
+        agent.log()
+    );
 }
 
 /// systemd is told when the daemon has registered, what it does, and that it stops (sd_notify(3)); the CLI does not see
@@ -140,16 +207,32 @@ fn systemd_is_told() {
         String::from_utf8(news[..length].to_vec()).unwrap()
     };
     let script = "env > \"$WORLD/env\"; hold end";
-    let mut agent = world.launch(script).env("NOTIFY_SOCKET", &path).env("DRAIN_SECONDS", "60").start();
-    assert_eq!(next(), "STATUS=connecting; 0 running, 0 waiting\n", "not ready before it has registered");
+    let mut agent = world
+        .launch(script)
+        .env("NOTIFY_SOCKET", &path)
+        .env("DRAIN_SECONDS", "60")
+        .start();
+    assert_eq!(
+        next(),
+        "STATUS=connecting; 0 running, 0 waiting\n",
+        "not ready before it has registered"
+    );
     assert_eq!(next(), "READY=1\nSTATUS=connected; 0 running, 0 waiting\n");
     world.assign("T-1");
     assert_eq!(next(), "STATUS=connected; 1 running, 0 waiting\n");
     world.backend.frame("ticket.claim");
     agent.signal(nix::sys::signal::Signal::SIGTERM);
-    assert_eq!(next(), "STOPPING=1\nEXTEND_TIMEOUT_USEC=81000000\n", "drain, grace and 20 s");
+    assert_eq!(
+        next(),
+        "STOPPING=1\nEXTEND_TIMEOUT_USEC=81000000\n",
+        "drain, grace and 20 s"
+    );
     world.release("end");
     world.backend.outcome("T-1");
     agent.exit();
-    assert!(!world.read("env").contains("NOTIFY_SOCKET"), "{}", world.read("env"));
+    assert!(
+        !world.read("env").contains("NOTIFY_SOCKET"),
+        "{}",
+        world.read("env")
+    );
 }

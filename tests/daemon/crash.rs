@@ -17,10 +17,22 @@ use crate::support::world::{World, ticket_with};
 /// and nothing of it is left running.
 fn assert_answered_once(world: &World, agent: &Agent, ticket: &str, runs: usize) {
     world.fence();
-    let outcomes: Vec<Value> = world.backend.frames_of(ticket).into_iter().filter(is_outcome).collect();
-    assert!(!outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome == outcomes[0]), "{outcomes:#?}");
+    let outcomes: Vec<Value> = world
+        .backend
+        .frames_of(ticket)
+        .into_iter()
+        .filter(is_outcome)
+        .collect();
+    assert!(
+        !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome == outcomes[0]),
+        "{outcomes:#?}"
+    );
     let ran = fs::read_to_string(world.path("ran")).unwrap_or_default();
-    assert_eq!(ran.lines().filter(|line| *line == ticket).count(), runs, "{ran}");
+    assert_eq!(
+        ran.lines().filter(|line| *line == ticket).count(),
+        runs,
+        "{ran}"
+    );
     let left = world.processes(agent);
     assert!(left.is_empty(), "still running: {left:?}");
 }
@@ -31,7 +43,10 @@ const NOTE: &str = "echo \"$WF0_TICKET_ID\" >> \"$WORLD/ran\"";
 /// A ticket whose payload is downloaded, first in vain, and then well.
 fn downloaded(world: &World) -> Value {
     world.backend.answer("/api/tickets/T-1", Answer::never());
-    world.backend.answer("/api/tickets/T-1", Answer::data(json!({"title": "Do it", "description": "This."})));
+    world.backend.answer(
+        "/api/tickets/T-1",
+        Answer::data(json!({"title": "Do it", "description": "This."})),
+    );
     ticket_with("T-1", json!({"title": null, "description": null}))
 }
 
@@ -45,17 +60,29 @@ fn killed_before_the_claim() {
     world.backend.freeze();
     world.backend.send(&ticket);
     eventually("the ticket on disk", || {
-        let folder = fs::read_dir(world.state().join("tickets")).ok()?.flatten().next()?;
+        let folder = fs::read_dir(world.state().join("tickets"))
+            .ok()?
+            .flatten()
+            .next()?;
         folder.path().join("ticket.json").exists().then_some(())
     });
-    eventually("the download", || world.backend.requests_for("/api/tickets/T-1").pop());
+    eventually("the download", || {
+        world.backend.requests_for("/api/tickets/T-1").pop()
+    });
     agent.crash();
-    assert!(world.backend.frames_of("T-1").is_empty(), "{:#?}", world.backend.frames_of("T-1"));
+    assert!(
+        world.backend.frames_of("T-1").is_empty(),
+        "{:#?}",
+        world.backend.frames_of("T-1")
+    );
 
     let agent = world.agent(&script);
     world.backend.send(&ticket);
     let result = world.backend.outcome("T-1");
-    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
+    assert_eq!(
+        (result["type"].as_str(), result["stdout"].as_str()),
+        (Some("ticket.result"), Some("done\n"))
+    );
     assert_answered_once(&world, &agent, "T-1", 1);
 }
 
@@ -67,12 +94,17 @@ fn killed_after_the_claim() {
     let mut agent = world.agent(&script);
     world.backend.send(&downloaded(&world));
     world.backend.frame("ticket.claim");
-    eventually("the download", || world.backend.requests_for("/api/tickets/T-1").pop());
+    eventually("the download", || {
+        world.backend.requests_for("/api/tickets/T-1").pop()
+    });
     agent.crash();
 
     let agent = world.agent(&script);
     let result = world.backend.outcome("T-1");
-    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
+    assert_eq!(
+        (result["type"].as_str(), result["stdout"].as_str()),
+        (Some("ticket.result"), Some("done\n"))
+    );
     assert_answered_once(&world, &agent, "T-1", 1);
 }
 
@@ -89,21 +121,41 @@ fn killed_while_the_cli_runs() {
     world.assign("T-1");
     world.told("up T-1");
     world.assign("T-2");
-    world.backend.frame_where("ticket.claim", |claim| claim["ticketId"] == "T-2");
+    world
+        .backend
+        .frame_where("ticket.claim", |claim| claim["ticketId"] == "T-2");
     // What is still in the pipe goes with the daemon that reads it.
     eventually("the output on disk", || {
-        let runs = fs::read_dir(world.state().join("tickets")).unwrap().flatten();
-        runs.map(|run| run.path().join("stdout.log")).find(|log| fs::read(log).is_ok_and(|text| text == b"partial\n"))
+        let runs = fs::read_dir(world.state().join("tickets"))
+            .unwrap()
+            .flatten();
+        runs.map(|run| run.path().join("stdout.log"))
+            .find(|log| fs::read(log).is_ok_and(|text| text == b"partial\n"))
     });
     agent.crash();
-    assert!(!world.processes(&agent).is_empty(), "the crash itself ends no run");
+    assert!(
+        !world.processes(&agent).is_empty(),
+        "the crash itself ends no run"
+    );
 
     let agent = world.agent(&script);
     let fail = world.backend.outcome("T-1");
-    assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("agent_restarted"), Some(true)), "{fail}");
+    assert_eq!(
+        (fail["code"].as_str(), fail["retryable"].as_bool()),
+        (Some("agent_restarted"), Some(true)),
+        "{fail}"
+    );
     assert_eq!(fail["stdout"], "partial\n");
-    assert!(fail["diff"].as_str().is_some_and(|diff| diff.contains("+changed")), "{fail}");
-    assert_eq!(fail["baseCommit"], world.git(&world.repo(), &["rev-parse", "HEAD"]).trim());
+    assert!(
+        fail["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+changed")),
+        "{fail}"
+    );
+    assert_eq!(
+        fail["baseCommit"],
+        world.git(&world.repo(), &["rev-parse", "HEAD"]).trim()
+    );
     world.told("up T-2");
     world.release("T-2");
     let result = world.backend.outcome("T-2");
@@ -123,8 +175,9 @@ fn killed_once_the_cli_has_ended() {
     let search_path = std::env::var("PATH").unwrap();
     let bin = world.path("bin");
     fs::create_dir(&bin).unwrap();
-    let git =
-        format!("case \"$*\" in *diff-tree*) tell diff; hold diff;; esac; PATH='{search_path}' exec git \"$@\"");
+    let git = format!(
+        "case \"$*\" in *diff-tree*) tell diff; hold diff;; esac; PATH='{search_path}' exec git \"$@\""
+    );
     world.program(&bin.join("git"), &git);
     let path = format!("{}:{search_path}", bin.display());
     let mut agent = world.registered(world.launch(&script).env("PATH", path));
@@ -135,9 +188,18 @@ fn killed_once_the_cli_has_ended() {
 
     let agent = world.agent(&script);
     let fail = world.backend.outcome("T-1");
-    assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("agent_restarted"), Some(true)), "{fail}");
+    assert_eq!(
+        (fail["code"].as_str(), fail["retryable"].as_bool()),
+        (Some("agent_restarted"), Some(true)),
+        "{fail}"
+    );
     assert_eq!(fail["stdout"], "done\n");
-    assert!(fail["diff"].as_str().is_some_and(|diff| diff.contains("+changed")), "{fail}");
+    assert!(
+        fail["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+changed")),
+        "{fail}"
+    );
     assert_answered_once(&world, &agent, "T-1", 1);
 }
 
@@ -161,8 +223,16 @@ fn killed_before_the_outcome_is_sent() {
     world.backend.forget_upgrades();
     let agent = world.agent(&script);
     let result = world.backend.outcome("T-1");
-    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
-    assert!(result["diff"].as_str().is_some_and(|diff| diff.contains("+changed")), "{result}");
+    assert_eq!(
+        (result["type"].as_str(), result["stdout"].as_str()),
+        (Some("ticket.result"), Some("done\n"))
+    );
+    assert!(
+        result["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+changed")),
+        "{result}"
+    );
     assert_answered_once(&world, &agent, "T-1", 1);
 }
 
@@ -183,7 +253,12 @@ fn killed_before_the_outcome_is_proven() {
         agent.crash();
         let agent = world.agent(&format!("{NOTE}; echo again"));
         world.fence();
-        let sent: Vec<Value> = world.backend.frames_of("T-1").into_iter().filter(is_outcome).collect();
+        let sent: Vec<Value> = world
+            .backend
+            .frames_of("T-1")
+            .into_iter()
+            .filter(is_outcome)
+            .collect();
         assert_eq!(sent.len(), if proven { 1 } else { 2 }, "{sent:#?}");
         assert_eq!(sent[0], first);
         assert_answered_once(&world, &agent, "T-1", 1);
@@ -211,7 +286,11 @@ fn a_torn_file_is_set_aside() {
     agent.crash();
     let tickets = world.state().join("tickets");
     for (name, file, content) in [
-        ("00000000000000000000000000000001", "ticket.json", "{\"ticket_id\":"),
+        (
+            "00000000000000000000000000000001",
+            "ticket.json",
+            "{\"ticket_id\":",
+        ),
         ("00000000000000000000000000000002", "ticket.json", "[]"),
         ("00000000000000000000000000000003", "ticket.json", ""),
     ] {
@@ -220,9 +299,17 @@ fn a_torn_file_is_set_aside() {
     }
     let agent = world.registered(world.launch("echo done"));
     for n in 1..=3 {
-        assert!(tickets.join(format!("{n:032}.unusable")).is_dir(), "{}", agent.log());
+        assert!(
+            tickets.join(format!("{n:032}.unusable")).is_dir(),
+            "{}",
+            agent.log()
+        );
     }
-    assert!(agent.log().matches(" WARN ").count() >= 3, "{}", agent.log());
+    assert!(
+        agent.log().matches(" WARN ").count() >= 3,
+        "{}",
+        agent.log()
+    );
     assert_eq!(world.outcome_of("T-2")["stdout"], "done\n");
 }
 
@@ -234,10 +321,18 @@ fn the_newest_attempt_is_answered() {
     let mut agent = world.agent(script);
     world.assign("T-1");
     world.told("up");
-    world.backend.send(&ticket_with("T-1", json!({"attempt": 2})));
-    world.backend.frame_where("ticket.claim", |claim| claim["attempt"] == 2);
+    world
+        .backend
+        .send(&ticket_with("T-1", json!({"attempt": 2})));
+    world
+        .backend
+        .frame_where("ticket.claim", |claim| claim["attempt"] == 2);
     agent.crash();
     let _agent = world.agent(script);
     let fail = world.backend.outcome("T-1");
-    assert_eq!((fail["code"].as_str(), fail["attempt"].as_u64()), (Some("agent_restarted"), Some(2)), "{fail}");
+    assert_eq!(
+        (fail["code"].as_str(), fail["attempt"].as_u64()),
+        (Some("agent_restarted"), Some(2)),
+        "{fail}"
+    );
 }

@@ -14,7 +14,12 @@ fn cancel(id: &str) -> Value {
 }
 
 fn outcomes_of(world: &World, id: &str) -> Vec<Value> {
-    world.backend.frames_of(id).into_iter().filter(is_outcome).collect()
+    world
+        .backend
+        .frames_of(id)
+        .into_iter()
+        .filter(is_outcome)
+        .collect()
 }
 
 /// How often the CLI was started so far, by a script that writes a line each time.
@@ -42,12 +47,16 @@ fn finish(world: &World, id: &str, stored: Stored) -> Value {
     match stored {
         Stored::Unproven => {}
         Stored::Acked => {
-            world.backend.send(&json!({"type": "ticket.ack", "ticketId": id, "attempt": outcome["attempt"]}));
+            world.backend.send(
+                &json!({"type": "ticket.ack", "ticketId": id, "attempt": outcome["attempt"]}),
+            );
         }
         Stored::Ponged => {
             world
                 .backend
-                .wait_for("the Ping behind the outcome", |seen| matches!(seen.what, What::Ping).then_some(()));
+                .wait_for("the Ping behind the outcome", |seen| {
+                    matches!(seen.what, What::Ping).then_some(())
+                });
         }
     }
     world.fence();
@@ -70,7 +79,9 @@ const COUNT: &str = "echo $WF0_TICKET_ID >> \"$WORLD/runs\"";
 fn the_first_attempt_need_not_be_named() {
     let world = World::new();
     let _agent = world.agent("true");
-    world.backend.send(&ticket_with("T-1", json!({"attempt": null})));
+    world
+        .backend
+        .send(&ticket_with("T-1", json!({"attempt": null})));
     assert_eq!(world.backend.frame("ticket.claim")["attempt"], 1);
     assert_eq!(world.backend.outcome("T-1")["attempt"], 1);
 }
@@ -94,7 +105,10 @@ fn a_repeat_of_an_active_ticket_is_claimed_again() {
         for _ in 0..2 {
             world.assign(id);
             let claim = world.backend.frame("ticket.claim");
-            assert_eq!((claim["ticketId"].as_str(), claim["attempt"].as_u64()), (Some(id), Some(1)));
+            assert_eq!(
+                (claim["ticketId"].as_str(), claim["attempt"].as_u64()),
+                (Some(id), Some(1))
+            );
         }
     }
     world.told("up");
@@ -104,7 +118,13 @@ fn a_repeat_of_an_active_ticket_is_claimed_again() {
     }
     world.fence();
     assert_eq!(runs(&world), 2);
-    assert_eq!((outcomes_of(&world, "T-1").len(), outcomes_of(&world, "T-2").len()), (1, 1));
+    assert_eq!(
+        (
+            outcomes_of(&world, "T-1").len(),
+            outcomes_of(&world, "T-2").len()
+        ),
+        (1, 1)
+    );
 }
 
 /// A finished ticket that comes again is answered with the same outcome and not run again, whether the outcome was
@@ -119,7 +139,12 @@ fn a_repeat_of_a_finished_ticket_is_answered_again() {
             assert_eq!(finish(&world, "T-1", stored), first);
             assert_eq!(world.outcome_of("T-1"), first);
             assert_eq!(runs(&world), 1);
-            let claims = world.backend.frames().iter().filter(|frame| frame["type"] == "ticket.claim").count();
+            let claims = world
+                .backend
+                .frames()
+                .iter()
+                .filter(|frame| frame["type"] == "ticket.claim")
+                .count();
             assert_eq!(claims, 1, "a finished ticket is not claimed");
         }
     }
@@ -148,10 +173,12 @@ fn a_higher_attempt_of_a_running_ticket_joins_the_run() {
     world.backend.send(&attempt("T-1", 2));
     assert_eq!(world.backend.frame("ticket.claim")["attempt"], 2);
     world.release("end");
-    let last = world.backend.wait_for("the outcome of attempt 2", |seen| match &seen.what {
-        What::Frame(frame) if is_outcome(frame) && frame["attempt"] == 2 => Some(frame.clone()),
-        _ => None,
-    });
+    let last = world
+        .backend
+        .wait_for("the outcome of attempt 2", |seen| match &seen.what {
+            What::Frame(frame) if is_outcome(frame) && frame["attempt"] == 2 => Some(frame.clone()),
+            _ => None,
+        });
     assert_eq!(last["type"], "ticket.result", "{last}");
     world.fence();
     assert_eq!(runs(&world), 1);
@@ -164,7 +191,12 @@ fn a_higher_attempt_of_a_finished_ticket_is_a_new_run() {
     let _agent = world.agent(COUNT);
     world.outcome_of("T-1");
     world.backend.send(&attempt("T-1", 2));
-    assert_eq!(world.backend.frame_where("ticket.claim", |claim| claim["attempt"] == 2)["ticketId"], "T-1");
+    assert_eq!(
+        world
+            .backend
+            .frame_where("ticket.claim", |claim| claim["attempt"] == 2)["ticketId"],
+        "T-1"
+    );
     assert_eq!(world.backend.outcome("T-1")["attempt"], 2);
     assert_eq!(runs(&world), 2);
 }
@@ -184,7 +216,11 @@ fn a_running_ticket_is_cancelled() {
     let fail = world.backend.outcome("T-1");
     let left = world.processes(&agent);
     assert!(left.is_empty(), "still running: {left:?}");
-    assert_eq!((fail["type"].as_str(), fail["code"].as_str()), (Some("ticket.fail"), Some("cancelled")), "{fail}");
+    assert_eq!(
+        (fail["type"].as_str(), fail["code"].as_str()),
+        (Some("ticket.fail"), Some("cancelled")),
+        "{fail}"
+    );
     assert_eq!(fail["retryable"], false);
     assert_eq!(fail["stdout"], "partial\n");
     assert_eq!(world.outcome_of("T-2")["type"], "ticket.result");
@@ -233,7 +269,11 @@ fn a_cancelled_ticket_can_be_tried_again() {
     world.told("up");
     world.backend.send(&cancel("T-1"));
     assert_eq!(world.backend.outcome("T-1")["code"], "cancelled");
-    world.backend.wait_for("the Ping behind the outcome", |seen| matches!(seen.what, What::Ping).then_some(()));
+    world
+        .backend
+        .wait_for("the Ping behind the outcome", |seen| {
+            matches!(seen.what, What::Ping).then_some(())
+        });
     world.fence();
     assert_eq!(finish(&world, "T-1", Stored::Ponged)["code"], "cancelled");
     world.release("T-1");
@@ -248,9 +288,16 @@ fn an_unproven_outcome_is_sent_again() {
     let _agent = world.agent("echo done");
     let frames = after_a_loss(&world, Stored::Unproven);
     assert_eq!(frames[0]["type"], "agent.register");
-    assert_eq!((frames[1]["type"].as_str(), frames[1]["ticketId"].as_str()), (Some("ticket.result"), Some("T-1")));
+    assert_eq!(
+        (frames[1]["type"].as_str(), frames[1]["ticketId"].as_str()),
+        (Some("ticket.result"), Some("T-1"))
+    );
     assert_eq!(outcomes_of(&world, "T-1").len(), 2);
-    assert_eq!(outcomes_of(&world, "T-1")[0], frames[1], "both times the same");
+    assert_eq!(
+        outcomes_of(&world, "T-1")[0],
+        frames[1],
+        "both times the same"
+    );
 }
 
 /// An acknowledged outcome is not sent again.
@@ -259,7 +306,10 @@ fn an_acknowledged_outcome_is_not_sent_again() {
     let world = World::new();
     let _agent = world.agent("echo done");
     let frames = after_a_loss(&world, Stored::Acked);
-    assert!(frames.iter().all(|frame| frame["ticketId"] != "T-1"), "{frames:#?}");
+    assert!(
+        frames.iter().all(|frame| frame["ticketId"] != "T-1"),
+        "{frames:#?}"
+    );
 }
 
 /// An outcome behind which a Ping was answered is not sent again.
@@ -268,7 +318,10 @@ fn an_outcome_proven_by_a_pong_is_not_sent_again() {
     let world = World::new();
     let _agent = world.agent("echo done");
     let frames = after_a_loss(&world, Stored::Ponged);
-    assert!(frames.iter().all(|frame| frame["ticketId"] != "T-1"), "{frames:#?}");
+    assert!(
+        frames.iter().all(|frame| frame["ticketId"] != "T-1"),
+        "{frames:#?}"
+    );
 }
 
 /// Outcomes that were not proven are sent again oldest first.
@@ -284,7 +337,13 @@ fn unproven_outcomes_are_sent_again_in_order() {
     world.backend.cut();
     world.backend.frame("agent.register");
     let again = world.backend.outcomes(&ids);
-    assert_eq!(again.iter().map(|frame| frame["ticketId"].as_str().unwrap()).collect::<Vec<_>>(), ids);
+    assert_eq!(
+        again
+            .iter()
+            .map(|frame| frame["ticketId"].as_str().unwrap())
+            .collect::<Vec<_>>(),
+        ids
+    );
 }
 
 /// A newer attempt of a ticket that is being cancelled is another run: it does not end as cancelled.
@@ -295,10 +354,22 @@ fn a_newer_attempt_outlives_the_cancellation() {
     let _agent = world.agent(script);
     world.assign("T-1");
     world.told("up");
-    world.backend.send(&json!({"type": "ticket.cancel", "ticketId": "T-1"}));
-    world.backend.send(&ticket_with("T-1", json!({"attempt": 2})));
+    world
+        .backend
+        .send(&json!({"type": "ticket.cancel", "ticketId": "T-1"}));
+    world
+        .backend
+        .send(&ticket_with("T-1", json!({"attempt": 2})));
     let first = world.backend.outcome("T-1");
-    assert_eq!((first["code"].as_str(), first["attempt"].as_u64()), (Some("cancelled"), Some(1)), "{first}");
+    assert_eq!(
+        (first["code"].as_str(), first["attempt"].as_u64()),
+        (Some("cancelled"), Some(1)),
+        "{first}"
+    );
     let second = world.backend.outcome("T-1");
-    assert_eq!((second["stdout"].as_str(), second["attempt"].as_u64()), (Some("second\n"), Some(2)), "{second}");
+    assert_eq!(
+        (second["stdout"].as_str(), second["attempt"].as_u64()),
+        (Some("second\n"), Some(2)),
+        "{second}"
+    );
 }

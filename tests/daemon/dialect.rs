@@ -23,7 +23,11 @@ fn auto(launch: Launch) -> Launch {
 
 /// The paths of all upgrades so far.
 fn asked(backend: &Backend) -> Vec<String> {
-    backend.requests().into_iter().map(|request| request.path).collect()
+    backend
+        .requests()
+        .into_iter()
+        .map(|request| request.path)
+        .collect()
 }
 
 /// Where there is no endpoint for tickets, by a 404, a hang-up or a proxy's 502, the hub's is found at once, without the token in
@@ -75,15 +79,27 @@ fn a_backend_with_tickets_never_hears_the_other_dialect() {
     world.backend.frame("agent.register");
     world.fence();
     assert_eq!(asked(&world.backend), [TICKET, TICKET]);
-    let types: Vec<_> = world.backend.frames().iter().map(|frame| frame["type"].clone()).collect();
-    assert!(types.iter().all(|kind| kind.as_str().unwrap().contains('.')), "{types:?}");
+    let types: Vec<_> = world
+        .backend
+        .frames()
+        .iter()
+        .map(|frame| frame["type"].clone())
+        .collect();
+    assert!(
+        types
+            .iter()
+            .all(|kind| kind.as_str().unwrap().contains('.')),
+        "{types:?}"
+    );
 }
 
 /// A token that is refused where tickets are spoken of is refused: the other endpoint is not tried with it.
 #[test]
 fn a_refused_token_is_not_tried_elsewhere() {
     let world = World::new();
-    world.backend.next_upgrade(Upgrade::Answer("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()));
+    world.backend.next_upgrade(Upgrade::Answer(
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    ));
     let ended = auto(world.launch("true")).output();
     assert_eq!(ended.code, 77, "{ended:?}");
     assert_eq!(asked(&world.backend), [TICKET]);
@@ -103,7 +119,9 @@ fn a_token_that_the_hub_refuses_is_refused() {
 #[test]
 fn a_failing_backend_is_not_taken_for_the_other() {
     let world = World::new();
-    let broken = Upgrade::Answer("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_owned());
+    let broken = Upgrade::Answer(
+        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    );
     world.backend.next_upgrade(broken);
     let _agent = world.registered(auto(world.launch("true")));
     assert_eq!(asked(&world.backend), [TICKET, TICKET]);
@@ -115,9 +133,9 @@ fn a_restart_is_no_refusal_of_the_token() {
     for restarting in [Upgrade::Drop, bad_gateway()] {
         let world = World::new();
         world.backend.next_upgrade(restarting);
-        world
-            .backend
-            .next_upgrade(Upgrade::Answer("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()));
+        world.backend.next_upgrade(Upgrade::Answer(
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
+        ));
         let mut agent = world.registered(auto(world.launch("true")));
         assert!(agent.is_running());
         assert_eq!(asked(&world.backend), [TICKET, HUB, TICKET]);
@@ -128,7 +146,9 @@ fn a_restart_is_no_refusal_of_the_token() {
 #[test]
 fn a_backend_without_either_is_waited_for() {
     let world = World::new();
-    [missing(), missing()].into_iter().for_each(|upgrade| world.backend.next_upgrade(upgrade));
+    [missing(), missing()]
+        .into_iter()
+        .for_each(|upgrade| world.backend.next_upgrade(upgrade));
     let agent = auto(world.launch("true")).start();
     agent.logged("next try");
     world.backend.frame("agent.register");
@@ -143,7 +163,10 @@ fn a_named_dialect_is_the_only_one() {
             let world = World::new();
             world.backend.next_upgrade(refusal.clone());
             world.backend.next_upgrade(refusal);
-            let mut agent = world.launch("true").env("WORKFORCE0_PROTOCOL", name).start();
+            let mut agent = world
+                .launch("true")
+                .env("WORKFORCE0_PROTOCOL", name)
+                .start();
             world.backend.refused();
             world.backend.refused();
             world.backend.connected();
@@ -167,7 +190,10 @@ fn a_url_with_a_path_is_used_as_it_stands() {
         let world = World::new();
         let url = format!("ws://127.0.0.1:{}{path}", world.backend.port());
         world.backend.next_upgrade(missing());
-        let launch = world.launch("true").env("WORKFORCE0_API_URL", url).env("WORKFORCE0_PROTOCOL", protocol);
+        let launch = world
+            .launch("true")
+            .env("WORKFORCE0_API_URL", url)
+            .env("WORKFORCE0_PROTOCOL", protocol);
         let _agent = launch.start();
         world.backend.frame(first);
         assert_eq!(asked(&world.backend), [path, path], "{protocol}");

@@ -19,7 +19,9 @@ fn proven(world: &World, repo: &Path, launch: Launch) -> (Agent, Value) {
     let agent = world.registered(launch.env("REPO_PATHS", format!("acme/app={}", repo.display())));
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result", "{result}");
-    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"));
     apply(world, &before, diff);
     files::assert_same(&files::work_tree(&before), &files::work_tree(repo));
     assert_eq!(result["diffTruncated"], false);
@@ -56,12 +58,18 @@ fn apply(world: &World, folder: &Path, diff: &str) {
         .env("GIT_CEILING_DIRECTORIES", world.path(""))
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}\n{diff}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}\n{diff}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// The files that a diff names, in its own order and spelling.
 fn names(diff: &str) -> Vec<&str> {
-    diff.lines().filter_map(|line| line.strip_prefix("diff --git ")).collect()
+    diff.lines()
+        .filter_map(|line| line.strip_prefix("diff --git "))
+        .collect()
 }
 
 /// What was changed, staged, deleted or untracked before the run is not in the diff.
@@ -86,10 +94,20 @@ fn what_was_dirty_before_is_left_out() {
     let diff = result["diff"].as_str().unwrap();
     assert_eq!(
         names(diff),
-        ["a/both.txt b/both.txt", "a/src/lib.rs b/src/lib.rs", "a/untracked.txt b/untracked.txt"]
+        [
+            "a/both.txt b/both.txt",
+            "a/src/lib.rs b/src/lib.rs",
+            "a/untracked.txt b/untracked.txt"
+        ]
     );
-    assert_eq!(result["diffStat"], json!({"files": 3, "insertions": 3, "deletions": 0}));
-    assert!(!diff.contains("+changed before") && !diff.contains("+untracked before"), "{diff}");
+    assert_eq!(
+        result["diffStat"],
+        json!({"files": 3, "insertions": 3, "deletions": 0})
+    );
+    assert!(
+        !diff.contains("+changed before") && !diff.contains("+untracked before"),
+        "{diff}"
+    );
 }
 
 /// A run that changes nothing has an empty diff, also in a work tree that is not clean.
@@ -100,7 +118,10 @@ fn a_run_without_changes_has_an_empty_diff() {
     fs::write(world.repo().join("untracked.txt"), "dirty\n").unwrap();
     let (_agent, result) = proven(&world, &world.repo(), world.launch("true"));
     assert_eq!(result["diff"], "");
-    assert_eq!(result["diffStat"], json!({"files": 0, "insertions": 0, "deletions": 0}));
+    assert_eq!(
+        result["diffStat"],
+        json!({"files": 0, "insertions": 0, "deletions": 0})
+    );
 }
 
 /// New, deleted, renamed, emptied, binary and executable files, links, and lines without an end are all in the diff.
@@ -109,8 +130,20 @@ fn every_kind_of_change_is_in_the_diff() {
     let world = World::new();
     let repo = world.repo();
     fs::create_dir_all(repo.join("old/deep")).unwrap();
-    for name in ["deleted.txt", "old/name.txt", "old/deep/er.txt", "mode.sh", "unmode.sh", "emptied.txt", "cut.txt"] {
-        fs::write(repo.join(name), format!("content of {name}\nmore\nand more\n")).unwrap();
+    for name in [
+        "deleted.txt",
+        "old/name.txt",
+        "old/deep/er.txt",
+        "mode.sh",
+        "unmode.sh",
+        "emptied.txt",
+        "cut.txt",
+    ] {
+        fs::write(
+            repo.join(name),
+            format!("content of {name}\nmore\nand more\n"),
+        )
+        .unwrap();
     }
     fs::write(repo.join("picture.bin"), [0u8, 1, 2, 255, 254, 0, 10, 13]).unwrap();
     fs::write(repo.join("removed.bin"), [0u8, 9, 9, 9]).unwrap();
@@ -131,9 +164,15 @@ fn every_kind_of_change_is_in_the_diff() {
         printf '#!/bin/sh\n' > tool; chmod 755 tool"#;
     let (_agent, result) = proven(&world, &repo, world.launch(script));
     let diff = result["diff"].as_str().unwrap();
-    assert!(diff.contains("GIT binary patch") && diff.contains("new mode 100755"), "{diff}");
+    assert!(
+        diff.contains("GIT binary patch") && diff.contains("new mode 100755"),
+        "{diff}"
+    );
     assert!(!diff.contains("Binary files"), "{diff}");
-    let full = diff.lines().filter_map(|line| line.strip_prefix("index ")).all(|line| line.len() >= 82);
+    let full = diff
+        .lines()
+        .filter_map(|line| line.strip_prefix("index "))
+        .all(|line| line.len() >= 82);
     assert!(full, "object names are whole: {diff}");
 }
 
@@ -152,9 +191,18 @@ fn the_clis_own_commits_are_in_the_diff() {
     assert_eq!(result["baseCommit"], base.trim());
     assert_eq!(result["headCommit"], head.trim());
     assert_ne!(base, head);
-    let expected = ["committed.txt", "left.txt", "staged.txt"].map(|name| format!("a/{name} b/{name}"));
+    let expected =
+        ["committed.txt", "left.txt", "staged.txt"].map(|name| format!("a/{name} b/{name}"));
     let diff = result["diff"].as_str().unwrap();
-    assert_eq!(names(diff), ["a/README.md b/README.md", &expected[0], &expected[1], &expected[2]]);
+    assert_eq!(
+        names(diff),
+        [
+            "a/README.md b/README.md",
+            &expected[0],
+            &expected[1],
+            &expected[2]
+        ]
+    );
     assert_eq!(
         world.git(&world.repo(), &["diff", "--cached", "--name-only"]),
         "staged.txt\n",
@@ -168,7 +216,10 @@ fn another_branch_is_told_as_the_work_tree() {
     let world = World::new();
     world.git(&world.repo(), &["checkout", "--quiet", "-b", "other"]);
     fs::write(world.repo().join("README.md"), "# Other\n").unwrap();
-    world.git(&world.repo(), &["commit", "--quiet", "--all", "--message", "other"]);
+    world.git(
+        &world.repo(),
+        &["commit", "--quiet", "--all", "--message", "other"],
+    );
     world.git(&world.repo(), &["checkout", "--quiet", "main"]);
     let script = "git checkout --quiet other; git reset --quiet --hard HEAD; echo x > x.txt";
     let (_agent, result) = proven(&world, &world.repo(), world.launch(script));
@@ -183,7 +234,11 @@ fn ignored_files_stay_out() {
     fs::write(repo.join(".gitignore"), "*.log\ntarget/\n!keep.log\n").unwrap();
     fs::write(repo.join(".git/info/exclude"), "excluded.txt\n").unwrap();
     fs::write(world.home().join("ignore"), "by-user.txt\n").unwrap();
-    fs::write(world.home().join(".gitconfig"), "[core]\n\texcludesFile = ~/ignore\n").unwrap();
+    fs::write(
+        world.home().join(".gitconfig"),
+        "[core]\n\texcludesFile = ~/ignore\n",
+    )
+    .unwrap();
     world.git(&repo, &["add", "."]);
     world.git(&repo, &["commit", "--quiet", "--message", "second"]);
     let script = "
@@ -191,7 +246,10 @@ fn ignored_files_stay_out() {
         echo x > excluded.txt; echo x > by-user.txt; echo x > keep.log; echo x > told.txt";
     let _agent = world.agent(script);
     let result = world.outcome_of("T-1");
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/keep.log b/keep.log", "a/told.txt b/told.txt"]);
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/keep.log b/keep.log", "a/told.txt b/told.txt"]
+    );
 }
 
 /// A text that is not UTF-8 is in the diff so that it can be applied.
@@ -199,7 +257,12 @@ fn ignored_files_stay_out() {
 fn a_file_that_is_not_utf8_is_in_the_diff() {
     let world = World::new();
     let repo = world.repo();
-    for name in ["latin.txt", "with space.txt", "[a]*?.txt", "naïve \"q\".txt"] {
+    for name in [
+        "latin.txt",
+        "with space.txt",
+        "[a]*?.txt",
+        "naïve \"q\".txt",
+    ] {
         fs::write(repo.join(name), b"caf\xe9\nline\n").unwrap();
     }
     world.git(&repo, &["add", "."]);
@@ -208,7 +271,11 @@ fn a_file_that_is_not_utf8_is_in_the_diff() {
         for f in latin.txt 'with space.txt' '[a]*?.txt' 'naïve "q".txt'; do printf 'th\351\n' >> "$f"; done
         printf '\377\376text\n' > new.txt; echo plain > plain.txt"#;
     let (_agent, result) = proven(&world, &repo, world.launch(script));
-    assert!(result["diff"].as_str().unwrap().contains("+plain"), "{}", result["diff"]);
+    assert!(
+        result["diff"].as_str().unwrap().contains("+plain"),
+        "{}",
+        result["diff"]
+    );
 }
 
 /// Names with spaces, quotes, line breaks, letters beyond ASCII or bytes that are no letters are no obstacle.
@@ -269,8 +336,7 @@ fn the_repository_is_left_as_it_was() {
     fs::write(repo.join("README.md"), "dirty\n").unwrap();
     fs::write(repo.join("untracked.txt"), "untracked\n").unwrap();
     let before = files::everything(&repo.join(".git"));
-    let script =
-        "echo x >> README.md; echo x > new.txt; rm src/lib.rs; echo x >> staged.txt; echo x >> untracked.txt";
+    let script = "echo x >> README.md; echo x > new.txt; rm src/lib.rs; echo x >> staged.txt; echo x >> untracked.txt";
     let (mut agent, _) = proven(&world, &repo, world.launch(script));
     files::assert_same(&before, &files::everything(&repo.join(".git")));
     agent.terminate();
@@ -284,7 +350,11 @@ fn a_read_only_repository_works() {
     let dot_git = world.repo().join(".git");
     files::chmod("a-w", &dot_git);
     let before = files::everything(&dot_git);
-    let (_agent, result) = proven(&world, &world.repo(), world.launch("echo x >> README.md; echo x > new.txt"));
+    let (_agent, result) = proven(
+        &world,
+        &world.repo(),
+        world.launch("echo x >> README.md; echo x > new.txt"),
+    );
     files::assert_same(&before, &files::everything(&dot_git));
     files::chmod("u+w", &dot_git);
     assert_eq!(result["diffStat"]["files"], 2);
@@ -301,12 +371,19 @@ fn a_repository_in_the_middle_of_something_works() {
         world.git(&repo, &["commit", "--quiet", "--all", "--message", branch]);
     }
     world.git(&repo, &["checkout", "--quiet", "--detach"]);
-    let merge = Command::new("git").args(["merge", "theirs"]).current_dir(&repo).env("HOME", world.home()).output();
+    let merge = Command::new("git")
+        .args(["merge", "theirs"])
+        .current_dir(&repo)
+        .env("HOME", world.home())
+        .output();
     assert!(!merge.unwrap().status.success(), "the merge has a conflict");
     fs::write(repo.join(".git/index.lock"), "").unwrap();
     let before = files::everything(&repo.join(".git"));
     let (_agent, result) = proven(&world, &repo, world.launch("echo x > new.txt"));
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/new.txt b/new.txt"]);
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/new.txt b/new.txt"]
+    );
     files::assert_same(&before, &files::everything(&repo.join(".git")));
 }
 
@@ -318,9 +395,19 @@ fn a_repository_without_commits_works() {
     fs::create_dir(&repo).unwrap();
     world.git(&repo, &["init", "--quiet"]);
     fs::write(repo.join("before.txt"), "before\n").unwrap();
-    let (_agent, result) = proven(&world, &repo, world.launch("echo x >> before.txt; echo x > new.txt"));
-    assert_eq!((&result["baseCommit"], &result["headCommit"]), (&Value::Null, &Value::Null));
-    assert_eq!(result["diffStat"], json!({"files": 2, "insertions": 2, "deletions": 0}));
+    let (_agent, result) = proven(
+        &world,
+        &repo,
+        world.launch("echo x >> before.txt; echo x > new.txt"),
+    );
+    assert_eq!(
+        (&result["baseCommit"], &result["headCommit"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(
+        result["diffStat"],
+        json!({"files": 2, "insertions": 2, "deletions": 0})
+    );
 }
 
 /// The CLI's first commit in a repository without one is told.
@@ -333,8 +420,14 @@ fn a_first_commit_is_told() {
     let script = "echo x > new.txt; git add .; commit -m first";
     let (_agent, result) = proven(&world, &repo, world.launch(script));
     assert_eq!(result["baseCommit"], Value::Null);
-    assert_eq!(result["headCommit"], world.git(&repo, &["rev-parse", "HEAD"]).trim());
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/new.txt b/new.txt"]);
+    assert_eq!(
+        result["headCommit"],
+        world.git(&repo, &["rev-parse", "HEAD"]).trim()
+    );
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/new.txt b/new.txt"]
+    );
 }
 
 /// Without git the ticket runs, has no diff, and says why.
@@ -344,7 +437,11 @@ fn a_folder_without_git_is_a_warning() {
     let folder = world.path("plain");
     fs::create_dir(&folder).unwrap();
     let paths = format!("acme/app={}", folder.display());
-    let _agent = world.registered(world.launch("echo ran; echo x > new.txt").env("REPO_PATHS", paths));
+    let _agent = world.registered(
+        world
+            .launch("echo ran; echo x > new.txt")
+            .env("REPO_PATHS", paths),
+    );
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result", "{result}");
     assert_eq!(result["stdout"], "ran\n");
@@ -353,7 +450,10 @@ fn a_folder_without_git_is_a_warning() {
     }
     assert_eq!(result["diffTruncated"], false);
     let warnings = result["warnings"].as_array().unwrap();
-    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains("git"), "{warnings:?}");
+    assert!(
+        warnings.len() == 1 && warnings[0].as_str().unwrap().contains("git"),
+        "{warnings:?}"
+    );
 }
 
 /// Where the git program is missing, the ticket runs, has no diff, and says why.
@@ -366,7 +466,12 @@ fn a_missing_git_program_is_a_warning() {
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result", "{result}");
     assert_eq!(result["diff"], Value::Null);
-    assert!(result["warnings"][0].as_str().is_some_and(|warning| warning.contains("git")), "{result}");
+    assert!(
+        result["warnings"][0]
+            .as_str()
+            .is_some_and(|warning| warning.contains("git")),
+        "{result}"
+    );
 }
 
 /// A linked work tree has its own diff, and neither it nor the main repository is changed.
@@ -374,10 +479,28 @@ fn a_missing_git_program_is_a_warning() {
 fn a_linked_work_tree_works() {
     let world = World::new();
     let linked = world.path("linked");
-    world.git(&world.repo(), &["worktree", "add", "--quiet", linked.to_str().unwrap(), "-b", "side"]);
-    fs::write(world.repo().join("README.md"), "dirty in the main work tree\n").unwrap();
+    world.git(
+        &world.repo(),
+        &[
+            "worktree",
+            "add",
+            "--quiet",
+            linked.to_str().unwrap(),
+            "-b",
+            "side",
+        ],
+    );
+    fs::write(
+        world.repo().join("README.md"),
+        "dirty in the main work tree\n",
+    )
+    .unwrap();
     let before = files::everything(&world.repo());
-    let (_agent, result) = proven(&world, &linked, world.launch("echo x >> README.md; echo x > new.txt"));
+    let (_agent, result) = proven(
+        &world,
+        &linked,
+        world.launch("echo x >> README.md; echo x > new.txt"),
+    );
     assert_eq!(result["diffStat"]["files"], 2);
     files::assert_same(&before, &files::everything(&world.repo()));
 }
@@ -407,7 +530,11 @@ fn the_repositorys_programs_are_never_started() {
     let repo = world.repo();
     let trap = world.path("trap");
     world.program(&trap, "tell trapped; cat");
-    fs::write(repo.join(".gitattributes"), "* diff=evil merge=evil text=auto\n").unwrap();
+    fs::write(
+        repo.join(".gitattributes"),
+        "* diff=evil merge=evil text=auto\n",
+    )
+    .unwrap();
     fs::write(repo.join("dirty.txt"), "before\n").unwrap();
     world.git(&repo, &["add", ".gitattributes"]);
     let hooks = repo.join(".git/hooks");
@@ -438,10 +565,16 @@ fn the_repositorys_programs_are_never_started() {
     fs::write(&config, fs::read_to_string(&config).unwrap() + &settings).unwrap();
     let before = files::everything(&repo.join(".git"));
     let launch = world.launch("echo x >> README.md; echo x > new.txt; echo x >> dirty.txt");
-    let launch = launch.env("GIT_EXTERNAL_DIFF", &trap).env("GIT_PAGER", &trap).env("GIT_ASKPASS", &trap);
+    let launch = launch
+        .env("GIT_EXTERNAL_DIFF", &trap)
+        .env("GIT_PAGER", &trap)
+        .env("GIT_ASKPASS", &trap);
     let (_agent, result) = proven(&world, &repo, launch);
     assert_eq!(result["diffStat"]["files"], 3);
-    assert!(!world.has_told("trapped"), "a program of the repository was started");
+    assert!(
+        !world.has_told("trapped"),
+        "a program of the repository was started"
+    );
     files::assert_same(&before, &files::everything(&repo.join(".git")));
 }
 
@@ -456,16 +589,34 @@ fn a_filter_of_the_repository_is_never_started() {
     fs::write(repo.join(".gitattributes"), "*.key filter=seal\n").unwrap();
     world.git(&repo, &["add", "."]);
     for key in ["clean", "smudge", "process"] {
-        world.git(&repo, &["config", &format!("filter.seal.{key}"), trap.to_str().unwrap()]);
+        world.git(
+            &repo,
+            &[
+                "config",
+                &format!("filter.seal.{key}"),
+                trap.to_str().unwrap(),
+            ],
+        );
     }
-    let script = format!("git config filter.more.clean '{}'; echo plain > a.key; echo other > b.txt", trap.display());
+    let script = format!(
+        "git config filter.more.clean '{}'; echo plain > a.key; echo other > b.txt",
+        trap.display()
+    );
     let _agent = world.agent(&script);
     let result = world.outcome_of("T-1");
-    assert!(!world.has_told("trapped"), "a filter of the repository was started");
-    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
+    assert!(
+        !world.has_told("trapped"),
+        "a filter of the repository was started"
+    );
+    let diff = result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"));
     assert_eq!(names(diff), ["a/b.txt b/b.txt"]);
     let warnings = result["warnings"].as_array().unwrap();
-    assert!(warnings.len() == 1 && warnings[0].as_str().unwrap().contains("a.key"), "{warnings:?}");
+    assert!(
+        warnings.len() == 1 && warnings[0].as_str().unwrap().contains("a.key"),
+        "{warnings:?}"
+    );
 }
 
 /// A filter of the user's own settings works as ever, without the token in its environment.
@@ -475,15 +626,26 @@ fn a_filter_of_the_user_is_applied() {
     let repo = world.repo();
     let filter = world.path("filter");
     world.program(&filter, "env >> \"$WORLD/filter-env\"; sed s/plain/sealed/");
-    let settings = format!("[filter \"seal\"]\n\tclean = {}\n\trequired = true\n", filter.display());
+    let settings = format!(
+        "[filter \"seal\"]\n\tclean = {}\n\trequired = true\n",
+        filter.display()
+    );
     fs::write(world.home().join(".gitconfig"), settings).unwrap();
     fs::write(repo.join(".gitattributes"), "*.key filter=seal\n").unwrap();
     let _agent = world.agent("echo plain > a.key");
     let result = world.outcome_of("T-1");
-    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
-    assert!(diff.contains("+sealed") && !diff.contains("+plain"), "{diff}");
+    let diff = result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"));
+    assert!(
+        diff.contains("+sealed") && !diff.contains("+plain"),
+        "{diff}"
+    );
     let env = world.read("filter-env");
-    assert!(!env.is_empty() && !env.contains(TOKEN), "the filter has the token, or was not started");
+    assert!(
+        !env.is_empty() && !env.contains(TOKEN),
+        "the filter has the token, or was not started"
+    );
 }
 
 /// git's own variables in the daemon's environment do not lead it astray.
@@ -503,7 +665,10 @@ fn git_variables_do_not_lead_astray() {
         .env("GIT_CONFIG_VALUE_0", "false")
         .env("GIT_DIFF_OPTS", "--unified=0");
     let (_agent, result) = proven(&world, &world.repo(), launch);
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/README.md b/README.md"]);
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/README.md b/README.md"]
+    );
     files::assert_same(&before, &files::everything(&other));
 }
 
@@ -516,38 +681,60 @@ fn the_users_settings_do_not_change_the_form() {
     fs::write(world.home().join(".gitconfig"), settings).unwrap();
     let (_agent, result) = proven(&world, &world.repo(), world.launch("echo x >> src/lib.rs"));
     let diff = result["diff"].as_str().unwrap();
-    assert!(diff.starts_with("diff --git a/src/lib.rs b/src/lib.rs\nindex "), "{diff}");
-    assert!(diff.contains("\n pub fn one()") || diff.contains("\n     1\n"), "context is missing: {diff}");
+    assert!(
+        diff.starts_with("diff --git a/src/lib.rs b/src/lib.rs\nindex "),
+        "{diff}"
+    );
+    assert!(
+        diff.contains("\n pub fn one()") || diff.contains("\n     1\n"),
+        "context is missing: {diff}"
+    );
 }
 
 /// A diff above `MAX_DIFF_BYTES` is left out whole and said to be; its figures are sent, and all of it is on disk.
 #[test]
 fn a_large_diff_is_left_out_and_kept() {
     let world = World::new();
-    let script = "yes 'a changed line' | head -n 200 > big.txt; echo 'the very last line' >> big.txt";
+    let script =
+        "yes 'a changed line' | head -n 200 > big.txt; echo 'the very last line' >> big.txt";
     let _agent = world.registered(world.launch(script).env("MAX_DIFF_BYTES", "2048"));
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result");
     assert_eq!(result["diff"], Value::Null);
     assert_eq!(result["diffTruncated"], true);
-    assert_eq!(result["diffStat"], json!({"files": 1, "insertions": 201, "deletions": 0}));
-    assert!(files::holding(&world.state(), b"+the very last line").is_some(), "the whole diff is not on disk");
+    assert_eq!(
+        result["diffStat"],
+        json!({"files": 1, "insertions": 201, "deletions": 0})
+    );
+    assert!(
+        files::holding(&world.state(), b"+the very last line").is_some(),
+        "the whole diff is not on disk"
+    );
     world.cli("echo small > small.txt");
     let result = world.outcome_of("T-2");
     assert_eq!(result["diffTruncated"], false);
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/small.txt b/small.txt"]);
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/small.txt b/small.txt"]
+    );
 }
 
 /// A repository that the CLI makes within the repository does not cost the rest of the diff.
 #[test]
 fn a_nested_repository_does_not_cost_the_diff() {
     let world = World::new();
-    let _agent =
-        world.agent("git init -q nested; echo x > nested/inner.txt; echo x > outer.txt; echo x >> README.md");
+    let _agent = world.agent(
+        "git init -q nested; echo x > nested/inner.txt; echo x > outer.txt; echo x >> README.md",
+    );
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result", "{result}");
-    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
-    assert!(diff.contains("b/outer.txt") && diff.contains("b/README.md"), "{diff}");
+    let diff = result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"));
+    assert!(
+        diff.contains("b/outer.txt") && diff.contains("b/README.md"),
+        "{diff}"
+    );
 }
 
 /// Files that are neither files nor links do not cost the rest of the diff.
@@ -556,7 +743,9 @@ fn special_files_do_not_cost_the_diff() {
     let world = World::new();
     let _agent = world.agent("mkfifo pipe; echo x > outer.txt");
     let result = world.outcome_of("T-1");
-    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"));
     assert_eq!(names(diff), ["a/outer.txt b/outer.txt"]);
 }
 
@@ -564,29 +753,48 @@ fn special_files_do_not_cost_the_diff() {
 #[test]
 fn a_pipe_in_git_holds_up_nothing() {
     let world = World::new();
-    let _agent = world.agent("rm -f .git/info/exclude; mkfifo .git/info/exclude; echo more >> README.md");
+    let _agent =
+        world.agent("rm -f .git/info/exclude; mkfifo .git/info/exclude; echo more >> README.md");
     world.outcome_of("T-1");
     let second = world.outcome_of("T-2");
     assert_eq!(second["type"], "ticket.result", "{second}");
-    assert!(second["warnings"].to_string().contains("info/exclude is no file"), "{second}");
+    assert!(
+        second["warnings"]
+            .to_string()
+            .contains("info/exclude is no file"),
+        "{second}"
+    );
 }
 
 /// Whoever tells git to assume that a file never changes is taken at that word; the rest of the diff is whole.
 #[test]
 fn an_assume_unchanged_file_is_left_out() {
     let world = World::new();
-    world.git(&world.repo(), &["update-index", "--assume-unchanged", "README.md"]);
+    world.git(
+        &world.repo(),
+        &["update-index", "--assume-unchanged", "README.md"],
+    );
     let _agent = world.agent("echo x >> README.md; echo x > new.txt");
     let result = world.outcome_of("T-1");
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/new.txt b/new.txt"]);
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/new.txt b/new.txt"]
+    );
 }
 
 /// A change is seen even where the index was told to leave the file of the work tree alone.
 #[test]
 fn a_skip_worktree_file_is_seen() {
     let world = World::new();
-    world.git(&world.repo(), &["update-index", "--skip-worktree", "README.md"]);
-    let (_agent, result) = proven(&world, &world.repo(), world.launch("echo x >> README.md; echo x > new.txt"));
+    world.git(
+        &world.repo(),
+        &["update-index", "--skip-worktree", "README.md"],
+    );
+    let (_agent, result) = proven(
+        &world,
+        &world.repo(),
+        world.launch("echo x >> README.md; echo x > new.txt"),
+    );
     assert_eq!(result["diffStat"]["files"], 2);
 }
 
@@ -620,9 +828,14 @@ fn what_a_filter_would_hide_never_shows() {
         echo > .gitattributes; echo open > open.txt";
     let _agent = world.agent(script);
     let result = world.outcome_of("T-1");
-    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"));
     assert!(diff.contains("+open") && !diff.contains("plain"), "{diff}");
-    assert!(result["warnings"].to_string().contains("filter"), "{result}");
+    assert!(
+        result["warnings"].to_string().contains("filter"),
+        "{result}"
+    );
 }
 
 /// In a sparse checkout what lies outside its patterns, and is there all the same, is seen.
@@ -637,8 +850,14 @@ fn outside_a_sparse_checkout_is_seen() {
     world.git(&repo, &["sparse-checkout", "set", "src"]);
     let _agent = world.agent("mkdir out; echo changed > out/b; echo new > out/n");
     let result = world.outcome_of("T-1");
-    let diff = result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"));
-    assert_eq!(names(diff), ["a/out/b b/out/b", "a/out/n b/out/n"], "{result}");
+    let diff = result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"));
+    assert_eq!(
+        names(diff),
+        ["a/out/b b/out/b", "a/out/n b/out/n"],
+        "{result}"
+    );
 }
 
 /// A repository with submodules says that what changed inside them is not in the diff.
@@ -648,12 +867,29 @@ fn submodules_are_mentioned() {
     let library = world.make_repo("library");
     let repo = world.repo();
     let from = library.display().to_string();
-    world.git(&repo, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", &from, "library"]);
+    world.git(
+        &repo,
+        &[
+            "-c",
+            "protocol.file.allow=always",
+            "submodule",
+            "--quiet",
+            "add",
+            &from,
+            "library",
+        ],
+    );
     world.git(&repo, &["commit", "--quiet", "--message", "library"]);
     let _agent = world.agent("echo changed >> library/README.md; echo x > new.txt");
     let result = world.outcome_of("T-1");
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/new.txt b/new.txt"]);
-    assert!(result["warnings"].to_string().contains("submodule"), "{result}");
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/new.txt b/new.txt"]
+    );
+    assert!(
+        result["warnings"].to_string().contains("submodule"),
+        "{result}"
+    );
 }
 
 /// So it is where the entry of `REPO_PATHS` is a folder of the repository, and the pattern names a path.
@@ -667,7 +903,14 @@ fn a_filter_counts_in_a_subfolder_too() {
     world.git(&repo, &["commit", "--quiet", "--message", "app"]);
     world.git(&repo, &["config", "filter.seal.clean", "false"]);
     let launch = world.launch("echo plain > secrets/key; echo open > open.txt");
-    let _agent = world.registered(launch.env("REPO_PATHS", format!("{SLUG}={}", repo.join("app").display())));
+    let _agent = world.registered(launch.env(
+        "REPO_PATHS",
+        format!("{SLUG}={}", repo.join("app").display()),
+    ));
     let result = world.outcome_of("T-1");
-    assert_eq!(names(result["diff"].as_str().unwrap()), ["a/app/open.txt b/app/open.txt"], "{result}");
+    assert_eq!(
+        names(result["diff"].as_str().unwrap()),
+        ["a/app/open.txt b/app/open.txt"],
+        "{result}"
+    );
 }

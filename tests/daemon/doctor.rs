@@ -18,11 +18,21 @@ use crate::support::world::World;
 /// Runs it with `--json`; no secret is in what it says.
 fn doctor(launch: Launch) -> (i32, Vec<Value>) {
     let ended = launch.arg("doctor").arg("--json").output();
-    assert!(!ended.stdout.contains(TOKEN) && ended.stderr.is_empty(), "{ended:?}");
+    assert!(
+        !ended.stdout.contains(TOKEN) && ended.stderr.is_empty(),
+        "{ended:?}"
+    );
     let checks: Vec<Value> = serde_json::from_str(&ended.stdout).unwrap();
     for check in &checks {
-        assert!(check["check"].is_string() && check["message"].is_string(), "{check}");
-        assert_eq!(check["status"] == "ok", check["fix"].is_null(), "whatever is not right has a fix: {check}");
+        assert!(
+            check["check"].is_string() && check["message"].is_string(),
+            "{check}"
+        );
+        assert_eq!(
+            check["status"] == "ok",
+            check["fix"].is_null(),
+            "whatever is not right has a fix: {check}"
+        );
     }
     let is_failed = checks.iter().any(|check| check["status"] == "fail");
     assert_eq!(ended.code, i32::from(is_failed), "{checks:#?}");
@@ -36,30 +46,55 @@ fn assert_found(launch: Launch, name: &str, status: &str, message: &str, fix: &s
         let text = |field: &str| check[field].as_str().unwrap_or_default().to_owned();
         check["status"] == status && text("message").contains(message) && text("fix").contains(fix)
     };
-    let found = checks.iter().filter(|check| check["check"] == name).find(is_it);
-    assert!(found.is_some(), "no {status} of {name} with {message:?} and {fix:?} in: {checks:#?}");
+    let found = checks
+        .iter()
+        .filter(|check| check["check"] == name)
+        .find(is_it);
+    assert!(
+        found.is_some(),
+        "no {status} of {name} with {message:?} and {fix:?} in: {checks:#?}"
+    );
 }
 
 /// Nothing stands in the way, and nothing is said against the check of that name.
 fn assert_right(launch: Launch, name: &str) {
     let (code, checks) = doctor(launch);
-    let of_it: Vec<_> = checks.iter().filter(|check| check["check"] == name).collect();
-    assert!(code == 0 && of_it.iter().all(|check| check["status"] == "ok"), "{name}: {checks:#?}");
+    let of_it: Vec<_> = checks
+        .iter()
+        .filter(|check| check["check"] == name)
+        .collect();
+    assert!(
+        code == 0 && of_it.iter().all(|check| check["status"] == "ok"),
+        "{name}: {checks:#?}"
+    );
 }
 
 /// A port that nobody listens at.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// On a machine where all is well, each setting is shown with where it stands, and the token is not; one line each.
 #[test]
 fn settings_are_shown_with_their_places() {
     let world = World::new();
-    fs::write(world.path(".env"), "AGENT_ROLES=qa\nTICKET_TIMEOUT_QA_SECONDS=60\n").unwrap();
+    fs::write(
+        world.path(".env"),
+        "AGENT_ROLES=qa\nTICKET_TIMEOUT_QA_SECONDS=60\n",
+    )
+    .unwrap();
     let launch = || world.launch("true").arg("--agent-name").arg("named");
     let ended = launch().arg("doctor").output();
-    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{}", ended.stdout);
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (0, ""),
+        "{}",
+        ended.stdout
+    );
     for line in [
         "✓ AGENT_NAME: named (flag --agent-name)",
         "✓ AGENT_ROLES: qa (.env)",
@@ -69,10 +104,25 @@ fn settings_are_shown_with_their_places() {
         "✓ proxy: none",
         "✓ address: 127.0.0.1 is 127.0.0.1",
     ] {
-        assert!(ended.stdout.lines().any(|own| own == line), "{line} is not in:\n{}", ended.stdout);
+        assert!(
+            ended.stdout.lines().any(|own| own == line),
+            "{line} is not in:\n{}",
+            ended.stdout
+        );
     }
-    assert!(ended.stdout.contains("CLI_AUTONOMY=edits") && !ended.stdout.contains(TOKEN), "{}", ended.stdout);
-    assert!(ended.stdout.lines().all(|line| line.starts_with(['✓', '!'])), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("CLI_AUTONOMY=edits") && !ended.stdout.contains(TOKEN),
+        "{}",
+        ended.stdout
+    );
+    assert!(
+        ended
+            .stdout
+            .lines()
+            .all(|line| line.starts_with(['✓', '!'])),
+        "{}",
+        ended.stdout
+    );
     doctor(launch());
 }
 
@@ -105,24 +155,47 @@ fn it_changes_nothing() {
 fn each_wrong_setting_is_named() {
     let world = World::new();
     let launch = || {
-        let launch = world.launch("true").env("LOG_LEVEL", "loud").arg("--max-concurrent-tickets").arg("many");
+        let launch = world
+            .launch("true")
+            .env("LOG_LEVEL", "loud")
+            .arg("--max-concurrent-tickets")
+            .arg("many");
         launch.env("HTTPS_PROXY", "socks5://me:secret@proxy.test")
     };
     let refused = launch().output();
     let (code, checks) = doctor(launch());
     assert_eq!(code, 1);
     assert!(!format!("{checks:?}").contains("secret"), "{checks:#?}");
-    let failed: Vec<_> = checks.iter().filter(|check| check["status"] == "fail").collect();
+    let failed: Vec<_> = checks
+        .iter()
+        .filter(|check| check["status"] == "fail")
+        .collect();
     let text = |check: &&Value| {
-        format!("wf0-agent: {}: {}", check["check"].as_str().unwrap(), check["message"].as_str().unwrap())
+        format!(
+            "wf0-agent: {}: {}",
+            check["check"].as_str().unwrap(),
+            check["message"].as_str().unwrap()
+        )
     };
     let mut said: Vec<_> = failed.iter().map(text).collect();
     let mut refusals: Vec<_> = refused.stderr.lines().collect();
     said.sort();
     refusals.sort();
     assert_eq!(said, refusals);
-    assert_found(launch(), "MAX_CONCURRENT_TICKETS", "fail", "whole number", "flag --max-concurrent-tickets");
-    assert_right(launch().env("LOG_LEVEL", "").arg("--max-concurrent-tickets").arg("2"), "LOG_LEVEL");
+    assert_found(
+        launch(),
+        "MAX_CONCURRENT_TICKETS",
+        "fail",
+        "whole number",
+        "flag --max-concurrent-tickets",
+    );
+    assert_right(
+        launch()
+            .env("LOG_LEVEL", "")
+            .arg("--max-concurrent-tickets")
+            .arg("2"),
+        "LOG_LEVEL",
+    );
 }
 
 /// A settings file that cannot be read is the first thing to correct.
@@ -130,7 +203,13 @@ fn each_wrong_setting_is_named() {
 fn a_broken_settings_file_is_named() {
     let world = World::new();
     fs::write(world.path(".env"), format!("{TOKEN} is here\n")).unwrap();
-    assert_found(world.launch("true"), "settings file", "fail", "NAME=value", ".env");
+    assert_found(
+        world.launch("true"),
+        "settings file",
+        "fail",
+        "NAME=value",
+        ".env",
+    );
     fs::write(world.path(".env"), "").unwrap();
     assert_right(world.launch("true"), "settings file");
 }
@@ -140,7 +219,13 @@ fn a_broken_settings_file_is_named() {
 fn a_missing_token() {
     let world = World::new();
     let launch = world.launch("true").env("WORKFORCE0_AGENT_TOKEN", "");
-    assert_found(launch, "WORKFORCE0_AGENT_TOKEN", "fail", "Create token", "set it in the environment");
+    assert_found(
+        launch,
+        "WORKFORCE0_AGENT_TOKEN",
+        "fail",
+        "Create token",
+        "set it in the environment",
+    );
     assert_right(world.launch("true"), "WORKFORCE0_AGENT_TOKEN");
 }
 
@@ -150,10 +235,20 @@ fn an_open_token_file() {
     let world = World::new();
     let file = world.path("token");
     fs::write(&file, TOKEN).unwrap();
-    let launch =
-        || world.launch("true").env("WORKFORCE0_AGENT_TOKEN", "").env("WORKFORCE0_AGENT_TOKEN_FILE", file.clone());
+    let launch = || {
+        world
+            .launch("true")
+            .env("WORKFORCE0_AGENT_TOKEN", "")
+            .env("WORKFORCE0_AGENT_TOKEN_FILE", file.clone())
+    };
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-    assert_found(launch(), "token file", "warn", "644", &format!("chmod 600 {}", file.display()));
+    assert_found(
+        launch(),
+        "token file",
+        "warn",
+        "644",
+        &format!("chmod 600 {}", file.display()),
+    );
     files::chmod("600", &file);
     assert_right(launch(), "token file");
 }
@@ -162,9 +257,23 @@ fn an_open_token_file() {
 #[test]
 fn a_rejected_token() {
     let world = World::new();
-    world.backend.next_upgrade(Upgrade::Answer("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned()));
-    assert_found(world.launch("true"), "backend", "fail", "rejects the token: 401", "mint another");
-    assert_found(world.launch("true"), "backend", "ok", "speaks \"ticket\"", "");
+    world.backend.next_upgrade(Upgrade::Answer(
+        "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(),
+    ));
+    assert_found(
+        world.launch("true"),
+        "backend",
+        "fail",
+        "rejects the token: 401",
+        "mint another",
+    );
+    assert_found(
+        world.launch("true"),
+        "backend",
+        "ok",
+        "speaks \"ticket\"",
+        "",
+    );
     assert_right(world.launch("true"), "backend");
 
     let hub = Hub::new();
@@ -180,10 +289,23 @@ fn an_unreachable_backend() {
     let world = World::new();
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let launch = world.launch("true").env("WORKFORCE0_API_URL", nobody);
-    assert_found(launch, "connection", "fail", "127.0.0.1", "is WORKFORCE0_API_URL right");
-    let elsewhere = Upgrade::Answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned());
+    assert_found(
+        launch,
+        "connection",
+        "fail",
+        "127.0.0.1",
+        "is WORKFORCE0_API_URL right",
+    );
+    let elsewhere =
+        Upgrade::Answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned());
     world.backend.next_upgrade(elsewhere);
-    assert_found(world.launch("true"), "backend", "fail", "no agent endpoint", "is WORKFORCE0_API_URL right");
+    assert_found(
+        world.launch("true"),
+        "backend",
+        "fail",
+        "no agent endpoint",
+        "is WORKFORCE0_API_URL right",
+    );
     assert_right(world.launch("true"), "connection");
 }
 
@@ -192,13 +314,28 @@ fn an_unreachable_backend() {
 fn a_wrong_clock() {
     let world = World::new();
     let at = |time: SystemTime| {
-        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time.try_into().unwrap());
-        world.backend.next_upgrade(Upgrade::AcceptWith(format!("Date: {}\r\n", date.unwrap())));
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new()
+            .timestamp_to_rfc9110_string(&time.try_into().unwrap());
+        world
+            .backend
+            .next_upgrade(Upgrade::AcceptWith(format!("Date: {}\r\n", date.unwrap())));
         world.launch("true")
     };
     let now = SystemTime::now();
-    assert_found(at(now + Duration::from_secs(3600)), "clock", "warn", "s behind the backend's", "time server");
-    assert_found(at(now - Duration::from_secs(3600)), "clock", "warn", "s ahead of the backend's", "time server");
+    assert_found(
+        at(now + Duration::from_secs(3600)),
+        "clock",
+        "warn",
+        "s behind the backend's",
+        "time server",
+    );
+    assert_found(
+        at(now - Duration::from_secs(3600)),
+        "clock",
+        "warn",
+        "s ahead of the backend's",
+        "time server",
+    );
     assert_found(at(now), "clock", "ok", "agrees", "");
     assert_right(at(now), "clock");
 }
@@ -218,12 +355,30 @@ fn a_wrong_proxy() {
             .env("HTTP_PROXY", proxy)
     };
     let gone = || launch(format!("http://me:wrong@127.0.0.1:{}", free_port()));
-    assert_found(gone(), "connection", "fail", "cannot be reached", "is HTTP_PROXY right?");
+    assert_found(
+        gone(),
+        "connection",
+        "fail",
+        "cannot be reached",
+        "is HTTP_PROXY right?",
+    );
     assert!(!gone().arg("doctor").output().stdout.contains("wrong"));
     let refused = || launch(format!("http://me:wrong@{}", proxy.address()));
-    assert_found(refused(), "connection", "fail", "407", "HTTP_PROXY=http://user:password@host:port");
+    assert_found(
+        refused(),
+        "connection",
+        "fail",
+        "407",
+        "HTTP_PROXY=http://user:password@host:port",
+    );
     let right = || launch(format!("http://me:p%40ss@{}", proxy.address()));
-    assert_found(right(), "HTTP_PROXY", "ok", &format!("(hidden)@{} (environment)", proxy.address()), "");
+    assert_found(
+        right(),
+        "HTTP_PROXY",
+        "ok",
+        &format!("(hidden)@{} (environment)", proxy.address()),
+        "",
+    );
     assert_right(right(), "connection");
     assert!(!right().arg("doctor").output().stdout.contains("p%40ss"));
 }
@@ -237,8 +392,18 @@ fn an_unknown_authority() {
     let authority = Identity::authority();
     let certificate = authority.sign("localhost", Validity::Now);
     let port = terminate(&certificate, ([127, 0, 0, 1], world.backend.port()).into());
-    let launch = || world.launch("true").env("WORKFORCE0_API_URL", format!("https://localhost:{port}"));
-    assert_found(launch(), "connection", "fail", "this machine does not know", "set SSL_CERT_FILE");
+    let launch = || {
+        world
+            .launch("true")
+            .env("WORKFORCE0_API_URL", format!("https://localhost:{port}"))
+    };
+    assert_found(
+        launch(),
+        "connection",
+        "fail",
+        "this machine does not know",
+        "set SSL_CERT_FILE",
+    );
     let file = world.path("company.pem");
     fs::write(&file, authority.pem()).unwrap();
     assert_right(launch().env("SSL_CERT_FILE", file), "connection");
@@ -248,8 +413,19 @@ fn an_unknown_authority() {
 #[test]
 fn a_missing_repository() {
     let world = World::new();
-    let launch = || world.launch("true").env("REPO_PATHS", format!("acme/gone={}", world.path("gone").display()));
-    assert_found(launch(), "REPO_PATHS", "fail", "gone\" cannot be used", "correct it: environment");
+    let launch = || {
+        world.launch("true").env(
+            "REPO_PATHS",
+            format!("acme/gone={}", world.path("gone").display()),
+        )
+    };
+    assert_found(
+        launch(),
+        "REPO_PATHS",
+        "fail",
+        "gone\" cannot be used",
+        "correct it: environment",
+    );
     world.make_repo("gone");
     assert_right(launch(), "REPO_PATHS");
 }
@@ -260,14 +436,30 @@ fn a_folder_without_git() {
     let world = World::new();
     let folder = world.path("plain");
     fs::create_dir(&folder).unwrap();
-    let named = || world.launch("true").env("REPO_PATHS", format!("acme/plain={}", folder.display()));
+    let named = || {
+        world
+            .launch("true")
+            .env("REPO_PATHS", format!("acme/plain={}", folder.display()))
+    };
     let git_init = format!("git init {}", folder.display());
     assert_found(named(), "repository", "warn", "no diff", &git_init);
-    assert_found(named().env("WORKSPACE_MODE", "clone"), "repository", "fail", "cannot be cloned", &git_init);
+    assert_found(
+        named().env("WORKSPACE_MODE", "clone"),
+        "repository",
+        "fail",
+        "cannot be cloned",
+        &git_init,
+    );
     world.git(&folder, &["init", "--quiet"]);
     assert_right(named(), "repository");
     let launch = world.launch("true").env("REPO_PATHS", folder.clone());
-    assert_found(launch, "repository", "warn", "no slug", &format!("owner/name={}", folder.display()));
+    assert_found(
+        launch,
+        "repository",
+        "warn",
+        "no slug",
+        &format!("owner/name={}", folder.display()),
+    );
 }
 
 /// A CLI that is not on PATH: where it was looked for.
@@ -275,7 +467,13 @@ fn a_folder_without_git() {
 fn a_missing_cli() {
     let world = World::new();
     let launch = || world.launch("true").env("CLI_COMMAND", "no-such-cli");
-    assert_found(launch(), "CLI", "fail", &std::env::var("PATH").unwrap(), "CLI_COMMAND");
+    assert_found(
+        launch(),
+        "CLI",
+        "fail",
+        &std::env::var("PATH").unwrap(),
+        "CLI_COMMAND",
+    );
     let path = world.on_path("no-such-cli", "true");
     assert_right(launch().env("PATH", path), "CLI");
 }
@@ -286,11 +484,26 @@ fn arguments_that_cannot_work_and_no_login() {
     let world = World::new();
     let path = world.on_path("claude", "echo '2.1.0 (Claude Code)'");
     let launch = |args: &str| {
-        let launch = world.launch("true").env("CLI_COMMAND", "claude").env("PATH", path.as_str());
+        let launch = world
+            .launch("true")
+            .env("CLI_COMMAND", "claude")
+            .env("PATH", path.as_str());
         launch.env("CLI_ARGS_TEMPLATE", args)
     };
-    assert_found(launch("-p --cwd {cwd}"), "CLI", "fail", "claude has no --cwd", "leave it out");
-    assert_found(launch("-p {prompt}"), "CLI", "warn", "no -- before it", "leave {prompt} out");
+    assert_found(
+        launch("-p --cwd {cwd}"),
+        "CLI",
+        "fail",
+        "claude has no --cwd",
+        "leave it out",
+    );
+    assert_found(
+        launch("-p {prompt}"),
+        "CLI",
+        "warn",
+        "no -- before it",
+        "leave {prompt} out",
+    );
     assert_found(launch("-p"), "CLI", "ok", "is claude-code 2.1.0", "");
     assert_right(launch("-p"), "CLI");
     assert_found(launch("-p"), "login", "warn", ".credentials.json", "log in");
@@ -298,7 +511,13 @@ fn arguments_that_cannot_work_and_no_login() {
     let credentials = world.home().join(".claude/.credentials.json");
     fs::write(&credentials, TOKEN).unwrap();
     files::chmod("000", &credentials);
-    assert_found(launch("-p"), "login", "ok", ".credentials.json is there", "");
+    assert_found(
+        launch("-p"),
+        "login",
+        "ok",
+        ".credentials.json is there",
+        "",
+    );
     assert_right(launch("-p").env("ANTHROPIC_API_KEY", TOKEN), "login");
 }
 
@@ -310,10 +529,24 @@ fn an_unusable_state_folder() {
     fs::write(world.state().join("thesis.txt"), "").unwrap();
     let own = world.state().join("wf0-agent");
     let fix = format!("such as {}", own.display());
-    assert_found(world.launch("true"), "state folder", "fail", "not an agent's", &fix);
+    assert_found(
+        world.launch("true"),
+        "state folder",
+        "fail",
+        "not an agent's",
+        &fix,
+    );
     assert_right(world.launch("true").env("STATE_DIR", own), "state folder");
-    let launch = world.launch("true").env("STATE_DIR", world.path("fake-cli").join("state"));
-    assert_found(launch, "state folder", "fail", "fake-cli", "a folder this user can write to");
+    let launch = world
+        .launch("true")
+        .env("STATE_DIR", world.path("fake-cli").join("state"));
+    assert_found(
+        launch,
+        "state folder",
+        "fail",
+        "fake-cli",
+        "a folder this user can write to",
+    );
 }
 
 /// A state folder that this user may not write to.
@@ -324,14 +557,22 @@ fn a_read_only_state_folder() {
     fs::create_dir(world.state()).unwrap();
     let launch = || match nix::unistd::geteuid().is_root() {
         // Root may write everywhere.
-        true => world.launch("true").by_user(NOBODY, &world.path("wf0-agent")),
+        true => world
+            .launch("true")
+            .by_user(NOBODY, &world.path("wf0-agent")),
         false => world.launch("true"),
     };
     if nix::unistd::geteuid().is_root() {
         files::chown(NOBODY, world.dir.path());
     }
     files::chmod("500", &world.state());
-    assert_found(launch(), "state folder", "fail", "Permission denied", "a folder this user can write to");
+    assert_found(
+        launch(),
+        "state folder",
+        "fail",
+        "Permission denied",
+        "a folder this user can write to",
+    );
     files::chmod("700", &world.state());
     assert_right(launch(), "state folder");
 }
@@ -343,8 +584,20 @@ fn no_git() {
     let nothing = world.path("nothing");
     fs::create_dir(&nothing).unwrap();
     let launch = world.launch("true").env("PATH", nothing.clone());
-    assert_found(launch, "git", "fail", nothing.to_str().unwrap(), "install git");
+    assert_found(
+        launch,
+        "git",
+        "fail",
+        nothing.to_str().unwrap(),
+        "install git",
+    );
     let old = world.on_path("git", "echo git version 2.20.1");
-    assert_found(world.launch("true").env("PATH", old), "git", "warn", "2.20.1", "install git");
+    assert_found(
+        world.launch("true").env("PATH", old),
+        "git",
+        "warn",
+        "2.20.1",
+        "install git",
+    );
     assert_right(world.launch("true"), "git");
 }

@@ -12,7 +12,10 @@ fn nameless() -> Vec<(&'static str, String)> {
     vec![
         ("empty", String::new()),
         ("not JSON", "hello".to_owned()),
-        ("half of an object", r#"{"type":"ticket.assigned","ticketId":"T"#.to_owned()),
+        (
+            "half of an object",
+            r#"{"type":"ticket.assigned","ticketId":"T"#.to_owned(),
+        ),
         ("two objects", "{} {}".to_owned()),
         ("null", "null".to_owned()),
         ("a number", "42".to_owned()),
@@ -21,25 +24,58 @@ fn nameless() -> Vec<(&'static str, String)> {
         ("an empty object", "{}".to_owned()),
         ("a type that is a number", r#"{"type":7}"#.to_owned()),
         ("a type that is null", r#"{"type":null}"#.to_owned()),
-        ("a type in an array", r#"{"type":["ticket.assigned"]}"#.to_owned()),
-        ("an unknown type", r#"{"type":"ticket.teleport","ticketId":"T-9"}"#.to_owned()),
+        (
+            "a type in an array",
+            r#"{"type":["ticket.assigned"]}"#.to_owned(),
+        ),
+        (
+            "an unknown type",
+            r#"{"type":"ticket.teleport","ticketId":"T-9"}"#.to_owned(),
+        ),
         ("an empty type", r#"{"type":""}"#.to_owned()),
         ("its own type", r#"{"type":"agent.register"}"#.to_owned()),
         ("no ticket id", assigned(json!({"ticketId": null}))),
         ("an id that is a number", assigned(json!({"ticketId": 5}))),
-        ("an id that is an object", assigned(json!({"ticketId": {"id": "T"}}))),
+        (
+            "an id that is an object",
+            assigned(json!({"ticketId": {"id": "T"}})),
+        ),
         ("an empty id", assigned(json!({"ticketId": ""}))),
-        ("an id with a slash", assigned(json!({"ticketId": "../../etc"}))),
+        (
+            "an id with a slash",
+            assigned(json!({"ticketId": "../../etc"})),
+        ),
         ("an id with a space", assigned(json!({"ticketId": "T 1"}))),
-        ("an id with a line break", assigned(json!({"ticketId": "T\n1"}))),
-        ("an id that is not ASCII", assigned(json!({"ticketId": "Tïcket"}))),
-        ("an id of 129 letters", assigned(json!({"ticketId": "x".repeat(129)}))),
-        ("a cancellation of nothing", r#"{"type":"ticket.cancel"}"#.to_owned()),
-        ("a cancellation of a number", r#"{"type":"ticket.cancel","ticketId":1}"#.to_owned()),
+        (
+            "an id with a line break",
+            assigned(json!({"ticketId": "T\n1"})),
+        ),
+        (
+            "an id that is not ASCII",
+            assigned(json!({"ticketId": "Tïcket"})),
+        ),
+        (
+            "an id of 129 letters",
+            assigned(json!({"ticketId": "x".repeat(129)})),
+        ),
+        (
+            "a cancellation of nothing",
+            r#"{"type":"ticket.cancel"}"#.to_owned(),
+        ),
+        (
+            "a cancellation of a number",
+            r#"{"type":"ticket.cancel","ticketId":1}"#.to_owned(),
+        ),
         ("an ack of nothing", r#"{"type":"ticket.ack"}"#.to_owned()),
         ("a hundred thousand brackets", "[".repeat(100_000)),
-        ("deep nesting", format!("{}{}", "{\"a\":".repeat(5000), "1") + &"}".repeat(5000)),
-        ("a number beyond every size", r#"{"type":"ticket.ack","ticketId":"T","attempt":1e999}"#.to_owned()),
+        (
+            "deep nesting",
+            format!("{}{}", "{\"a\":".repeat(5000), "1") + &"}".repeat(5000),
+        ),
+        (
+            "a number beyond every size",
+            r#"{"type":"ticket.ack","ticketId":"T","attempt":1e999}"#.to_owned(),
+        ),
         ("a lone surrogate", r#"{"type":"\ud800"}"#.to_owned()),
         ("NUL", "\0".to_owned()),
     ]
@@ -86,13 +122,28 @@ fn nameless_malformed_frames_are_dropped() {
         world.backend.send_text(&text);
         world.fence();
         // The refusal that is the fence is all that came.
-        assert_eq!(world.backend.frames().len(), before + 1, "{kind}: {:#?}", world.backend.frames());
+        assert_eq!(
+            world.backend.frames().len(),
+            before + 1,
+            "{kind}: {:#?}",
+            world.backend.frames()
+        );
     }
-    world.backend.send_message(Message::binary(b"{\"type\":\"ticket.assigned\"}".to_vec()));
+    world
+        .backend
+        .send_message(Message::binary(b"{\"type\":\"ticket.assigned\"}".to_vec()));
     world.backend.send_message(Message::binary(Vec::new()));
     assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
     assert_eq!(world.backend.connections(), 1);
-    assert_eq!(world.backend.frames().iter().filter(|frame| frame["type"] == "agent.register").count(), 1);
+    assert_eq!(
+        world
+            .backend
+            .frames()
+            .iter()
+            .filter(|frame| frame["type"] == "agent.register")
+            .count(),
+        1
+    );
     assert!(agent.log().contains(" WARN "), "{}", agent.log());
 }
 
@@ -103,15 +154,27 @@ fn unusable_assignments_are_answered() {
     let _agent = world.agent("echo ran");
     for (n, (name, fields)) in unusable_fields().into_iter().enumerate() {
         let id = format!("bad-{n}");
-        world.backend.send_anything(&ticket_with(&id, fields.clone()));
+        world
+            .backend
+            .send_anything(&ticket_with(&id, fields.clone()));
         let fail = world.backend.outcome(&id);
         assert_eq!(fail["type"], "ticket.fail", "{fields}: {fail}");
         assert_eq!(fail["code"], "invalid_ticket", "{fields}: {fail}");
         assert_eq!(fail["retryable"], false, "{fields}");
         assert_eq!(fail["exitCode"], Value::Null, "{fields}");
-        assert!(fail["error"].as_str().is_some_and(|error| !error.is_empty() && !error.contains('\n')), "{fail}");
+        assert!(
+            fail["error"]
+                .as_str()
+                .is_some_and(|error| !error.is_empty() && !error.contains('\n')),
+            "{fail}"
+        );
         assert!(fail["attempt"].is_u64(), "{name}: {fail}");
-        assert_eq!(world.backend.frames_of(&id).len(), 1, "{fields}: {:#?}", world.backend.frames_of(&id));
+        assert_eq!(
+            world.backend.frames_of(&id).len(),
+            1,
+            "{fields}: {:#?}",
+            world.backend.frames_of(&id)
+        );
     }
     assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
     assert_eq!(world.backend.connections(), 1);
@@ -123,14 +186,24 @@ fn a_shutdown_with_an_unusable_time_is_survived() {
     for time in [json!("x"), json!(-1), json!({})] {
         let world = World::new();
         let _agent = world.agent("echo ran");
-        world.backend.send_anything(&json!({"type": "server.shutdown", "reconnectAfterSeconds": time}));
+        world
+            .backend
+            .send_anything(&json!({"type": "server.shutdown", "reconnectAfterSeconds": time}));
         world.assign("T-1");
         // The agent may take it for a shutdown or not; either way it is there for the next ticket.
-        let next = world.backend.wait_for("a sign of the agent", |seen| match &seen.what {
-            What::Frame(frame) if frame["type"] == "agent.register" || is_outcome(frame) => Some(frame.clone()),
-            _ => None,
-        });
-        let result = if is_outcome(&next) { next } else { world.outcome_of("T-1") };
+        let next = world
+            .backend
+            .wait_for("a sign of the agent", |seen| match &seen.what {
+                What::Frame(frame) if frame["type"] == "agent.register" || is_outcome(frame) => {
+                    Some(frame.clone())
+                }
+                _ => None,
+            });
+        let result = if is_outcome(&next) {
+            next
+        } else {
+            world.outcome_of("T-1")
+        };
         assert_eq!(result["stdout"], "ran\n", "{time}: {result}");
     }
 }
@@ -141,13 +214,20 @@ fn an_unknown_type_is_mentioned_once() {
     let world = World::new();
     let agent = world.agent("true");
     for _ in 0..5 {
-        world.backend.send_anything(&json!({"type": "ticket.teleport", "to": "mars"}));
+        world
+            .backend
+            .send_anything(&json!({"type": "ticket.teleport", "to": "mars"}));
     }
-    world.backend.send_anything(&json!({"type": "ticket.shrink"}));
+    world
+        .backend
+        .send_anything(&json!({"type": "ticket.shrink"}));
     agent.logged("ticket.shrink");
     world.fence();
     let log = agent.log();
-    let mentions = log.lines().filter(|line| line.contains("WARN") && line.contains("ticket.teleport")).count();
+    let mentions = log
+        .lines()
+        .filter(|line| line.contains("WARN") && line.contains("ticket.teleport"))
+        .count();
     assert_eq!(mentions, 1, "{log}");
 }
 
@@ -172,7 +252,9 @@ fn an_oversized_frame_ends_the_connection_with_1009() {
     let world = World::new();
     let _agent = world.agent("echo ran");
     let description = "x".repeat((5 << 20) + 1);
-    world.backend.send(&ticket_with("big", json!({ "description": description })));
+    world
+        .backend
+        .send(&ticket_with("big", json!({ "description": description })));
     assert_eq!(world.backend.closed(), Some(1009));
     world.backend.frame("agent.register");
     assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
@@ -200,9 +282,16 @@ fn a_fragmented_message_is_put_together() {
     let text = ticket_with("T-1", json!({})).to_string();
     let (first, rest) = text.as_bytes().split_at(50);
     let (second, third) = rest.split_at(50);
-    for (head, part) in [(0x01, first), (0x00, second), (0x89, b"between".as_slice()), (0x80, third)] {
+    for (head, part) in [
+        (0x01, first),
+        (0x00, second),
+        (0x89, b"between".as_slice()),
+        (0x80, third),
+    ] {
         assert!(part.len() < 126, "a longer part needs a longer head");
-        world.backend.send_raw(&[&[head, u8::try_from(part.len()).unwrap()], part].concat());
+        world
+            .backend
+            .send_raw(&[&[head, u8::try_from(part.len()).unwrap()], part].concat());
     }
     assert_eq!(world.backend.outcome("T-1")["stdout"], "ran\n");
 }
@@ -213,7 +302,13 @@ fn oversized_fragments_end_the_connection_with_1009() {
     let world = World::new();
     let _agent = world.agent("true");
     let part = [b"x".as_slice(); 60_000].concat();
-    let head = |first: u8| [&[first, 126], u16::try_from(part.len()).unwrap().to_be_bytes().as_slice()].concat();
+    let head = |first: u8| {
+        [
+            &[first, 126],
+            u16::try_from(part.len()).unwrap().to_be_bytes().as_slice(),
+        ]
+        .concat()
+    };
     world.backend.send_raw(&[head(0x01), part.clone()].concat());
     for _ in 0..(5 << 20) / part.len() + 1 {
         world.backend.send_raw(&[head(0x00), part.clone()].concat());
@@ -227,7 +322,9 @@ fn oversized_fragments_end_the_connection_with_1009() {
 fn a_ping_is_answered() {
     let world = World::new();
     let _agent = world.agent("true");
-    world.backend.send_message(Message::Ping(b"are you there".to_vec().into()));
+    world
+        .backend
+        .send_message(Message::Ping(b"are you there".to_vec().into()));
     let payload = world.backend.wait_for("a Pong", |seen| match &seen.what {
         What::Pong(payload) => Some(payload.clone()),
         _ => None,
@@ -244,14 +341,23 @@ fn every_frame_carries_the_agent_id() {
     world.outcome_with("T-2", json!({"repo": "no/such"}));
     let frames = world.backend.frames();
     let id = frames[0]["agentId"].as_str().unwrap().to_owned();
-    assert!(frames.len() >= 4 && frames.iter().all(|frame| frame["agentId"] == id.as_str()), "{frames:#?}");
-    for (frame, field) in
-        frames.iter().flat_map(|frame| ["at", "startedAt", "finishedAt"].map(|field| (frame, field)))
+    assert!(
+        frames.len() >= 4 && frames.iter().all(|frame| frame["agentId"] == id.as_str()),
+        "{frames:#?}"
+    );
+    for (frame, field) in frames
+        .iter()
+        .flat_map(|frame| ["at", "startedAt", "finishedAt"].map(|field| (frame, field)))
     {
         if let Some(time) = frame.get(field) {
-            let time = time.as_str().unwrap_or_else(|| panic!("{field} in {frame}"));
+            let time = time
+                .as_str()
+                .unwrap_or_else(|| panic!("{field} in {frame}"));
             assert!(
-                time.len() == 24 && time.ends_with('Z') && &time[10..11] == "T" && &time[19..20] == ".",
+                time.len() == 24
+                    && time.ends_with('Z')
+                    && &time[10..11] == "T"
+                    && &time[19..20] == ".",
                 "{time}"
             );
         }
@@ -263,7 +369,9 @@ fn every_frame_carries_the_agent_id() {
 fn debug_shows_the_traffic() {
     let world = World::new();
     let agent = world.registered(world.launch("true").env("LOG_LEVEL", "debug"));
-    world.backend.send_anything(&json!({"type": "ticket.teleport", "mark": "seen-at-debug"}));
+    world
+        .backend
+        .send_anything(&json!({"type": "ticket.teleport", "mark": "seen-at-debug"}));
     agent.logged("seen-at-debug");
     assert!(agent.log().contains("agent.register"), "{}", agent.log());
 }

@@ -16,11 +16,16 @@ use crate::support::world::{SLUG, World};
 const COUNT: &str = "echo $WF0_TICKET_ID >> \"$WORLD/runs\"";
 
 fn types(frames: &[Value]) -> Vec<&str> {
-    frames.iter().map(|frame| frame["type"].as_str().unwrap()).collect()
+    frames
+        .iter()
+        .map(|frame| frame["type"].as_str().unwrap())
+        .collect()
 }
 
 fn wait_for_ping(hub: &Hub) {
-    hub.world.backend.wait_for("a Ping", |seen| matches!(seen.what, What::Ping).then_some(()));
+    hub.world.backend.wait_for("a Ping", |seen| {
+        matches!(seen.what, What::Ping).then_some(())
+    });
 }
 
 /// The stand-in for the hub is no kinder than the hub: what kills that one kills this one, and what confuses that one is
@@ -30,24 +35,49 @@ fn the_stand_in_is_strict() {
     let auth = json!({"type": "auth", "token": TOKEN});
     let large = json!({"type": "job_progress", "jobId": "J-1", "message": "x".repeat(5 << 20)});
     let ack = json!({"type": "job_ack", "jobId": "J-1"});
-    let result =
-        |status: &str, data: Value| json!({"type": "job_result", "jobId": "J-1", "status": status, "data": data});
+    let result = |status: &str, data: Value| json!({"type": "job_result", "jobId": "J-1", "status": status, "data": data});
     let done = result("done", json!({}));
     let failed = result("failed", json!({"error": "no"}));
-    let progress =
-        |percent: u32| json!({"type": "job_progress", "jobId": "J-1", "message": "", "percent": percent, "logs": []});
+    let progress = |percent: u32| json!({"type": "job_progress", "jobId": "J-1", "message": "", "percent": percent, "logs": []});
     for (frames, complaint) in [
         (vec![&auth, &large], "died of a frame of"),
-        (vec![&auth, &json!({"type": "job_ack", "jobId": "J-2"})], "died of an acknowledgement of an unknown job"),
-        (vec![&auth, &json!({"type": "register", "repos": null})], "died of a register without repos"),
-        (vec![&json!({"type": "register", "repos": []})], "before auth"),
-        (vec![&auth, &ack, &done, &ack], "acknowledged after its result"),
+        (
+            vec![&auth, &json!({"type": "job_ack", "jobId": "J-2"})],
+            "died of an acknowledgement of an unknown job",
+        ),
+        (
+            vec![&auth, &json!({"type": "register", "repos": null})],
+            "died of a register without repos",
+        ),
+        (
+            vec![&json!({"type": "register", "repos": []})],
+            "before auth",
+        ),
+        (
+            vec![&auth, &ack, &done, &ack],
+            "acknowledged after its result",
+        ),
         (vec![&auth, &ack, &done, &done], "a second result"),
-        (vec![&auth, &ack, &done, &failed], "failed, after it was done"),
-        (vec![&auth, &ack, &result("failed", json!({}))], "cannot be stored"),
-        (vec![&auth, &ack, &result("done", Value::Null)], "cannot be stored"),
-        (vec![&auth, &ack, &progress(20), &progress(19)], "progress that falls"),
-        (vec![&auth, &json!({"type": "ping", "token": TOKEN})], "the token"),
+        (
+            vec![&auth, &ack, &done, &failed],
+            "failed, after it was done",
+        ),
+        (
+            vec![&auth, &ack, &result("failed", json!({}))],
+            "cannot be stored",
+        ),
+        (
+            vec![&auth, &ack, &result("done", Value::Null)],
+            "cannot be stored",
+        ),
+        (
+            vec![&auth, &ack, &progress(20), &progress(19)],
+            "progress that falls",
+        ),
+        (
+            vec![&auth, &json!({"type": "ping", "token": TOKEN})],
+            "the token",
+        ),
     ] {
         let hub = Hub::new();
         hub.world.backend.peer_is_no_agent();
@@ -63,7 +93,10 @@ fn the_stand_in_is_strict() {
             (seen == frames.len()).then_some(())
         });
         let complaints = hub.complaints();
-        assert!(complaints.iter().any(|own| own.contains(complaint)), "{complaint}: {complaints:?}");
+        assert!(
+            complaints.iter().any(|own| own.contains(complaint)),
+            "{complaint}: {complaints:?}"
+        );
     }
 }
 
@@ -77,8 +110,14 @@ fn a_job_from_start_to_end() {
     hub.offer(errand("J-1"));
     hub.world.told("up");
     let progress = hub.world.backend.frame("job_progress");
-    assert_eq!((&progress["jobId"], &progress["logs"]), (&json!("J-1"), &json!(["working"])), "{progress}");
-    hub.world.backend.frame_where("job_progress", |later| later["percent"].as_u64() >= progress["percent"].as_u64());
+    assert_eq!(
+        (&progress["jobId"], &progress["logs"]),
+        (&json!("J-1"), &json!(["working"])),
+        "{progress}"
+    );
+    hub.world.backend.frame_where("job_progress", |later| {
+        later["percent"].as_u64() >= progress["percent"].as_u64()
+    });
     hub.world.release("end");
     let result = hub.result_of("J-1");
     hub.world.backend.frame("register");
@@ -99,14 +138,37 @@ fn a_job_from_start_to_end() {
         "durationMs",
         "warnings",
     ];
-    assert_eq!(data.keys().map(String::as_str).collect::<BTreeSet<_>>(), BTreeSet::from(wanted), "{result}");
-    assert_eq!((&data["exitCode"], &data["stdout"]), (&json!(0), &json!("working\ndone\n")), "{result}");
-    assert!(data["diff"].as_str().is_some_and(|diff| diff.contains("+changed")), "{result}");
+    assert_eq!(
+        data.keys().map(String::as_str).collect::<BTreeSet<_>>(),
+        BTreeSet::from(wanted),
+        "{result}"
+    );
+    assert_eq!(
+        (&data["exitCode"], &data["stdout"]),
+        (&json!(0), &json!("working\ndone\n")),
+        "{result}"
+    );
+    assert!(
+        data["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+changed")),
+        "{result}"
+    );
 
     let frames = hub.world.backend.frames();
     let mut order = types(&frames);
     order.dedup();
-    assert_eq!(order, ["auth", "register", "job_ack", "job_progress", "job_result", "register"]);
+    assert_eq!(
+        order,
+        [
+            "auth",
+            "register",
+            "job_ack",
+            "job_progress",
+            "job_result",
+            "register"
+        ]
+    );
     assert_eq!(frames[0], json!({"type": "auth", "token": TOKEN}));
 }
 
@@ -119,8 +181,16 @@ fn a_failed_job_says_why() {
     let result = hub.run(errand("J-1"));
     assert_eq!(result["status"], "failed");
     let data = &result["data"];
-    assert_eq!((&data["error"], &data["code"]), (&json!("no such module"), &json!("cli_exit")), "{result}");
-    assert_eq!((&data["exitCode"], &data["stdout"]), (&json!(3), &json!("partial\n")), "{result}");
+    assert_eq!(
+        (&data["error"], &data["code"]),
+        (&json!("no such module"), &json!("cli_exit")),
+        "{result}"
+    );
+    assert_eq!(
+        (&data["exitCode"], &data["stdout"]),
+        (&json!(3), &json!("partial\n")),
+        "{result}"
+    );
 }
 
 /// Register names the slugs of the repositories that have one, and the tools that are there, without starting them.
@@ -129,20 +199,47 @@ fn register_names_repositories_and_tools() {
     let hub = Hub::new();
     let plain = hub.world.make_repo("plain");
     let other = hub.world.make_repo("other");
-    hub.world.git(&other, &["remote", "add", "origin", "https://host.example/acme/other.git"]);
+    hub.world.git(
+        &other,
+        &[
+            "remote",
+            "add",
+            "origin",
+            "https://host.example/acme/other.git",
+        ],
+    );
     for tool in ["claude", "npm"] {
         hub.world.on_path(tool, "tell started");
     }
     let path = hub.world.on_path("gh", "tell started");
-    let paths = format!("{SLUG}={},{},{}", hub.world.repo().display(), plain.display(), other.display());
-    let _agent = hub.launch("true").env("PATH", path).env("REPO_PATHS", paths).start();
+    let paths = format!(
+        "{SLUG}={},{},{}",
+        hub.world.repo().display(),
+        plain.display(),
+        other.display()
+    );
+    let _agent = hub
+        .launch("true")
+        .env("PATH", path)
+        .env("REPO_PATHS", paths)
+        .start();
     let register = hub.world.backend.frame("register");
     assert_eq!(register["repos"], json!([SLUG, "acme/other"]));
-    let tools: BTreeSet<_> =
-        register["capabilities"].as_array().unwrap().iter().map(|tool| tool.as_str().unwrap()).collect();
-    assert_eq!(tools, BTreeSet::from(["claude", "fake-cli", "gh", "git", "npm"]));
+    let tools: BTreeSet<_> = register["capabilities"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tool| tool.as_str().unwrap())
+        .collect();
+    assert_eq!(
+        tools,
+        BTreeSet::from(["claude", "fake-cli", "gh", "git", "npm"])
+    );
     hub.fence();
-    assert!(!hub.world.has_told("started"), "a tool was started to see whether it is there");
+    assert!(
+        !hub.world.has_told("started"),
+        "a tool was started to see whether it is there"
+    );
 }
 
 /// The token is in the first frame of a connection and nowhere else, at any width of the log.
@@ -162,17 +259,35 @@ fn the_token_is_in_one_frame_only() {
     assert_eq!(agent.exit_code(), 77);
 
     let log = agent.log();
-    assert!(log.contains("DEBUG") && log.contains("job_ack"), "the log is at its widest:\n{log}");
+    assert!(
+        log.contains("DEBUG") && log.contains("job_ack"),
+        "the log is at its widest:\n{log}"
+    );
     assert!(!log.contains(TOKEN), "the log holds the token");
     let requests = hub.world.backend.requests();
-    assert!(requests.iter().all(|request| !format!("{request:?}").contains(TOKEN)), "{requests:?}");
-    assert!(requests.iter().all(|request| !request.headers.contains_key("authorization")), "{requests:?}");
+    assert!(
+        requests
+            .iter()
+            .all(|request| !format!("{request:?}").contains(TOKEN)),
+        "{requests:?}"
+    );
+    assert!(
+        requests
+            .iter()
+            .all(|request| !request.headers.contains_key("authorization")),
+        "{requests:?}"
+    );
     let frames = hub.world.backend.frames();
-    let (with, without): (Vec<_>, Vec<_>) = frames.into_iter().partition(|frame| frame.to_string().contains(TOKEN));
+    let (with, without): (Vec<_>, Vec<_>) = frames
+        .into_iter()
+        .partition(|frame| frame.to_string().contains(TOKEN));
     assert_eq!(types(&with), ["auth"; 3]);
     assert!(without.len() > 5, "{without:#?}");
     for name in ["cli-env", "cli-stdin"] {
-        assert!(!hub.world.read(name).contains(TOKEN), "{name} holds the token");
+        assert!(
+            !hub.world.read(name).contains(TOKEN),
+            "{name} holds the token"
+        );
     }
     assert_eq!(files::holding(&hub.world.state(), TOKEN.as_bytes()), None);
 }
@@ -180,13 +295,26 @@ fn the_token_is_in_one_frame_only() {
 /// A token that the hub calls wrong ends the daemon with exit code 77 and one line that says where to mint another.
 #[test]
 fn a_refused_token_ends_the_daemon() {
-    for message in ["Invalid or revoked token", "Token revoked", "Authentication failed"] {
+    for message in [
+        "Invalid or revoked token",
+        "Token revoked",
+        "Authentication failed",
+    ] {
         let hub = Hub::new();
         hub.refuse_next(message, "auth_failed");
         let ended = hub.launch("true").env("LOG_LEVEL", "warn").output();
         assert_eq!(ended.code, 77, "{message}: {ended:?}");
-        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{}", ended.stderr);
-        assert!(ended.stderr.contains("token") && ended.stderr.contains("Settings"), "{}", ended.stderr);
+        assert_eq!(
+            ended.stderr.trim_end().lines().count(),
+            1,
+            "{}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.contains("token") && ended.stderr.contains("Settings"),
+            "{}",
+            ended.stderr
+        );
         assert_eq!(hub.world.backend.requests().len(), 1);
     }
 }
@@ -196,7 +324,9 @@ fn a_refused_token_ends_the_daemon() {
 fn a_revoked_token_ends_the_daemon() {
     let hub = Hub::new();
     let mut agent = hub.agent("true");
-    hub.world.backend.send(&json!({"type": "auth_error", "message": "Token revoked"}));
+    hub.world
+        .backend
+        .send(&json!({"type": "auth_error", "message": "Token revoked"}));
     hub.world.backend.close(1008, "auth_failed");
     assert_eq!(agent.exit_code(), 77, "{}", agent.log());
     assert_eq!(hub.world.backend.connections(), 1);
@@ -206,17 +336,26 @@ fn a_revoked_token_ends_the_daemon() {
 #[test]
 fn a_limit_is_waited_out() {
     let hub = Hub::new();
-    for (message, reason) in
-        [("Tenant agent limit reached", "tenant_limit"), ("Server is at its limit", "global_limit")]
-    {
+    for (message, reason) in [
+        ("Tenant agent limit reached", "tenant_limit"),
+        ("Server is at its limit", "global_limit"),
+    ] {
         hub.refuse_next(message, reason);
     }
     let mut agent = hub.registered(hub.launch("echo ran"));
     let seen = hub.world.backend.seen();
-    let tries: Vec<_> = seen.iter().filter(|seen| matches!(seen.what, What::Connected)).map(|seen| seen.at).collect();
+    let tries: Vec<_> = seen
+        .iter()
+        .filter(|seen| matches!(seen.what, What::Connected))
+        .map(|seen| seen.at)
+        .collect();
     assert_eq!(tries.len(), 3);
     for (pair, least) in tries.windows(2).zip([500, 1000]) {
-        assert!(pair[1] - pair[0] >= Duration::from_millis(least), "{:?}", pair[1] - pair[0]);
+        assert!(
+            pair[1] - pair[0] >= Duration::from_millis(least),
+            "{:?}",
+            pair[1] - pair[0]
+        );
     }
     assert!(agent.is_running());
     assert_eq!(hub.run(errand("J-1"))["status"], "done");
@@ -226,19 +365,33 @@ fn a_limit_is_waited_out() {
 #[test]
 fn a_hub_that_does_not_answer_the_token_is_given_up() {
     let world = World::new();
-    let mut agent = world.launch("true").env("WORKFORCE0_PROTOCOL", "hub").start();
+    let mut agent = world
+        .launch("true")
+        .env("WORKFORCE0_PROTOCOL", "hub")
+        .start();
     world.backend.frame("auth");
     world.backend.closed();
     world.backend.frame("auth");
     assert!(agent.is_running());
-    assert!(world.backend.frames().iter().all(|frame| frame["type"] == "auth"), "{:?}", world.backend.frames());
+    assert!(
+        world
+            .backend
+            .frames()
+            .iter()
+            .all(|frame| frame["type"] == "auth"),
+        "{:?}",
+        world.backend.frames()
+    );
 }
 
 /// What the hub sends in one breath with its answer to the token is not lost.
 #[test]
 fn what_comes_with_the_answer_to_the_token_is_heard() {
     let world = World::new();
-    let _agent = world.launch("true").env("WORKFORCE0_PROTOCOL", "hub").start();
+    let _agent = world
+        .launch("true")
+        .env("WORKFORCE0_PROTOCOL", "hub")
+        .start();
     world.backend.frame("auth");
     let frames = [json!({"type": "auth_ok"}), job("J-1", "dance", json!({}))].map(|frame| {
         let text = frame.to_string();
@@ -253,7 +406,9 @@ fn what_comes_with_the_answer_to_the_token_is_heard() {
 #[test]
 fn a_running_job_that_comes_again_runs_once() {
     let hub = Hub::new();
-    let _agent = hub.agent(&format!("{COUNT}; tell up $WF0_TICKET_ID; hold $WF0_TICKET_ID"));
+    let _agent = hub.agent(&format!(
+        "{COUNT}; tell up $WF0_TICKET_ID; hold $WF0_TICKET_ID"
+    ));
     for id in ["J-1", "J-2"] {
         hub.offer(errand(id));
         hub.world.backend.frame("job_ack");
@@ -296,7 +451,9 @@ fn an_ended_job_that_comes_again_is_left_alone() {
 #[test]
 fn a_restart_of_the_hub_is_outlived() {
     let hub = Hub::new();
-    let _agent = hub.agent(&format!("{COUNT}; tell up; hold end; echo finished; tell over"));
+    let _agent = hub.agent(&format!(
+        "{COUNT}; tell up; hold end; echo finished; tell over"
+    ));
     hub.offer(errand("J-1"));
     hub.world.told("up");
     hub.world.backend.next_upgrade(Upgrade::Drop);
@@ -306,7 +463,10 @@ fn a_restart_of_the_hub_is_outlived() {
     hub.world.told("over");
     assert_eq!(hub.result_of("J-1")["data"]["stdout"], "finished\n");
     hub.fence();
-    assert_eq!(types(&hub.world.backend.frames_on(2))[..2], ["auth", "register"]);
+    assert_eq!(
+        types(&hub.world.backend.frames_on(2))[..2],
+        ["auth", "register"]
+    );
     assert_eq!(hub.types_of("J-1"), ["job_ack", "job_result"]);
     assert_eq!(hub.world.read("runs"), "J-1\n");
 }
@@ -315,9 +475,13 @@ fn a_restart_of_the_hub_is_outlived() {
 /// the daemon too; one that either has proven is not.
 #[test]
 fn only_an_unproven_result_is_sent_again() {
-    for (answered, ponged, crash) in
-        [(false, false, false), (false, false, true), (true, false, false), (false, true, false), (true, false, true)]
-    {
+    for (answered, ponged, crash) in [
+        (false, false, false),
+        (false, false, true),
+        (true, false, false),
+        (false, true, false),
+        (true, false, true),
+    ] {
         let hub = Hub::new();
         let mut agent = hub.agent("echo done");
         hub.answer_results(answered);
@@ -347,7 +511,11 @@ fn only_an_unproven_result_is_sent_again() {
             .filter(|frame| frame["jobId"] == "J-1" && frame["type"] == "job_result")
             .collect();
         let wanted = if answered || ponged { 1 } else { 2 };
-        assert_eq!(sent, vec![first; wanted], "answered {answered}, ponged {ponged}, crash {crash}");
+        assert_eq!(
+            sent,
+            vec![first; wanted],
+            "answered {answered}, ponged {ponged}, crash {crash}"
+        );
     }
 }
 
@@ -356,11 +524,22 @@ fn only_an_unproven_result_is_sent_again() {
 fn five_jobs_get_done_by_threes() {
     let hub = Hub::new();
     let names = ["one", "two", "three", "four", "five"];
-    let paths = names.map(|name| format!("acme/{name}={}", hub.world.make_repo(name).display())).join(",");
+    let paths = names
+        .map(|name| format!("acme/{name}={}", hub.world.make_repo(name).display()))
+        .join(",");
     let script = "tell up $WF0_TICKET_ID; hold $WF0_TICKET_ID";
-    let launch = hub.launch(script).env("REPO_PATHS", paths).env("MAX_CONCURRENT_TICKETS", "5");
+    let launch = hub
+        .launch(script)
+        .env("REPO_PATHS", paths)
+        .env("MAX_CONCURRENT_TICKETS", "5");
     let _agent = hub.registered(launch);
-    let work = |name: &str| job(name, "fix", json!({"targetRepo": format!("acme/{name}"), "prompt": "Do it."}));
+    let work = |name: &str| {
+        job(
+            name,
+            "fix",
+            json!({"targetRepo": format!("acme/{name}"), "prompt": "Do it."}),
+        )
+    };
     hub.offer_all(names.map(work));
     for name in &names[..3] {
         hub.world.told(&format!("up {name}"));
@@ -376,13 +555,33 @@ fn five_jobs_get_done_by_threes() {
 fn a_qa_job_may_name_its_repository_in_two_parts() {
     let hub = Hub::new();
     let _agent = hub.agent("true");
-    let result = hub.run(job("J-1", "run_tests", json!({"repoOwner": "acme", "repoName": "app", "prdId": "p"})));
+    let result = hub.run(job(
+        "J-1",
+        "run_tests",
+        json!({"repoOwner": "acme", "repoName": "app", "prdId": "p"}),
+    ));
     assert_eq!(result["status"], "done", "{result}");
-    for (id, payload) in [("J-2", json!({})), ("J-3", json!({"repoOwner": "acme"})), ("J-4", Value::Null)] {
+    for (id, payload) in [
+        ("J-2", json!({})),
+        ("J-3", json!({"repoOwner": "acme"})),
+        ("J-4", Value::Null),
+    ] {
         let result = hub.run_anything(job(id, "run_tests", payload));
-        assert_eq!((&result["status"], &result["data"]["code"]), (&json!("failed"), &json!("repo_not_allowed")));
-        assert!(result["data"]["error"].as_str().is_some_and(|error| error.contains("no repository")), "{result}");
-        assert_eq!(hub.types_of(id), ["job_result"], "a refusal is not acknowledged");
+        assert_eq!(
+            (&result["status"], &result["data"]["code"]),
+            (&json!("failed"), &json!("repo_not_allowed"))
+        );
+        assert!(
+            result["data"]["error"]
+                .as_str()
+                .is_some_and(|error| error.contains("no repository")),
+            "{result}"
+        );
+        assert_eq!(
+            hub.types_of(id),
+            ["job_result"],
+            "a refusal is not acknowledged"
+        );
     }
 }
 
@@ -412,12 +611,27 @@ fn unusable_jobs_are_refused() {
     }
     let with = |fields: Value| {
         let mut job = prd("", "feature");
-        fields.as_object().unwrap().iter().for_each(|(name, value)| job["payload"][name] = value.clone());
+        fields
+            .as_object()
+            .unwrap()
+            .iter()
+            .for_each(|(name, value)| job["payload"][name] = value.clone());
         job
     };
-    let mut jobs: Vec<_> = ["--mirror", "a..b", "-x", "refs/heads/../x", "", "a b", "a~1", "x.lock", "@{-1}", "a\nb"]
-        .map(|branch| with(json!({"branch": branch})))
-        .into();
+    let mut jobs: Vec<_> = [
+        "--mirror",
+        "a..b",
+        "-x",
+        "refs/heads/../x",
+        "",
+        "a b",
+        "a~1",
+        "x.lock",
+        "@{-1}",
+        "a\nb",
+    ]
+    .map(|branch| with(json!({"branch": branch})))
+    .into();
     jobs.extend([
         with(json!({"branch": null})),
         with(json!({"branch": 7})),
@@ -425,7 +639,11 @@ fn unusable_jobs_are_refused() {
         with(json!({"prdContent": null})),
         job("", "implement_prd", Value::Null),
         job("", "implement_prd", json!("a text")),
-        job("", "review_pr", json!({"targetRepo": SLUG, "branch": "--mirror"})),
+        job(
+            "",
+            "review_pr",
+            json!({"targetRepo": SLUG, "branch": "--mirror"}),
+        ),
         job("", "dance", json!({"targetRepo": SLUG})),
         json!({"type": "job", "payload": {"targetRepo": SLUG, "prompt": "x"}}),
         json!({"type": "job", "action": "", "payload": {"targetRepo": SLUG, "prompt": "x"}}),
@@ -443,8 +661,11 @@ fn unusable_jobs_are_refused() {
         );
         assert_eq!(hub.types_of(&id), ["job_result"], "{short}");
     }
-    let largest =
-        job("J-last", "review_pr", json!({"targetRepo": SLUG, "prNumber": 3, "prdContent": "x".repeat(512_000)}));
+    let largest = job(
+        "J-last",
+        "review_pr",
+        json!({"targetRepo": SLUG, "prNumber": 3, "prdContent": "x".repeat(512_000)}),
+    );
     assert_eq!(hub.run(largest)["data"]["stdout"], "ran\n");
     assert!(agent.is_running());
     assert_eq!(hub.world.backend.connections(), 1);
@@ -463,9 +684,20 @@ fn each_action_has_its_prompt() {
         (
             "review_pr",
             pull_request,
-            &["qa", "Review", "#7", "https://host.example/acme/app/pull/7", "feature/x", "It has to fly."],
+            &[
+                "qa",
+                "Review",
+                "#7",
+                "https://host.example/acme/app/pull/7",
+                "feature/x",
+                "It has to fly.",
+            ],
         ),
-        ("run_tests", json!({"targetRepo": SLUG}), &["qa", "Run the tests"]),
+        (
+            "run_tests",
+            json!({"targetRepo": SLUG}),
+            &["qa", "Run the tests"],
+        ),
         (
             "tidy_up",
             json!({"targetRepo": SLUG, "prompt": "Sweep the floor."}),
@@ -479,10 +711,15 @@ fn each_action_has_its_prompt() {
     ];
     for (n, (action, payload, wanted)) in rows.into_iter().enumerate() {
         let result = hub.run(job(&format!("J-{n}"), action, payload));
-        let prompt = result["data"]["stdout"].as_str().unwrap_or_else(|| panic!("{result}"));
+        let prompt = result["data"]["stdout"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{result}"));
         assert!(prompt.starts_with(&format!("# Ticket J-{n}")), "{prompt}");
         for words in wanted {
-            assert!(prompt.contains(words), "{action}: no {words:?} in:\n{prompt}");
+            assert!(
+                prompt.contains(words),
+                "{action}: no {words:?} in:\n{prompt}"
+            );
         }
     }
 }
@@ -497,7 +734,9 @@ fn without_a_quota_there_are_no_repositories() {
     let downgrade = hub.world.backend.frame("register");
     assert_eq!(downgrade["repos"], json!([]), "{downgrade}");
     assert_eq!(hub.result_of("J-1")["data"]["code"], "quota_exceeded");
-    hub.world.backend.frame_where("register", |register| register["repos"] == json!([]));
+    hub.world
+        .backend
+        .frame_where("register", |register| register["repos"] == json!([]));
     hub.offer(errand("J-2"));
     let back = hub.world.backend.frame("register");
     assert_eq!(back["repos"], json!([SLUG]), "{back}");
@@ -508,7 +747,10 @@ fn without_a_quota_there_are_no_repositories() {
 #[test]
 fn without_its_cli_there_are_no_repositories() {
     let hub = Hub::new();
-    let _agent = hub.launch("true").env("CLI_COMMAND", hub.world.path("missing")).start();
+    let _agent = hub
+        .launch("true")
+        .env("CLI_COMMAND", hub.world.path("missing"))
+        .start();
     assert_eq!(hub.world.backend.frame("register")["repos"], json!([]));
 }
 
@@ -519,12 +761,19 @@ fn a_server_shutdown_is_followed_by_a_reconnect() {
     let _agent = hub.agent("tell up; hold end; echo finished");
     hub.offer(errand("J-1"));
     hub.world.told("up");
-    hub.world.backend.send(&json!({"type": "server_shutdown", "reconnectAfter": 2}));
-    let closed =
-        hub.world.backend.wait_for("the goodbye", |seen| matches!(seen.what, What::Closed(_)).then_some(seen.at));
+    hub.world
+        .backend
+        .send(&json!({"type": "server_shutdown", "reconnectAfter": 2}));
+    let closed = hub.world.backend.wait_for("the goodbye", |seen| {
+        matches!(seen.what, What::Closed(_)).then_some(seen.at)
+    });
     let (back, _) = hub.world.backend.timed_frame("auth", |_| true);
     // The agent counts from the frame, which it had a little before its goodbye was seen here.
-    assert!(back - closed >= Duration::from_millis(1500), "{:?}", back - closed);
+    assert!(
+        back - closed >= Duration::from_millis(1500),
+        "{:?}",
+        back - closed
+    );
     hub.world.release("end");
     assert_eq!(hub.result_of("J-1")["data"]["stdout"], "finished\n");
 }

@@ -25,7 +25,12 @@ fn assert_refused_by_the_system(fail: &Value) {
 }
 
 fn outcomes_of(world: &World, id: &str) -> Vec<Value> {
-    world.backend.frames_of(id).into_iter().filter(is_outcome).collect()
+    world
+        .backend
+        .frames_of(id)
+        .into_iter()
+        .filter(is_outcome)
+        .collect()
 }
 
 /// The state folder's part for tickets, replaced by a file: nothing can be written below it, by root neither.
@@ -56,8 +61,16 @@ fn an_unwritable_state_folder_is_told() {
     let _agent = world.agent("echo ran");
     let unwritable = Unwritable::make(&world);
     let fail = world.outcome_of("T-1");
-    assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("internal"), Some(true)), "{fail}");
-    assert_eq!(world.backend.frames_of("T-1").len(), 1, "a claim would be a promise");
+    assert_eq!(
+        (fail["code"].as_str(), fail["retryable"].as_bool()),
+        (Some("internal"), Some(true)),
+        "{fail}"
+    );
+    assert_eq!(
+        world.backend.frames_of("T-1").len(),
+        1,
+        "a claim would be a promise"
+    );
     unwritable.put_back();
     assert_eq!(world.outcome_of("T-2")["stdout"], "ran\n");
 }
@@ -73,7 +86,10 @@ fn an_outcome_that_cannot_be_written_is_sent() {
     let unwritable = Unwritable::make(&world);
     world.release("T-1");
     let result = world.backend.outcome("T-1");
-    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("ran\n")));
+    assert_eq!(
+        (result["type"].as_str(), result["stdout"].as_str()),
+        (Some("ticket.result"), Some("ran\n"))
+    );
     // Its delivery cannot be noted either.
     world.fence();
     unwritable.put_back();
@@ -92,8 +108,14 @@ fn run_folder(world: &World, id: &str) -> PathBuf {
         let ticket = fs::read_to_string(folder.join("ticket.json")).unwrap_or_default();
         serde_json::from_str(&ticket).is_ok_and(|ticket: Value| ticket["ticket_id"] == id)
     };
-    let folders = fs::read_dir(world.state().join("tickets")).unwrap().flatten().map(|entry| entry.path());
-    folders.into_iter().find(is_its).expect("the ticket is on disk")
+    let folders = fs::read_dir(world.state().join("tickets"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    folders
+        .into_iter()
+        .find(is_its)
+        .expect("the ticket is on disk")
 }
 
 /// A full disk: what cannot be written before the run is `internal`, and nothing is run; what cannot be written
@@ -110,21 +132,35 @@ fn a_full_disk_is_told() {
     let after = [("T-output", "stdout.log"), ("T-outcome", "outcome.new")];
     for (id, name) in before.into_iter().chain(after) {
         world.assign(id);
-        world.backend.frame_where("ticket.claim", |claim| claim["ticketId"] == id);
+        world
+            .backend
+            .frame_where("ticket.claim", |claim| claim["ticketId"] == id);
         // What is written to this device finds no room (full(4)).
         symlink("/dev/full", run_folder(&world, id).join(name)).unwrap();
     }
     world.release("go");
     for (id, _) in before {
         let fail = world.backend.outcome(id);
-        assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("internal"), Some(true)), "{fail}");
+        assert_eq!(
+            (fail["code"].as_str(), fail["retryable"].as_bool()),
+            (Some("internal"), Some(true)),
+            "{fail}"
+        );
     }
     for (id, _) in after {
         let result = world.backend.outcome(id);
-        assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("out\n")));
+        assert_eq!(
+            (result["type"].as_str(), result["stdout"].as_str()),
+            (Some("ticket.result"), Some("out\n"))
+        );
     }
     let warnings = &outcomes_of(&world, "T-output")[0]["warnings"];
-    assert!(warnings[0].as_str().is_some_and(|warning| warning.contains("stdout")), "{warnings}");
+    assert!(
+        warnings[0]
+            .as_str()
+            .is_some_and(|warning| warning.contains("stdout")),
+        "{warnings}"
+    );
     assert_eq!(world.outcome_of("T-well")["type"], "ticket.result");
     assert_eq!(world.read("ran"), "T-held\nT-output\nT-outcome\nT-well\n");
     world.fence();
@@ -132,7 +168,12 @@ fn a_full_disk_is_told() {
     let _agent = world.agent(script);
     world.fence();
     for (id, _) in before.into_iter().chain(after) {
-        assert_eq!(outcomes_of(&world, id).len(), 1, "{id}: {:?}", outcomes_of(&world, id));
+        assert_eq!(
+            outcomes_of(&world, id).len(),
+            1,
+            "{id}: {:?}",
+            outcomes_of(&world, id)
+        );
     }
 }
 
@@ -140,7 +181,12 @@ fn a_full_disk_is_told() {
 #[test]
 fn a_log_on_a_full_disk_does_no_harm() {
     let world = World::new();
-    let mut agent = world.registered(world.launch("echo ran").env("LOG_LEVEL", "trace").after("exec 2> /dev/full"));
+    let mut agent = world.registered(
+        world
+            .launch("echo ran")
+            .env("LOG_LEVEL", "trace")
+            .after("exec 2> /dev/full"),
+    );
     assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
     assert!(agent.is_running());
 }
@@ -155,7 +201,10 @@ struct Limits {
 impl Limits {
     /// `None`: this system has no program that sets them.
     fn of(agent: &Agent, user: u32) -> Option<Self> {
-        let limits = Self { pid: agent.pid().to_string(), user };
+        let limits = Self {
+            pid: agent.pid().to_string(),
+            user,
+        };
         match Command::new("prlimit").arg("--version").output() {
             Ok(_) => Some(limits),
             Err(e) => {
@@ -173,15 +222,24 @@ impl Limits {
 
     fn get(&self, resource: &str) -> String {
         let columns = ["--output", "SOFT", "--noheadings", "--raw"];
-        self.prlimit(&format!("--{resource}"), &columns).expect("a limit").trim().to_owned()
+        self.prlimit(&format!("--{resource}"), &columns)
+            .expect("a limit")
+            .trim()
+            .to_owned()
     }
 
     fn prlimit(&self, resource: &str, more: &[&str]) -> Option<String> {
         let mut command = Command::new("prlimit");
         // Root itself may not set those of another user where it lacks that capability.
-        command.args(["--pid", &self.pid, resource]).args(more).uid(self.user);
+        command
+            .args(["--pid", &self.pid, resource])
+            .args(more)
+            .uid(self.user);
         let output = command.output().unwrap();
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        output
+            .status
+            .success()
+            .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 
@@ -189,7 +247,11 @@ impl Limits {
 const ALONE: &str = "tell up; read -r _ < \"$WORLD/hold-$WF0_TICKET_ID\"; echo ran";
 
 fn assign_alone(world: &World, id: &str) -> Value {
-    nix::unistd::mkfifo(&world.path(&format!("hold-{id}")), Mode::from_bits_truncate(0o644)).unwrap();
+    nix::unistd::mkfifo(
+        &world.path(&format!("hold-{id}")),
+        Mode::from_bits_truncate(0o644),
+    )
+    .unwrap();
     world.assign(id);
     eventually(&format!("the outcome of {id}"), || {
         if world.has_told("up") {
@@ -201,11 +263,21 @@ fn assign_alone(world: &World, id: &str) -> Value {
 
 /// Gives the daemon one more of the resource with each ticket, until one goes through: whichever step it is that
 /// finds nothing left, the ticket is answered, the daemon lives, and nothing is left running.
-fn assert_every_step_can_fail(world: &World, agent: &mut Agent, limits: &Limits, resource: &str, first: u32) {
+fn assert_every_step_can_fail(
+    world: &World,
+    agent: &mut Agent,
+    limits: &Limits,
+    resource: &str,
+    first: u32,
+) {
     let before = limits.get(resource);
     let mut refused = Vec::new();
     for limit in first.. {
-        assert!(limit < first + 100, "no ticket goes through: {}", agent.log());
+        assert!(
+            limit < first + 100,
+            "no ticket goes through: {}",
+            agent.log()
+        );
         limits.set(resource, &limit.to_string());
         let id = format!("T-{limit}");
         let outcome = assign_alone(world, &id);
@@ -231,8 +303,16 @@ fn assert_every_step_can_fail(world: &World, agent: &mut Agent, limits: &Limits,
     let _agent = world.agent(ALONE);
     world.fence();
     for id in refused {
-        assert_eq!(outcomes_of(world, &id).len(), 1, "{id}: {:#?}", world.backend.frames_of(&id));
-        assert!(!world.has_told("up"), "{id} was refused, and is run after the restart");
+        assert_eq!(
+            outcomes_of(world, &id).len(),
+            1,
+            "{id}: {:#?}",
+            world.backend.frames_of(&id)
+        );
+        assert!(
+            !world.has_told("up"),
+            "{id} was refused, and is run after the restart"
+        );
     }
 }
 
@@ -241,7 +321,9 @@ fn assert_every_step_can_fail(world: &World, agent: &mut Agent, limits: &Limits,
 fn every_step_can_lack_a_file() {
     let world = World::new();
     let mut agent = world.agent(ALONE);
-    let Some(limits) = Limits::of(&agent, nix::unistd::geteuid().as_raw()) else { return };
+    let Some(limits) = Limits::of(&agent, nix::unistd::geteuid().as_raw()) else {
+        return;
+    };
     assert_every_step_can_fail(&world, &mut agent, &limits, "nofile", 3);
 }
 
@@ -256,7 +338,11 @@ fn by_a_lonely_user(world: &World, launch: Launch) -> Option<(Launch, u32)> {
     let number = std::process::id() * 8 + NUMBER.fetch_add(1, Ordering::Relaxed);
     let user = 50_000 + number % 10_000;
     let launch = launch.by_user(user, &world.path("wf0-agent"));
-    let status = Command::new("chown").args(["-R", &user.to_string()]).arg(world.dir.path()).status().unwrap();
+    let status = Command::new("chown")
+        .args(["-R", &user.to_string()])
+        .arg(world.dir.path())
+        .status()
+        .unwrap();
     assert!(status.success());
     Some((launch, user))
 }
@@ -267,9 +353,13 @@ fn every_step_can_lack_a_process() {
     let world = World::new();
     // git would take what there is, and do without.
     fs::remove_dir_all(world.repo().join(".git")).unwrap();
-    let Some((launch, user)) = by_a_lonely_user(&world, world.launch(ALONE)) else { return };
+    let Some((launch, user)) = by_a_lonely_user(&world, world.launch(ALONE)) else {
+        return;
+    };
     let mut agent = world.registered(launch);
-    let Some(limits) = Limits::of(&agent, user) else { return };
+    let Some(limits) = Limits::of(&agent, user) else {
+        return;
+    };
     assert_every_step_can_fail(&world, &mut agent, &limits, "nproc", 1);
 }
 
@@ -278,13 +368,17 @@ fn every_step_can_lack_a_process() {
 fn a_run_is_ended_without_a_file_to_open() {
     let world = World::new();
     let agent = world.agent("( trap '' TERM; tell child; hold never ) & tell up; hold never");
-    let Some(limits) = Limits::of(&agent, nix::unistd::geteuid().as_raw()) else { return };
+    let Some(limits) = Limits::of(&agent, nix::unistd::geteuid().as_raw()) else {
+        return;
+    };
     world.assign("T-1");
     world.told("child");
     world.told("up");
     let before = limits.get("nofile");
     limits.set("nofile", "3");
-    world.backend.send(&json!({"type": "ticket.cancel", "ticketId": "T-1"}));
+    world
+        .backend
+        .send(&json!({"type": "ticket.cancel", "ticketId": "T-1"}));
     assert_eq!(world.backend.outcome("T-1")["code"], "cancelled");
     let left = world.processes(&agent);
     assert!(left.is_empty(), "still running: {left:?}");
@@ -298,7 +392,9 @@ fn a_run_is_ended_without_a_file_to_open() {
 fn a_reconnect_waits_for_a_file() {
     let world = World::new();
     let mut agent = world.agent("echo ran");
-    let Some(limits) = Limits::of(&agent, nix::unistd::geteuid().as_raw()) else { return };
+    let Some(limits) = Limits::of(&agent, nix::unistd::geteuid().as_raw()) else {
+        return;
+    };
     let before = limits.get("nofile");
     limits.set("nofile", "3");
     world.backend.cut();
@@ -315,9 +411,13 @@ fn a_reconnect_waits_for_a_file() {
 #[test]
 fn a_reconnect_waits_for_a_thread() {
     let world = World::new();
-    let Some((launch, user)) = by_a_lonely_user(&world, world.launch("echo ran")) else { return };
+    let Some((launch, user)) = by_a_lonely_user(&world, world.launch("echo ran")) else {
+        return;
+    };
     let mut agent = world.registered(launch);
-    let Some(limits) = Limits::of(&agent, user) else { return };
+    let Some(limits) = Limits::of(&agent, user) else {
+        return;
+    };
     let before = limits.get("nproc");
     limits.set("nproc", "1");
     world.backend.cut();
@@ -336,14 +436,21 @@ fn a_download_without_a_thread_is_told() {
     let world = World::new();
     let path = "/api/tickets/T-";
     for n in 1..=2 {
-        world.backend.answer(&format!("{path}{n}"), Answer::data(json!({"title": "Do it", "description": "This."})));
+        world.backend.answer(
+            &format!("{path}{n}"),
+            Answer::data(json!({"title": "Do it", "description": "This."})),
+        );
     }
     // A name has to be looked up, an address has not.
     let url = world.backend.url().replace("127.0.0.1", "localhost");
     let launch = world.launch("echo ran").env("WORKFORCE0_API_URL", url);
-    let Some((launch, user)) = by_a_lonely_user(&world, launch) else { return };
+    let Some((launch, user)) = by_a_lonely_user(&world, launch) else {
+        return;
+    };
     let mut agent = world.registered(launch);
-    let Some(limits) = Limits::of(&agent, user) else { return };
+    let Some(limits) = Limits::of(&agent, user) else {
+        return;
+    };
     let before = limits.get("nproc");
     limits.set("nproc", "1");
     let bare = json!({"title": null, "description": null});
@@ -369,22 +476,36 @@ fn what_one_run_uses_another_lacks() {
         format!("acme/{name}={}", world.path(name).display())
     };
     let repos = names.iter().map(folder).collect::<Vec<_>>().join(",");
-    let launch = world.launch("tell \"up $WF0_TICKET_ID\"; hold \"$WF0_TICKET_ID\"").env("REPO_PATHS", repos);
+    let launch = world
+        .launch("tell \"up $WF0_TICKET_ID\"; hold \"$WF0_TICKET_ID\"")
+        .env("REPO_PATHS", repos);
     // A quiet daemon has about a dozen open, and a run needs nearly as many.
-    let agent = world.registered(launch.env("MAX_CONCURRENT_TICKETS", RUNS.to_string()).after("ulimit -n 24"));
+    let agent = world.registered(
+        launch
+            .env("MAX_CONCURRENT_TICKETS", RUNS.to_string())
+            .after("ulimit -n 24"),
+    );
     let mut up = Vec::new();
     for name in &names {
-        world.backend.send(&ticket_with(name, json!({"repo": format!("acme/{name}")})));
-        let fail = eventually("a start or a refusal", || match world.has_told(&format!("up {name}")) {
-            true => Some(None),
-            false => outcomes_of(&world, name).pop().map(Some),
+        world
+            .backend
+            .send(&ticket_with(name, json!({"repo": format!("acme/{name}")})));
+        let fail = eventually("a start or a refusal", || {
+            match world.has_told(&format!("up {name}")) {
+                true => Some(None),
+                false => outcomes_of(&world, name).pop().map(Some),
+            }
         });
         match fail {
             None => up.push(name),
             Some(fail) => assert_refused_by_the_system(&fail),
         }
     }
-    assert!((1..RUNS).contains(&up.len()), "{up:?} of {names:?}: {}", agent.log());
+    assert!(
+        (1..RUNS).contains(&up.len()),
+        "{up:?} of {names:?}: {}",
+        agent.log()
+    );
     for name in up {
         world.release(name);
         assert_eq!(world.backend.outcome(name)["type"], "ticket.result");

@@ -27,18 +27,32 @@ fn proxy_url(proxy: &Proxy) -> String {
 /// For a backend in clear text at a host that is not this machine by its name.
 fn clear_text(world: &World, host: &str) -> Launch {
     let url = format!("http://{host}:{}", world.backend.port());
-    world.launch("cat").env("WORKFORCE0_API_URL", url).env("ALLOW_INSECURE", "1").env("LOG_LEVEL", "trace")
+    world
+        .launch("cat")
+        .env("WORKFORCE0_API_URL", url)
+        .env("ALLOW_INSECURE", "1")
+        .env("LOG_LEVEL", "trace")
 }
 
 /// A ticket of which everything has to be downloaded, and what came of it.
 fn downloaded(world: &World) -> Value {
-    let payload = json!({"title": "Downloaded", "description": "Over there.", "skills": ["one", "two"]});
-    world.backend.answer("/api/tickets/T-1", Answer::data(payload));
+    let payload =
+        json!({"title": "Downloaded", "description": "Over there.", "skills": ["one", "two"]});
+    world
+        .backend
+        .answer("/api/tickets/T-1", Answer::data(payload));
     for slug in ["one", "two"] {
-        world.backend.answer(&format!("/api/library/skills/{slug}"), Answer::data(json!({"body": "A skill."})));
+        world.backend.answer(
+            &format!("/api/library/skills/{slug}"),
+            Answer::data(json!({"body": "A skill."})),
+        );
     }
     let result = world.outcome_with("T-1", json!({"title": null, "description": null}));
-    assert_eq!((&result["type"], &result["warnings"]), (&json!("ticket.result"), &json!([])), "{result}");
+    assert_eq!(
+        (&result["type"], &result["warnings"]),
+        (&json!("ticket.result"), &json!([])),
+        "{result}"
+    );
     result
 }
 
@@ -62,7 +76,12 @@ fn everything_goes_through_the_proxy() {
     let connect = format!("CONNECT {HOST}:{} HTTP/1.1\r\n", world.backend.port());
     // One for the socket, and one for all downloads of a ticket.
     assert_eq!(heads.len(), 2, "{heads:#?}");
-    assert!(heads.iter().all(|head| head.starts_with(&connect) && !head.contains(TOKEN)), "{heads:#?}");
+    assert!(
+        heads
+            .iter()
+            .all(|head| head.starts_with(&connect) && !head.contains(TOKEN)),
+        "{heads:#?}"
+    );
     assert_no_credentials(&agent);
 }
 
@@ -72,10 +91,15 @@ fn rejected_proxy_credentials_are_explained() {
     let world = World::new();
     let proxy = Proxy::start(address(&world));
     proxy.demand(Some("Basic b3RoZXI6cGFzc3dvcmQ="));
-    let agent = clear_text(&world, HOST).env("HTTP_PROXY", proxy_url(&proxy)).start();
+    let agent = clear_text(&world, HOST)
+        .env("HTTP_PROXY", proxy_url(&proxy))
+        .start();
     for _ in 0..2 {
         let line = agent.logged("next try");
-        assert!(line.contains("407") && line.contains("HTTP_PROXY"), "{line}");
+        assert!(
+            line.contains("407") && line.contains("HTTP_PROXY"),
+            "{line}"
+        );
     }
     proxy.demand(Some(CREDENTIALS[1]));
     world.backend.frame("agent.register");
@@ -90,26 +114,48 @@ fn a_proxy_that_does_not_serve_is_explained() {
         ("HTTP/1.1 403 Forbidden\r\n\r\n", ["403", "NO_PROXY"]),
         ("HTTP/1.1 401 Unauthorized\r\n\r\n", ["401", "NO_PROXY"]),
         ("HTTP/1.1 426 Upgrade Required\r\n\r\n", ["426", "NO_PROXY"]),
-        ("HTTP/1.1 502 \x1b[31mBad\r\nX: y\r\n\r\n", ["502", "NO_PROXY"]),
-        ("SSH-2.0-OpenSSH_9.6\r\n\r\n", ["not HTTP", "as a proxy does"]),
+        (
+            "HTTP/1.1 502 \x1b[31mBad\r\nX: y\r\n\r\n",
+            ["502", "NO_PROXY"],
+        ),
+        (
+            "SSH-2.0-OpenSSH_9.6\r\n\r\n",
+            ["not HTTP", "as a proxy does"],
+        ),
         ("HTTP/1.1 200 OK\r\n", ["hung up", "as a proxy does"]),
     ] {
         let world = World::new();
         let proxy = Proxy::start(address(&world));
         proxy.refuse(Some(answer));
-        let agent = clear_text(&world, HOST).env("ALL_PROXY", proxy_url(&proxy)).start();
+        let agent = clear_text(&world, HOST)
+            .env("ALL_PROXY", proxy_url(&proxy))
+            .start();
         let line = agent.logged("next try");
-        assert!(wanted.iter().all(|word| line.contains(word)), "{answer:?}: {line}");
-        assert!(!line.contains('\x1b') && line.contains(&proxy.address()), "{line}");
+        assert!(
+            wanted.iter().all(|word| line.contains(word)),
+            "{answer:?}: {line}"
+        );
+        assert!(
+            !line.contains('\x1b') && line.contains(&proxy.address()),
+            "{line}"
+        );
         proxy.refuse(None);
         world.backend.frame("agent.register");
         assert_no_credentials(&agent);
     }
     let world = World::new();
-    let unused = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-    let agent = clear_text(&world, HOST).env("HTTP_PROXY", format!("http://{}@{unused}", CREDENTIALS[0])).start();
+    let unused = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let agent = clear_text(&world, HOST)
+        .env("HTTP_PROXY", format!("http://{}@{unused}", CREDENTIALS[0]))
+        .start();
     let line = agent.logged("next try");
-    assert!(line.contains(&unused.to_string()) && line.contains("HTTP_PROXY"), "{line}");
+    assert!(
+        line.contains(&unused.to_string()) && line.contains("HTTP_PROXY"),
+        "{line}"
+    );
     assert_no_credentials(&agent);
 }
 
@@ -123,7 +169,10 @@ fn a_refused_download_is_explained() {
     let fail = world.outcome_with("T-1", json!({"title": null, "description": null}));
     let error = fail["error"].as_str().unwrap();
     assert_eq!(fail["code"], "payload_unavailable", "{fail}");
-    assert!(error.contains("403") && error.contains("NO_PROXY") && error.contains(&proxy.address()), "{error}");
+    assert!(
+        error.contains("403") && error.contains("NO_PROXY") && error.contains(&proxy.address()),
+        "{error}"
+    );
     assert!(!fail.to_string().contains(CREDENTIALS[2]), "{fail}");
     assert_no_credentials(&agent);
 }
@@ -144,7 +193,11 @@ fn exempt_hosts_are_reached_without_the_proxy() {
         let world = World::new();
         let proxy = Proxy::start(address(&world));
         let launch = clear_text(&world, host).env("http_proxy", proxy_url(&proxy));
-        let _agent = world.registered(settings.iter().fold(launch, |launch, (name, value)| launch.env(name, *value)));
+        let _agent = world.registered(
+            settings
+                .iter()
+                .fold(launch, |launch, (name, value)| launch.env(name, *value)),
+        );
         assert_eq!(!proxy.heads().is_empty(), through, "{host} {settings:?}");
     }
     let world = World::new();
@@ -158,14 +211,29 @@ fn exempt_hosts_are_reached_without_the_proxy() {
 #[test]
 fn the_cli_gets_the_users_own_proxy() {
     let world = World::new();
-    fs::write(world.path(".env"), "HTTP_PROXY=http://me:p%40ss@127.0.0.1:9\nNO_PROXY=*\n").unwrap();
-    let launch = world.launch("env").env("HTTPS_PROXY", "http://me:own@proxy.test:1").env("no_proxy", "own.test");
+    fs::write(
+        world.path(".env"),
+        "HTTP_PROXY=http://me:p%40ss@127.0.0.1:9\nNO_PROXY=*\n",
+    )
+    .unwrap();
+    let launch = world
+        .launch("env")
+        .env("HTTPS_PROXY", "http://me:own@proxy.test:1")
+        .env("no_proxy", "own.test");
     let _agent = world.registered(launch);
-    let environment = world.outcome_of("T-1")["stdout"].as_str().unwrap().to_owned();
-    let of_proxies: Vec<_> =
-        environment.lines().filter(|line| line.to_ascii_uppercase().contains("_PROXY=")).collect();
+    let environment = world.outcome_of("T-1")["stdout"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let of_proxies: Vec<_> = environment
+        .lines()
+        .filter(|line| line.to_ascii_uppercase().contains("_PROXY="))
+        .collect();
     assert_eq!(of_proxies.len(), 2, "{of_proxies:?}");
-    assert!(of_proxies.contains(&"HTTPS_PROXY=http://me:own@proxy.test:1"), "{of_proxies:?}");
+    assert!(
+        of_proxies.contains(&"HTTPS_PROXY=http://me:own@proxy.test:1"),
+        "{of_proxies:?}"
+    );
     assert!(of_proxies.contains(&"no_proxy=own.test"), "{of_proxies:?}");
 }
 
@@ -174,15 +242,25 @@ fn the_cli_gets_the_users_own_proxy() {
 fn unusable_settings_end_the_start() {
     let world = World::new();
     let rows = [
-        ("HTTP_PROXY", format!("socks5://{}@proxy.test:1", CREDENTIALS[0])),
-        ("HTTP_PROXY", format!("http://{}@proxy.test:99999", CREDENTIALS[0])),
+        (
+            "HTTP_PROXY",
+            format!("socks5://{}@proxy.test:1", CREDENTIALS[0]),
+        ),
+        (
+            "HTTP_PROXY",
+            format!("http://{}@proxy.test:99999", CREDENTIALS[0]),
+        ),
         ("SSL_CERT_FILE", "/no/such/file.pem".to_owned()),
         ("SSL_CERT_DIR", world.state().display().to_string()),
     ];
     for (name, value) in rows {
         let ended = clear_text(&world, HOST).env(name, &value).output();
         assert_eq!(ended.code, 78, "{name}={value}: {ended:?}");
-        assert!(ended.stderr.contains(name) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(name) && ended.stderr.lines().count() == 1,
+            "{}",
+            ended.stderr
+        );
         assert!(!ended.stderr.contains(CREDENTIALS[0]), "{}", ended.stderr);
     }
 }
@@ -191,8 +269,13 @@ fn unusable_settings_end_the_start() {
 #[test]
 fn the_demo_needs_no_proxy() {
     let world = World::new();
-    let launch = Launch::new(world.dir.path()).env("HOME", world.home()).env("http_proxy", "socks5://nowhere.test");
-    let launch = launch.env("ALL_PROXY", "::").env("SSL_CERT_FILE", "/no/such/file").env("ssl_cert_dir", "/none");
+    let launch = Launch::new(world.dir.path())
+        .env("HOME", world.home())
+        .env("http_proxy", "socks5://nowhere.test");
+    let launch = launch
+        .env("ALL_PROXY", "::")
+        .env("SSL_CERT_FILE", "/no/such/file")
+        .env("ssl_cert_dir", "/none");
     let demo = launch.arg("demo").output();
     assert_eq!(demo.code, 0, "{}\n{}", demo.stdout, demo.stderr);
 }
@@ -216,7 +299,10 @@ fn a_backend_at_an_ipv6_address_is_reached() {
 #[test]
 fn a_dead_address_does_not_matter() {
     let world = World::new();
-    let refusing = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let refusing = TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let dead = Dead::at("127.0.0.1:0");
     if dead.is_none() {
         eprintln!("not all of it: this machine answers every connection");
@@ -235,7 +321,10 @@ fn a_dead_address_does_not_matter() {
 #[test]
 fn a_name_with_two_addresses_is_reached() {
     let world = World::new();
-    let both: Vec<_> = ("localhost", world.backend.port()).to_socket_addrs().unwrap().collect();
+    let both: Vec<_> = ("localhost", world.backend.port())
+        .to_socket_addrs()
+        .unwrap()
+        .collect();
     if both.len() < 2 || TcpStream::connect(both[0]).is_ok() {
         eprintln!("skipped: localhost has one address here, or the first is served: {both:?}");
         return;
@@ -255,7 +344,10 @@ mod tls {
 
     fn launch(world: &World, port: u16) -> Launch {
         let url = format!("https://localhost:{port}");
-        world.launch("cat").env("WORKFORCE0_API_URL", url).env("LOG_LEVEL", "trace")
+        world
+            .launch("cat")
+            .env("WORKFORCE0_API_URL", url)
+            .env("LOG_LEVEL", "trace")
     }
 
     /// A company's own authority is unknown until SSL_CERT_FILE or SSL_CERT_DIR names it, for downloads as well; until
@@ -269,21 +361,46 @@ mod tls {
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("README"), "Not a certificate.").unwrap();
         let file = folder.join("company.pem");
-        fs::write(&file, format!("Our own:\n{}{}", Identity::authority().pem(), authority.pem())).unwrap();
+        fs::write(
+            &file,
+            format!(
+                "Our own:\n{}{}",
+                Identity::authority().pem(),
+                authority.pem()
+            ),
+        )
+        .unwrap();
 
         let agent = launch(&world, port).start();
         let line = agent.logged("next try");
-        assert!(line.contains("SSL_CERT_FILE") && line.contains("localhost"), "{line}");
+        assert!(
+            line.contains("SSL_CERT_FILE") && line.contains("localhost"),
+            "{line}"
+        );
         drop(agent);
-        assert!(world.backend.requests().is_empty(), "{:?}", world.backend.requests());
+        assert!(
+            world.backend.requests().is_empty(),
+            "{:?}",
+            world.backend.requests()
+        );
 
         let agent = world.registered(launch(&world, port).env("SSL_CERT_FILE", &file));
         downloaded(&world);
-        assert!(world.backend.requests().iter().all(|request| request.headers.contains_key("authorization")));
+        assert!(
+            world
+                .backend
+                .requests()
+                .iter()
+                .all(|request| request.headers.contains_key("authorization"))
+        );
         drop(agent);
         let agent = world.registered(launch(&world, port).env("SSL_CERT_DIR", &folder));
         drop(agent);
-        let _agent = world.registered(launch(&world, port).arg("--ssl-cert-file").arg(file.to_str().unwrap()));
+        let _agent = world.registered(
+            launch(&world, port)
+                .arg("--ssl-cert-file")
+                .arg(file.to_str().unwrap()),
+        );
     }
 
     /// A certificate for another host, one that has expired, one that is not yet valid and a port without TLS are told
@@ -326,14 +443,31 @@ mod tls {
         let proxy = Proxy::start(([127, 0, 0, 1], port).into());
         proxy.demand(Some(CREDENTIALS[1]));
         let url = format!("https://{HOST}");
-        let launch = world.launch("cat").env("WORKFORCE0_API_URL", url).env("SSL_CERT_FILE", &roots);
-        let agent = world.registered(launch.env("HTTPS_PROXY", proxy_url(&proxy)).env("LOG_LEVEL", "trace"));
+        let launch = world
+            .launch("cat")
+            .env("WORKFORCE0_API_URL", url)
+            .env("SSL_CERT_FILE", &roots);
+        let agent = world.registered(
+            launch
+                .env("HTTPS_PROXY", proxy_url(&proxy))
+                .env("LOG_LEVEL", "trace"),
+        );
         downloaded(&world);
         let heads = proxy.heads();
         assert_eq!(heads.len(), 2, "{heads:#?}");
-        assert!(heads.iter().all(|head| head.starts_with(&format!("CONNECT {HOST}:443 HTTP/1.1\r\n"))), "{heads:#?}");
+        assert!(
+            heads
+                .iter()
+                .all(|head| head.starts_with(&format!("CONNECT {HOST}:443 HTTP/1.1\r\n"))),
+            "{heads:#?}"
+        );
         let passed = [heads.concat().into_bytes(), proxy.tunneled()].concat();
-        assert!(passed.len() > 1000 && !passed.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()));
+        assert!(
+            passed.len() > 1000
+                && !passed
+                    .windows(TOKEN.len())
+                    .any(|part| part == TOKEN.as_bytes())
+        );
         assert_no_credentials(&agent);
     }
 }
@@ -351,10 +485,15 @@ fn openssl_loads_no_library() {
         ran.display()
     );
     fs::write(world.path("planted.c"), source).unwrap();
-    let compile =
-        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &world.path("planted.c")]).status();
+    let compile = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &world.path("planted.c")])
+        .status();
     assert!(compile.unwrap().success());
-    Command::new("/bin/true").env("LD_PRELOAD", &library).status().unwrap();
+    Command::new("/bin/true")
+        .env("LD_PRELOAD", &library)
+        .status()
+        .unwrap();
     fs::remove_file(&ran).expect("loaded, the library leaves its mark");
 
     let settings = format!(
@@ -365,9 +504,16 @@ fn openssl_loads_no_library() {
     fs::write(world.path("openssl.cnf"), settings).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let launch = world.launch("true").env("WORKFORCE0_API_URL", url).env("OPENSSL_CONF", world.path("openssl.cnf"));
+    let launch = world
+        .launch("true")
+        .env("WORKFORCE0_API_URL", url)
+        .env("OPENSSL_CONF", world.path("openssl.cnf"));
     let agent = launch.start();
     drop(listener.accept().unwrap());
     agent.logged("not connected");
-    assert!(!ran.exists(), "a library of somebody's choice was loaded:\n{}", agent.log());
+    assert!(
+        !ran.exists(),
+        "a library of somebody's choice was loaded:\n{}",
+        agent.log()
+    );
 }

@@ -6,13 +6,19 @@ use crate::support::agent::{Agent, Launch};
 use crate::support::world::{World, ticket_with};
 
 /// Tells its start and holds by its ticket's id.
-const HOLD: &str = "tell started $WF0_TICKET_ID; hold $WF0_TICKET_ID; echo $WF0_TICKET_ID > $WF0_TICKET_ID.txt";
+const HOLD: &str =
+    "tell started $WF0_TICKET_ID; hold $WF0_TICKET_ID; echo $WF0_TICKET_ID > $WF0_TICKET_ID.txt";
 
 /// With two more repositories, `other` and `third`.
 fn launch(world: &World, script: &str, at_once: usize) -> Launch {
-    let paths = ["other", "third"].map(|name| world.make_repo(name).display().to_string()).join(",");
+    let paths = ["other", "third"]
+        .map(|name| world.make_repo(name).display().to_string())
+        .join(",");
     let paths = format!("acme/app={},{paths}", world.repo().display());
-    world.launch(script).env("REPO_PATHS", paths).env("MAX_CONCURRENT_TICKETS", at_once.to_string())
+    world
+        .launch(script)
+        .env("REPO_PATHS", paths)
+        .env("MAX_CONCURRENT_TICKETS", at_once.to_string())
 }
 
 fn agent(world: &World, at_once: usize) -> Agent {
@@ -20,7 +26,9 @@ fn agent(world: &World, at_once: usize) -> Agent {
 }
 
 fn assign_in(world: &World, id: &str, repo: &str) {
-    world.backend.send(&ticket_with(id, json!({"repo": world.path(repo)})));
+    world
+        .backend
+        .send(&ticket_with(id, json!({"repo": world.path(repo)})));
 }
 
 /// Two tickets of different repositories run at the same time.
@@ -59,7 +67,12 @@ fn no_more_run_than_allowed() {
     // Were it started now, it would not hold, and see the two others.
     world.release("T-3");
     assign_in(&world, "T-3", "third");
-    assert_eq!(world.backend.frame_where("ticket.claim", |claim| claim["ticketId"] == "T-3")["attempt"], 1);
+    assert_eq!(
+        world
+            .backend
+            .frame_where("ticket.claim", |claim| claim["ticketId"] == "T-3")["attempt"],
+        1
+    );
     world.fence();
     world.release("T-1");
     world.backend.outcomes(&["T-1", "T-3"]);
@@ -81,27 +94,46 @@ fn one_run_at_a_time_within_a_repository() {
     world.release("T-3");
     assign_in(&world, "T-3", "other");
     assert_eq!(world.backend.outcome("T-3")["type"], "ticket.result");
-    assert!(!world.has_told("started T-2"), "two at once in one repository");
+    assert!(
+        !world.has_told("started T-2"),
+        "two at once in one repository"
+    );
     world.release("T-1");
     let first = world.backend.outcome("T-1");
     let second = world.backend.outcome("T-2");
-    assert!(!first["diff"].as_str().unwrap().contains("T-2.txt"), "{first}");
-    assert!(!second["diff"].as_str().unwrap().contains("T-1.txt"), "{second}");
+    assert!(
+        !first["diff"].as_str().unwrap().contains("T-2.txt"),
+        "{first}"
+    );
+    assert!(
+        !second["diff"].as_str().unwrap().contains("T-1.txt"),
+        "{second}"
+    );
 }
 
 /// A repository is one however it is named: by slug, by path, by a way round.
 #[test]
 fn one_repository_under_several_names_is_one() {
     let world = World::new();
-    let script = "mkdir \"$WORLD/inside\" || tell overlap; hold $WF0_TICKET_ID; rmdir \"$WORLD/inside\"";
+    let script =
+        "mkdir \"$WORLD/inside\" || tell overlap; hold $WF0_TICKET_ID; rmdir \"$WORLD/inside\"";
     let _agent = world.registered(launch(&world, script, 4));
-    let names = [json!("acme/app"), json!(world.repo()), json!(world.path("other/../app"))];
+    let names = [
+        json!("acme/app"),
+        json!(world.repo()),
+        json!(world.path("other/../app")),
+    ];
     for (n, name) in names.iter().enumerate() {
-        world.backend.send(&ticket_with(&format!("T-{n}"), json!({ "repo": name })));
+        world
+            .backend
+            .send(&ticket_with(&format!("T-{n}"), json!({ "repo": name })));
     }
     for n in 0..names.len() {
         world.release(&format!("T-{n}"));
-        assert_eq!(world.backend.outcome(&format!("T-{n}"))["type"], "ticket.result");
+        assert_eq!(
+            world.backend.outcome(&format!("T-{n}"))["type"],
+            "ticket.result"
+        );
     }
     assert!(!world.has_told("overlap"));
 }
@@ -111,8 +143,13 @@ fn one_repository_under_several_names_is_one() {
 fn a_repository_and_its_subfolder_are_one() {
     let world = World::new();
     let other = world.make_repo("other");
-    let paths = [world.repo(), world.repo().join("src"), other].map(|path| path.display().to_string()).join(",");
-    let launch = world.launch(HOLD).env("REPO_PATHS", paths).env("MAX_CONCURRENT_TICKETS", "2");
+    let paths = [world.repo(), world.repo().join("src"), other]
+        .map(|path| path.display().to_string())
+        .join(",");
+    let launch = world
+        .launch(HOLD)
+        .env("REPO_PATHS", paths)
+        .env("MAX_CONCURRENT_TICKETS", "2");
     let _agent = world.registered(launch);
     assign_in(&world, "T-1", "app");
     world.told("started T-1");
@@ -122,7 +159,10 @@ fn a_repository_and_its_subfolder_are_one() {
     world.release("T-3");
     assign_in(&world, "T-3", "other");
     assert_eq!(world.backend.outcome("T-3")["type"], "ticket.result");
-    assert!(!world.has_told("started T-2"), "two at once in one repository");
+    assert!(
+        !world.has_told("started T-2"),
+        "two at once in one repository"
+    );
     world.release("T-1");
     world.backend.outcomes(&["T-1", "T-2"]);
 }
@@ -142,10 +182,20 @@ fn a_busy_repository_does_not_hold_up_the_line() {
         world.release(&format!("T-{n}"));
     }
     let ended = world.backend.outcomes(&["T-1", "T-2", "T-3", "T-4", "T-5"]);
-    let mut order: Vec<_> = ended.iter().map(|result| result["ticketId"].as_str().unwrap()).collect();
-    assert!(ended.iter().all(|result| result["type"] == "ticket.result"), "{ended:#?}");
+    let mut order: Vec<_> = ended
+        .iter()
+        .map(|result| result["ticketId"].as_str().unwrap())
+        .collect();
+    assert!(
+        ended.iter().all(|result| result["type"] == "ticket.result"),
+        "{ended:#?}"
+    );
     order.retain(|id| *id != "T-5");
-    assert_eq!(order, ["T-1", "T-2", "T-3", "T-4"], "within a repository the order is that of the assignments");
+    assert_eq!(
+        order,
+        ["T-1", "T-2", "T-3", "T-4"],
+        "within a repository the order is that of the assignments"
+    );
 }
 
 /// Two entries in one work tree are one repository: they share its index and its HEAD.
@@ -155,8 +205,13 @@ fn two_folders_of_one_repository_are_one() {
     for name in ["a", "b"] {
         std::fs::create_dir(world.repo().join(name)).unwrap();
     }
-    let paths = ["a", "b"].map(|name| world.repo().join(name).display().to_string()).join(",");
-    let launch = world.launch(HOLD).env("REPO_PATHS", paths).env("MAX_CONCURRENT_TICKETS", "2");
+    let paths = ["a", "b"]
+        .map(|name| world.repo().join(name).display().to_string())
+        .join(",");
+    let launch = world
+        .launch(HOLD)
+        .env("REPO_PATHS", paths)
+        .env("MAX_CONCURRENT_TICKETS", "2");
     let _agent = world.registered(launch);
     assign_in(&world, "T-1", "app/a");
     world.told("started T-1");

@@ -28,10 +28,16 @@ fn a_payload_is_downloaded_by_id() {
     world.backend.send(&bare("T-1"));
     let result = world.backend.outcome("T-1");
     let prompt = result["stdout"].as_str().unwrap();
-    assert!(prompt.contains("Downloaded title") && prompt.contains("Downloaded description."), "{prompt}");
+    assert!(
+        prompt.contains("Downloaded title") && prompt.contains("Downloaded description."),
+        "{prompt}"
+    );
     let requests = world.backend.requests_for("/api/tickets/T-1");
     assert_eq!(requests.len(), 1);
-    assert_eq!(requests[0].headers["authorization"], format!("Bearer {TOKEN}"));
+    assert_eq!(
+        requests[0].headers["authorization"],
+        format!("Bearer {TOKEN}")
+    );
 }
 
 /// The payload lies below the API URL's path.
@@ -49,14 +55,25 @@ fn a_payload_is_below_the_path_prefix() {
 #[test]
 fn a_payload_is_downloaded_from_its_url() {
     let world = World::new();
-    world.backend.answer("/elsewhere/payload?version=2", payload());
+    world
+        .backend
+        .answer("/elsewhere/payload?version=2", payload());
     let _agent = world.agent("cat");
     let url = format!("{}/elsewhere/payload?version=2", world.backend.url());
     let fields = json!({"title": null, "description": null, "payloadUrl": url});
     let result = world.outcome_with("T-1", fields);
-    assert!(result["stdout"].as_str().unwrap().contains("Downloaded description."), "{result}");
+    assert!(
+        result["stdout"]
+            .as_str()
+            .unwrap()
+            .contains("Downloaded description."),
+        "{result}"
+    );
     assert!(world.backend.requests_for("/api/tickets/T-1").is_empty());
-    let request = world.backend.requests_for("/elsewhere/payload?version=2").remove(0);
+    let request = world
+        .backend
+        .requests_for("/elsewhere/payload?version=2")
+        .remove(0);
     assert_eq!(request.headers["authorization"], format!("Bearer {TOKEN}"));
 }
 
@@ -93,9 +110,19 @@ fn a_payload_url_of_another_origin_is_refused() {
         let fail = world.backend.outcome(&id);
         assert_eq!(fail["code"], "invalid_ticket", "{url}: {fail}");
         assert_eq!(fail["retryable"], false, "{url}");
-        assert_eq!(world.backend.frames_of(&id).len(), 1, "{url}: {:#?}", world.backend.frames_of(&id));
+        assert_eq!(
+            world.backend.frames_of(&id).len(),
+            1,
+            "{url}: {:#?}",
+            world.backend.frames_of(&id)
+        );
     }
-    assert_eq!(world.backend.requests().len(), 1, "only the upgrade: {:?}", world.backend.requests());
+    assert_eq!(
+        world.backend.requests().len(),
+        1,
+        "only the upgrade: {:?}",
+        world.backend.requests()
+    );
     assert!(other.requests().is_empty(), "{:?}", other.requests());
     assert!(!world.has_told("ran"));
 }
@@ -106,16 +133,30 @@ fn a_redirected_download_is_not_followed() {
     let world = World::new();
     let other = Backend::start();
     other.answer("/payload", payload());
-    other.answer("/library/skills/s", Answer::data(json!({"slug": "s", "body": "Foreign skill."})));
-    world.backend.answer("/api/tickets/T-1", Answer::redirect(&format!("{}/payload", other.url())));
-    world.backend.answer("/api/library/skills/s", Answer::redirect(&format!("{}/library/skills/s", other.url())));
+    other.answer(
+        "/library/skills/s",
+        Answer::data(json!({"slug": "s", "body": "Foreign skill."})),
+    );
+    world.backend.answer(
+        "/api/tickets/T-1",
+        Answer::redirect(&format!("{}/payload", other.url())),
+    );
+    world.backend.answer(
+        "/api/library/skills/s",
+        Answer::redirect(&format!("{}/library/skills/s", other.url())),
+    );
     let _agent = world.agent("cat");
     world.backend.send(&bare("T-1"));
     let fail = world.backend.outcome("T-1");
     assert_eq!(fail["code"], "payload_unavailable", "{fail}");
     let result = world.outcome_with("T-2", json!({"skills": ["s"]}));
     assert_eq!(result["type"], "ticket.result", "{result}");
-    assert!(!result["stdout"].as_str().unwrap().contains("Foreign skill."));
+    assert!(
+        !result["stdout"]
+            .as_str()
+            .unwrap()
+            .contains("Foreign skill.")
+    );
     assert!(other.requests().is_empty(), "{:?}", other.requests());
 }
 
@@ -123,8 +164,13 @@ fn a_redirected_download_is_not_followed() {
 #[test]
 fn a_download_is_tried_three_times() {
     let world = World::new();
-    world.backend.answer_anything("/api/tickets/T-1", Answer::json(500, &json!("oops")));
-    world.backend.answer_anything("/api/tickets/T-1", Answer::json(503, &json!({"success": false})));
+    world
+        .backend
+        .answer_anything("/api/tickets/T-1", Answer::json(500, &json!("oops")));
+    world.backend.answer_anything(
+        "/api/tickets/T-1",
+        Answer::json(503, &json!({"success": false})),
+    );
     world.backend.answer("/api/tickets/T-1", payload());
     let _agent = world.agent("cat");
     world.backend.send(&bare("T-1"));
@@ -136,7 +182,10 @@ fn a_download_is_tried_three_times() {
 #[test]
 fn a_payload_that_cannot_be_had_fails_the_ticket() {
     let world = World::new();
-    world.backend.answer_anything("/api/tickets/T-1", Answer::json(500, &json!({"success": false})));
+    world.backend.answer_anything(
+        "/api/tickets/T-1",
+        Answer::json(500, &json!({"success": false})),
+    );
     let _agent = world.agent("echo ran");
     world.backend.send(&bare("T-1"));
     assert_eq!(world.backend.frame("ticket.claim")["ticketId"], "T-1");
@@ -152,8 +201,13 @@ fn a_payload_that_cannot_be_had_fails_the_ticket() {
 #[test]
 fn every_wrong_envelope_is_unavailable() {
     let world = World::new();
-    let text = |status, body: &str| Answer { status, headers: Vec::new(), body: body.to_owned() };
-    let error = json!({"success": false, "error": {"code": "gone", "message": "the ticket was withdrawn"}});
+    let text = |status, body: &str| Answer {
+        status,
+        headers: Vec::new(),
+        body: body.to_owned(),
+    };
+    let error =
+        json!({"success": false, "error": {"code": "gone", "message": "the ticket was withdrawn"}});
     let answers = [
         Answer::json(200, &error),
         Answer::json(200, &json!({"success": false, "data": {"title": "t"}})),
@@ -167,16 +221,26 @@ fn every_wrong_envelope_is_unavailable() {
         Answer::json(500, &json!({"success": true, "data": {"title": "t"}})),
     ];
     let launch = world.launch("tell ran").env("MAX_CONCURRENT_TICKETS", "16");
-    let repos: Vec<_> = (0..answers.len()).map(|n| world.make_repo(&format!("repo-{n}"))).collect();
-    let paths: Vec<_> = repos.iter().map(|repo| repo.display().to_string()).collect();
-    let _agent =
-        world.registered(launch.env("REPO_PATHS", format!("{SLUG}={},{}", world.repo().display(), paths.join(","))));
+    let repos: Vec<_> = (0..answers.len())
+        .map(|n| world.make_repo(&format!("repo-{n}")))
+        .collect();
+    let paths: Vec<_> = repos
+        .iter()
+        .map(|repo| repo.display().to_string())
+        .collect();
+    let _agent = world.registered(launch.env(
+        "REPO_PATHS",
+        format!("{SLUG}={},{}", world.repo().display(), paths.join(",")),
+    ));
     // All at once, each in a repository of its own: the pauses between the tries run at the same time.
     for (n, answer) in answers.iter().enumerate() {
-        world.backend.answer_anything(&path_of(&format!("T-{n}")), answer.clone());
         world
             .backend
-            .send(&ticket_with(&format!("T-{n}"), json!({"title": null, "description": null, "repo": paths[n]})));
+            .answer_anything(&path_of(&format!("T-{n}")), answer.clone());
+        world.backend.send(&ticket_with(
+            &format!("T-{n}"),
+            json!({"title": null, "description": null, "repo": paths[n]}),
+        ));
     }
     let mut open: Vec<_> = (0..answers.len()).map(|n| format!("T-{n}")).collect();
     while !open.is_empty() {
@@ -184,7 +248,13 @@ fn every_wrong_envelope_is_unavailable() {
         let id = fail["ticketId"].as_str().unwrap();
         assert_eq!(fail["code"], "payload_unavailable", "{fail}");
         if id == "T-0" {
-            assert!(fail["error"].as_str().unwrap().contains("the ticket was withdrawn"), "{fail}");
+            assert!(
+                fail["error"]
+                    .as_str()
+                    .unwrap()
+                    .contains("the ticket was withdrawn"),
+                "{fail}"
+            );
         }
         open.retain(|ticket| ticket != id);
     }
@@ -195,28 +265,43 @@ fn every_wrong_envelope_is_unavailable() {
 #[test]
 fn skills_are_downloaded_by_slug() {
     let world = World::new();
-    world.backend.answer("/api/library/skills/rust", Answer::data(json!({"slug": "rust", "body": "Use iterators."})));
+    world.backend.answer(
+        "/api/library/skills/rust",
+        Answer::data(json!({"slug": "rust", "body": "Use iterators."})),
+    );
     let _agent = world.agent("cat");
     let skills = json!(["rust", {"slug": "inline", "body": "Write short sentences."}]);
     let result = world.outcome_with("T-1", json!({ "skills": skills }));
     let prompt = result["stdout"].as_str().unwrap();
-    assert!(prompt.contains("Use iterators.") && prompt.contains("Write short sentences."), "{prompt}");
+    assert!(
+        prompt.contains("Use iterators.") && prompt.contains("Write short sentences."),
+        "{prompt}"
+    );
     assert_eq!(result["warnings"], json!([]));
     let requests = world.backend.requests_for("/api/library/skills/rust");
-    assert_eq!(requests[0].headers["authorization"], format!("Bearer {TOKEN}"));
+    assert_eq!(
+        requests[0].headers["authorization"],
+        format!("Bearer {TOKEN}")
+    );
 }
 
 /// A skill that cannot be had is a warning that names it; the ticket runs.
 #[test]
 fn a_missing_skill_is_a_warning() {
     let world = World::new();
-    world.backend.answer("/api/library/skills/there", Answer::data(json!({"slug": "there", "body": "I am there."})));
+    world.backend.answer(
+        "/api/library/skills/there",
+        Answer::data(json!({"slug": "there", "body": "I am there."})),
+    );
     let _agent = world.agent("cat");
     let result = world.outcome_with("T-1", json!({"skills": ["missing", "there"]}));
     assert_eq!(result["type"], "ticket.result", "{result}");
     let warnings = result["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].as_str().unwrap().contains("missing"), "{warnings:?}");
+    assert!(
+        warnings[0].as_str().unwrap().contains("missing"),
+        "{warnings:?}"
+    );
     assert!(result["stdout"].as_str().unwrap().contains("I am there."));
 }
 
@@ -231,12 +316,33 @@ fn a_slug_cannot_climb() {
     let skills = json!(["../../admin", "a b?c#d"]);
     let result = world.outcome_with("T-1", json!({ "skills": skills }));
     assert_eq!(result["type"], "ticket.result", "{result}");
-    assert_eq!(result["warnings"].as_array().unwrap().len(), 2, "{}", result["warnings"]);
+    assert_eq!(
+        result["warnings"].as_array().unwrap().len(),
+        2,
+        "{}",
+        result["warnings"]
+    );
     assert!(!result["stdout"].as_str().unwrap().contains("Not a skill."));
-    let paths: Vec<_> = world.backend.requests().into_iter().map(|request| request.path).skip(1).collect();
-    assert!(paths.iter().all(|path| path.starts_with("/api/library/skills/")), "{paths:?}");
-    let tails = paths.iter().map(|path| path.trim_start_matches("/api/library/skills/"));
-    assert!(tails.clone().all(|tail| !tail.contains(['/', '?', '#'])), "{paths:?}");
+    let paths: Vec<_> = world
+        .backend
+        .requests()
+        .into_iter()
+        .map(|request| request.path)
+        .skip(1)
+        .collect();
+    assert!(
+        paths
+            .iter()
+            .all(|path| path.starts_with("/api/library/skills/")),
+        "{paths:?}"
+    );
+    let tails = paths
+        .iter()
+        .map(|path| path.trim_start_matches("/api/library/skills/"));
+    assert!(
+        tails.clone().all(|tail| !tail.contains(['/', '?', '#'])),
+        "{paths:?}"
+    );
 }
 
 /// A downloaded payload can bring skills and a subagent of its own.
@@ -250,12 +356,21 @@ fn a_downloaded_payload_brings_everything() {
         "subagent": {"slug": "reviewer", "prompt": "You review."},
     });
     world.backend.answer("/api/tickets/T-1", Answer::data(data));
-    world.backend.answer("/api/library/skills/rust", Answer::data(json!({"slug": "rust", "body": "Library skill."})));
+    world.backend.answer(
+        "/api/library/skills/rust",
+        Answer::data(json!({"slug": "rust", "body": "Library skill."})),
+    );
     let _agent = world.agent("cat");
     world.backend.send(&bare("T-1"));
     let result = world.backend.outcome("T-1");
     let prompt = result["stdout"].as_str().unwrap();
-    for part in ["Downloaded title", "Downloaded description.", "Inline skill.", "You review.", "Library skill."] {
+    for part in [
+        "Downloaded title",
+        "Downloaded description.",
+        "Inline skill.",
+        "You review.",
+        "Library skill.",
+    ] {
         assert!(prompt.contains(part), "{part:?} is not in:\n{prompt}");
     }
 }
@@ -288,7 +403,10 @@ fn the_prompt_holds_everything_in_order() {
         assert!(prompt.contains(part), "{part:?} is not in:\n{prompt}");
     }
     let at = |part: &str| prompt.find(part).unwrap();
-    assert!(at("You know colours.") < at("The button is blue."), "{prompt}");
+    assert!(
+        at("You know colours.") < at("The button is blue."),
+        "{prompt}"
+    );
 }
 
 /// Whatever title and description begin with, the prompt begins with a heading.
@@ -307,7 +425,9 @@ fn the_prompt_always_begins_with_a_heading() {
     ];
     for (n, fields) in fields.into_iter().enumerate() {
         let result = world.outcome_with(&format!("T-{n}"), fields.clone());
-        let prompt = result["stdout"].as_str().unwrap_or_else(|| panic!("{fields}: {result}"));
+        let prompt = result["stdout"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{fields}: {result}"));
         assert!(prompt.starts_with("# "), "{fields}: {prompt}");
     }
 }
@@ -320,5 +440,8 @@ fn a_title_stays_one_line() {
     let result = world.outcome_with("T-1", json!({"title": "One\ntwo\r\n## Three"}));
     let prompt = result["stdout"].as_str().unwrap();
     let heading = prompt.lines().next().unwrap();
-    assert!(heading.contains("One") && heading.contains("Three"), "{prompt}");
+    assert!(
+        heading.contains("One") && heading.contains("Three"),
+        "{prompt}"
+    );
 }

@@ -39,14 +39,23 @@ fn a_stubborn_tree_is_ended_at_the_limit() {
     world.told("child");
     let (failed, fail) = world.backend.timed_frame("ticket.fail", |_| true);
     assert_nothing_left(&world, &agent);
-    assert!(failed - claimed < Duration::from_secs(1 + 1 + 2), "{:?}", failed - claimed);
+    assert!(
+        failed - claimed < Duration::from_secs(1 + 1 + 2),
+        "{:?}",
+        failed - claimed
+    );
     assert_eq!(fail["code"], "timeout", "{fail}");
     assert_eq!(fail["error"], "timeout");
     assert_eq!(fail["retryable"], false);
     assert_eq!(fail["exitCode"], Value::Null);
     assert_eq!(fail["signal"], 9);
     assert_eq!(fail["stdout"], "partial\n");
-    assert!(fail["diff"].as_str().is_some_and(|diff| diff.contains("+changed")), "{fail}");
+    assert!(
+        fail["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+changed")),
+        "{fail}"
+    );
 }
 
 /// A CLI that ends well when it is told to end has timed out all the same.
@@ -75,7 +84,11 @@ fn a_ticket_may_shorten_the_limit() {
 #[test]
 fn a_ticket_may_not_lengthen_the_limit() {
     let world = World::new();
-    let _agent = world.registered(world.launch("hold never").env("TICKET_TIMEOUT_QA_SECONDS", "1"));
+    let _agent = world.registered(
+        world
+            .launch("hold never")
+            .env("TICKET_TIMEOUT_QA_SECONDS", "1"),
+    );
     let fail = world.outcome_with("T-1", json!({"timeoutSeconds": 100_000, "role": "qa"}));
     assert_eq!(fail["code"], "timeout", "{fail}");
 }
@@ -123,7 +136,10 @@ fn an_exit_code_is_told() {
     assert_eq!(fail["signal"], Value::Null);
     assert_eq!(fail["stdout"], "out\n");
     let error = fail["error"].as_str().unwrap();
-    assert!(error.ends_with("the real reason") && !error.contains('\n'), "{error:?}");
+    assert!(
+        error.ends_with("the real reason") && !error.contains('\n'),
+        "{error:?}"
+    );
 }
 
 /// A signal is told from an exit code.
@@ -145,7 +161,10 @@ fn an_error_can_be_on_stdout() {
     let _agent = world.agent("echo 'Not logged in'; exit 1");
     let fail = world.outcome_of("T-1");
     assert_eq!(fail["exitCode"], 1);
-    assert!(fail["error"].as_str().unwrap().ends_with("Not logged in"), "{fail}");
+    assert!(
+        fail["error"].as_str().unwrap().ends_with("Not logged in"),
+        "{fail}"
+    );
 }
 
 /// A failed run sends what it changed and every known field of a result.
@@ -154,13 +173,28 @@ fn a_failed_run_sends_what_is_known() {
     let world = World::new();
     let _agent = world.agent("echo new > new.txt; exit 3");
     let fail = world.outcome_of("T-1");
-    assert!(fail["diff"].as_str().unwrap().contains("+++ b/new.txt"), "{fail}");
-    for field in
-        ["stdoutTruncated", "diffTruncated", "diffStat", "baseCommit", "headCommit", "startedAt", "finishedAt"]
-    {
-        assert!(fail.get(field).is_some_and(|value| !value.is_null()), "{field} is missing: {fail}");
+    assert!(
+        fail["diff"].as_str().unwrap().contains("+++ b/new.txt"),
+        "{fail}"
+    );
+    for field in [
+        "stdoutTruncated",
+        "diffTruncated",
+        "diffStat",
+        "baseCommit",
+        "headCommit",
+        "startedAt",
+        "finishedAt",
+    ] {
+        assert!(
+            fail.get(field).is_some_and(|value| !value.is_null()),
+            "{field} is missing: {fail}"
+        );
     }
-    assert!(fail["durationMs"].is_u64() && fail["warnings"].is_array(), "{fail}");
+    assert!(
+        fail["durationMs"].is_u64() && fail["warnings"].is_array(),
+        "{fail}"
+    );
 }
 
 /// A CLI that is not there, or cannot be executed, is `cli_not_found`, and one that came back is used.
@@ -185,12 +219,18 @@ fn a_missing_cli_is_told() {
 fn the_searched_path_is_told() {
     let world = World::new();
     let path = format!("{}:/usr/bin:/bin", world.path("bin").display());
-    let launch = world.launch("true").env("CLI_COMMAND", "no-such-cli-anywhere").env("PATH", &path);
+    let launch = world
+        .launch("true")
+        .env("CLI_COMMAND", "no-such-cli-anywhere")
+        .env("PATH", &path);
     let _agent = world.registered(launch);
     let fail = world.outcome_of("T-1");
     assert_eq!(fail["code"], "cli_not_found", "{fail}");
     let error = fail["error"].as_str().unwrap();
-    assert!(error.contains("no-such-cli-anywhere") && error.contains(&path), "{error}");
+    assert!(
+        error.contains("no-such-cli-anywhere") && error.contains(&path),
+        "{error}"
+    );
 }
 
 /// A program of that name in the repository is not the CLI.
@@ -199,7 +239,12 @@ fn the_cli_is_never_taken_from_the_repository() {
     let world = World::new();
     world.program(&world.repo().join("own-cli"), "tell trapped");
     let path = format!("{}::.:", std::env::var("PATH").unwrap());
-    let _agent = world.registered(world.launch("true").env("CLI_COMMAND", "own-cli").env("PATH", path));
+    let _agent = world.registered(
+        world
+            .launch("true")
+            .env("CLI_COMMAND", "own-cli")
+            .env("PATH", path),
+    );
     assert_eq!(world.outcome_of("T-1")["code"], "cli_not_found");
     assert!(!world.has_told("trapped"));
 }
@@ -212,28 +257,58 @@ fn much_output_is_bounded_and_kept_whole() {
     const LINES: usize = 1_250_000;
     let world = World::new();
     let script = format!("echo BEGIN; yes 0123456789abcde | head -n {LINES}; echo END");
-    let launch = world.launch(&script).env("MAX_STDOUT_BYTES", MAX.to_string());
+    let launch = world
+        .launch(&script)
+        .env("MAX_STDOUT_BYTES", MAX.to_string());
     let agent = world.registered(launch);
-    assert_eq!(world.outcome_with("T-0", json!({"role": "nobody"}))["code"], "role_not_allowed");
-    let before = if cfg!(target_os = "linux") { processes::status_kb(agent.pid(), "VmHWM") } else { 0 };
+    assert_eq!(
+        world.outcome_with("T-0", json!({"role": "nobody"}))["code"],
+        "role_not_allowed"
+    );
+    let before = if cfg!(target_os = "linux") {
+        processes::status_kb(agent.pid(), "VmHWM")
+    } else {
+        0
+    };
     let result = world.outcome_of("T-1");
-    let after = if cfg!(target_os = "linux") { processes::status_kb(agent.pid(), "VmHWM") } else { 0 };
+    let after = if cfg!(target_os = "linux") {
+        processes::status_kb(agent.pid(), "VmHWM")
+    } else {
+        0
+    };
     let total = LINES * 16 + "BEGIN\nEND\n".len();
     assert_eq!(result["type"], "ticket.result", "{}", result["error"]);
     assert_eq!(result["stdoutTruncated"], true);
     let stdout = result["stdout"].as_str().unwrap();
-    assert!(stdout.starts_with("BEGIN\n0123456789abcde\n") && stdout.ends_with("0123456789abcde\nEND\n"));
-    assert!(stdout.len() >= MAX && stdout.len() <= MAX + 200, "{}", stdout.len());
+    assert!(
+        stdout.starts_with("BEGIN\n0123456789abcde\n")
+            && stdout.ends_with("0123456789abcde\nEND\n")
+    );
+    assert!(
+        stdout.len() >= MAX && stdout.len() <= MAX + 200,
+        "{}",
+        stdout.len()
+    );
     // The one line with a word in it that the CLI never printed.
     let own = |line: &&str| !["BEGIN", "END"].contains(line) && !"0123456789abcde".ends_with(*line);
-    let gap: Vec<_> = stdout.lines().filter(|line| !"0123456789abcde".starts_with(line)).filter(own).collect();
+    let gap: Vec<_> = stdout
+        .lines()
+        .filter(|line| !"0123456789abcde".starts_with(line))
+        .filter(own)
+        .collect();
     assert_eq!(gap.len(), 1, "{gap:?}");
     let number: String = gap[0].chars().filter(char::is_ascii_digit).collect();
     let at = stdout.find(gap[0]).unwrap();
-    assert!((MAX / 4 - 1..=MAX / 4 + 1).contains(&at), "the gap is at {at}");
+    assert!(
+        (MAX / 4 - 1..=MAX / 4 + 1).contains(&at),
+        "the gap is at {at}"
+    );
     let around = stdout.len() - gap[0].len();
     let omitted: usize = number.parse().unwrap();
-    assert!((total - around..=total - around + 2).contains(&omitted), "{omitted} of {total} left out, {around} sent");
+    assert!(
+        (total - around..=total - around + 2).contains(&omitted),
+        "{omitted} of {total} left out, {around} sent"
+    );
 
     let kept: Vec<_> = files::everything(&world.state())
         .into_iter()
@@ -242,8 +317,15 @@ fn much_output_is_bounded_and_kept_whole() {
             _ => None,
         })
         .collect();
-    assert!(kept.iter().any(|(_, size)| *size == total), "the whole output is not on disk: {kept:?}");
-    assert!(after - before < 8192, "20 MB of output took {} kB of memory", after - before);
+    assert!(
+        kept.iter().any(|(_, size)| *size == total),
+        "the whole output is not on disk: {kept:?}"
+    );
+    assert!(
+        after - before < 8192,
+        "20 MB of output took {} kB of memory",
+        after - before
+    );
 }
 
 /// Output within the limit is sent whole and not marked as cut.
@@ -256,7 +338,11 @@ fn output_at_the_limit_is_whole() {
         fs::write(world.repo().join("count"), count.to_string()).unwrap();
         let result = world.outcome_of(&format!("T-{count}"));
         assert_eq!(result["stdoutTruncated"], cut, "{count}");
-        assert_eq!(result["stdout"].as_str().unwrap() == "x".repeat(count), !cut, "{count}");
+        assert_eq!(
+            result["stdout"].as_str().unwrap() == "x".repeat(count),
+            !cut,
+            "{count}"
+        );
     }
 }
 
@@ -264,13 +350,19 @@ fn output_at_the_limit_is_whole() {
 #[test]
 fn no_frame_is_larger_than_allowed() {
     let world = World::new();
-    let script =
-        "head -c 4000000 /dev/zero | tr '\\0' '\\001'; head -c 3000000 /dev/zero | tr '\\0' '\\002' > big.txt";
-    let launch = world.launch(script).env("MAX_STDOUT_BYTES", "4194304").env("MAX_DIFF_BYTES", "4194304");
+    let script = "head -c 4000000 /dev/zero | tr '\\0' '\\001'; head -c 3000000 /dev/zero | tr '\\0' '\\002' > big.txt";
+    let launch = world
+        .launch(script)
+        .env("MAX_STDOUT_BYTES", "4194304")
+        .env("MAX_DIFF_BYTES", "4194304");
     let _agent = world.registered(launch);
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result", "{}", result["error"]);
-    assert!(world.backend.largest_frame() <= (9 << 20) / 2, "{}", world.backend.largest_frame());
+    assert!(
+        world.backend.largest_frame() <= (9 << 20) / 2,
+        "{}",
+        world.backend.largest_frame()
+    );
     assert_eq!(result["diff"], Value::Null, "the diff is left out first");
     assert_eq!(result["diffTruncated"], true);
     assert_eq!(result["stdoutTruncated"], true);
@@ -289,15 +381,25 @@ fn output_that_is_not_utf8_is_replaced() {
 #[test]
 fn a_cli_that_closes_its_output_is_waited_for() {
     let world = World::new();
-    let _agent = world.agent("echo first; exec >&- 2>&-; tell closed; hold finish; echo late > late.txt");
+    let _agent =
+        world.agent("echo first; exec >&- 2>&-; tell closed; hold finish; echo late > late.txt");
     world.assign("T-1");
     world.told("closed");
     world.fence();
-    assert!(!world.backend.frames().iter().any(|frame| is_outcome(frame) && frame["ticketId"] == "T-1"));
+    assert!(
+        !world
+            .backend
+            .frames()
+            .iter()
+            .any(|frame| is_outcome(frame) && frame["ticketId"] == "T-1")
+    );
     world.release("finish");
     let result = world.backend.outcome("T-1");
     assert_eq!(result["stdout"], "first\n");
-    assert!(result["diff"].as_str().unwrap().contains("late.txt"), "{result}");
+    assert!(
+        result["diff"].as_str().unwrap().contains("late.txt"),
+        "{result}"
+    );
 }
 
 /// A CLI that does not read a large prompt does no harm.
@@ -316,7 +418,11 @@ fn the_cli_has_its_own_process_group() {
     let world = World::new();
     let agent = world.agent("kill -TERM 0; hold never");
     let fail = world.outcome_of("T-1");
-    assert_eq!((fail["code"].as_str(), fail["signal"].as_i64()), (Some("cli_exit"), Some(15)), "{fail}");
+    assert_eq!(
+        (fail["code"].as_str(), fail["signal"].as_i64()),
+        (Some("cli_exit"), Some(15)),
+        "{fail}"
+    );
     world.fence();
     assert_nothing_left(&world, &agent);
 }
@@ -327,9 +433,14 @@ fn a_long_run_reports_its_progress() {
     let world = World::new();
     let script = "echo one; echo two; hold more; printf 'three\\nhalf'; tell printed; hold end";
     let _agent = world.registered(world.launch(script).env("PROGRESS_SECONDS", "1"));
-    world.backend.send(&ticket_with("T-1", json!({"attempt": 4})));
+    world
+        .backend
+        .send(&ticket_with("T-1", json!({"attempt": 4})));
     let first = world.backend.frame("ticket.progress");
-    assert_eq!((first["ticketId"].as_str(), first["attempt"].as_u64()), (Some("T-1"), Some(4)));
+    assert_eq!(
+        (first["ticketId"].as_str(), first["attempt"].as_u64()),
+        (Some("T-1"), Some(4))
+    );
     assert_eq!(first["seq"], 1);
     assert_eq!(first["phase"], "running");
     assert_eq!(first["lines"], json!(["one", "two"]));
@@ -341,7 +452,10 @@ fn a_long_run_reports_its_progress() {
     let mut last = first;
     while lines.is_empty() {
         let next = world.backend.frame("ticket.progress");
-        assert_eq!(next["seq"].as_u64(), last["seq"].as_u64().map(|seq| seq + 1));
+        assert_eq!(
+            next["seq"].as_u64(),
+            last["seq"].as_u64().map(|seq| seq + 1)
+        );
         let apart = next["elapsedMs"].as_u64().unwrap() - last["elapsedMs"].as_u64().unwrap();
         assert!(apart >= 1000, "{apart} ms apart");
         lines.extend(next["lines"].as_array().unwrap().clone());
@@ -350,7 +464,10 @@ fn a_long_run_reports_its_progress() {
     assert_eq!(lines, ["three"]);
     assert_eq!(last["stdoutBytes"], 18);
     world.release("end");
-    assert_eq!(world.backend.outcome("T-1")["stdout"], "one\ntwo\nthree\nhalf");
+    assert_eq!(
+        world.backend.outcome("T-1")["stdout"],
+        "one\ntwo\nthree\nhalf"
+    );
 }
 
 /// The lines of one report are at most 16 KiB, and none where they are not wanted.
@@ -359,7 +476,10 @@ fn the_lines_of_a_report_are_bounded() {
     for (wanted, least, most) in [("1", 8 << 10, 16 << 10), ("0", 0, 0)] {
         let world = World::new();
         let script = "yes 0123456789abcde | head -n 10000; tell printed; hold end";
-        let launch = world.launch(script).env("PROGRESS_SECONDS", "1").env("PROGRESS_LINES", wanted);
+        let launch = world
+            .launch(script)
+            .env("PROGRESS_SECONDS", "1")
+            .env("PROGRESS_LINES", wanted);
         let _agent = world.registered(launch);
         world.assign("T-1");
         world.told("printed");
@@ -379,7 +499,12 @@ fn a_short_run_reports_nothing() {
     let world = World::new();
     let _agent = world.agent("echo quick");
     world.outcome_of("T-1");
-    let kinds: Vec<_> = world.backend.frames_of("T-1").into_iter().map(|frame| frame["type"].clone()).collect();
+    let kinds: Vec<_> = world
+        .backend
+        .frames_of("T-1")
+        .into_iter()
+        .map(|frame| frame["type"].clone())
+        .collect();
     assert_eq!(kinds, ["ticket.claim", "ticket.result"]);
 }
 
@@ -388,7 +513,9 @@ fn a_short_run_reports_nothing() {
 #[test]
 fn a_nested_run_ends_with_the_outer_one() {
     let world = World::new();
-    let launch = world.launch("setsid sleep 1000 & tell up; hold never").env("WF0_RUN_ID", "outer");
+    let launch = world
+        .launch("setsid sleep 1000 & tell up; hold never")
+        .env("WF0_RUN_ID", "outer");
     let agent = world.registered(launch);
     world.assign("T-1");
     world.told("up");
@@ -396,7 +523,9 @@ fn a_nested_run_ends_with_the_outer_one() {
         let marks = world.processes(&agent).into_iter().filter_map(|(pid, _)| {
             let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
             let environment = String::from_utf8_lossy(&environment).into_owned();
-            environment.split('\0').find_map(|variable| variable.strip_prefix("WF0_RUN_ID=").map(str::to_owned))
+            environment
+                .split('\0')
+                .find_map(|variable| variable.strip_prefix("WF0_RUN_ID=").map(str::to_owned))
         });
         marks.collect::<Vec<_>>()
     };
@@ -405,7 +534,9 @@ fn a_nested_run_ends_with_the_outer_one() {
         let marks = marks();
         (!marks.is_empty() && marks.iter().all(|mark| mark.starts_with("outer,"))).then_some(())
     });
-    world.backend.send(&serde_json::json!({"type": "ticket.cancel", "ticketId": "T-1"}));
+    world
+        .backend
+        .send(&serde_json::json!({"type": "ticket.cancel", "ticketId": "T-1"}));
     world.backend.outcome("T-1");
     assert!(world.processes(&agent).is_empty());
 }
@@ -425,6 +556,11 @@ fn a_late_stop_does_not_undo_a_result() {
     agent.signal(nix::sys::signal::Signal::SIGTERM);
     let result = world.backend.outcome("T-1");
     assert_eq!(result["type"], "ticket.result", "{result}");
-    assert!(result["diff"].as_str().is_some_and(|diff| diff.contains("new.txt")), "{result}");
+    assert!(
+        result["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("new.txt")),
+        "{result}"
+    );
     assert_eq!(agent.exit_code(), 0);
 }

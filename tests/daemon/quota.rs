@@ -11,9 +11,14 @@ const USED_UP: &str = "echo 'Claude AI usage limit reached' >&2; exit 1";
 
 /// A CLI whose quota is back that many seconds after it was found used up, and how it says so.
 pub fn used_up_for(seconds: u64) -> (String, u64) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     let until = now + seconds;
-    let script = format!("[ $(date +%s) -lt {until} ] || exit 0; echo 'usage limit reached|{until}'; exit 1");
+    let script = format!(
+        "[ $(date +%s) -lt {until} ] || exit 0; echo 'usage limit reached|{until}'; exit 1"
+    );
     (script, until)
 }
 
@@ -21,8 +26,16 @@ pub fn used_up_for(seconds: u64) -> (String, u64) {
 fn next_register(world: &World) -> (Value, Value, Value) {
     let register = world.backend.frame("agent.register");
     let cli = &register["cli"];
-    assert_eq!(cli["available"] == json!(true), register["roles"] != json!([]), "{register}");
-    (register["roles"].clone(), cli["unavailableReason"].clone(), cli["availableAt"].clone())
+    assert_eq!(
+        cli["available"] == json!(true),
+        register["roles"] != json!([]),
+        "{register}"
+    );
+    (
+        register["roles"].clone(),
+        cli["unavailableReason"].clone(),
+        cli["availableAt"].clone(),
+    )
 }
 
 fn rfc3339(unix: u64) -> Value {
@@ -41,12 +54,27 @@ fn a_used_up_quota_is_told() {
     let world = World::new();
     let _agent = world.agent(USED_UP);
     world.assign("T-1");
-    assert_eq!(next_register(&world), (json!([]), json!("quota_exceeded"), Value::Null));
+    assert_eq!(
+        next_register(&world),
+        (json!([]), json!("quota_exceeded"), Value::Null)
+    );
     let fail = world.backend.outcome("T-1");
-    assert_eq!((fail["code"].as_str(), fail["retryable"].as_bool()), (Some("quota_exceeded"), Some(true)), "{fail}");
-    assert_eq!((&fail["error"], &fail["exitCode"]), (&json!("Claude AI usage limit reached"), &json!(1)), "{fail}");
+    assert_eq!(
+        (fail["code"].as_str(), fail["retryable"].as_bool()),
+        (Some("quota_exceeded"), Some(true)),
+        "{fail}"
+    );
+    assert_eq!(
+        (&fail["error"], &fail["exitCode"]),
+        (&json!("Claude AI usage limit reached"), &json!(1)),
+        "{fail}"
+    );
     let refusal = world.outcome_of("T-2");
-    assert_eq!((refusal["code"].as_str(), &refusal["exitCode"]), (Some("quota_exceeded"), &Value::Null), "{refusal}");
+    assert_eq!(
+        (refusal["code"].as_str(), &refusal["exitCode"]),
+        (Some("quota_exceeded"), &Value::Null),
+        "{refusal}"
+    );
 }
 
 /// At the time that the CLI named, the roles are back.
@@ -56,10 +84,19 @@ fn the_roles_come_back_in_time() {
     let (script, until) = used_up_for(3);
     let _agent = world.agent(&script);
     world.assign("T-1");
-    assert_eq!(next_register(&world), (json!([]), json!("quota_exceeded"), rfc3339(until)));
+    assert_eq!(
+        next_register(&world),
+        (json!([]), json!("quota_exceeded"), rfc3339(until))
+    );
     assert_eq!(world.backend.outcome("T-1")["code"], "quota_exceeded");
-    assert_eq!(next_register(&world), (json!(["dev", "qa"]), Value::Null, Value::Null));
-    assert!(SystemTime::now() >= SystemTime::UNIX_EPOCH + Duration::from_secs(until), "too early");
+    assert_eq!(
+        next_register(&world),
+        (json!(["dev", "qa"]), Value::Null, Value::Null)
+    );
+    assert!(
+        SystemTime::now() >= SystemTime::UNIX_EPOCH + Duration::from_secs(until),
+        "too early"
+    );
     assert_eq!(world.outcome_of("T-2")["type"], "ticket.result");
 }
 
@@ -101,7 +138,11 @@ fn another_cli_has_a_quota_of_its_own() {
     fs::write(world.state().join("quota.json"), "{\"cli\":").unwrap();
     let agent = world.launch("echo done").start();
     assert_eq!(next_register(&world).0, json!(["dev", "qa"]));
-    assert!(world.state().join("quota.unusable").is_file(), "{}", agent.log());
+    assert!(
+        world.state().join("quota.unusable").is_file(),
+        "{}",
+        agent.log()
+    );
     assert_eq!(world.outcome_of("T-2")["stdout"], "done\n");
 }
 
@@ -115,9 +156,17 @@ fn the_words_mean_nothing_elsewhere() {
         echo \"the quota is not exceeded\"; exit 1",
     );
     assert_eq!(world.outcome_of("T-1")["type"], "ticket.result");
-    assert_eq!(world.outcome_with("T-2", json!({"timeoutSeconds": 1}))["code"], "timeout");
+    assert_eq!(
+        world.outcome_with("T-2", json!({"timeoutSeconds": 1}))["code"],
+        "timeout"
+    );
     assert_eq!(world.outcome_of("T-3")["code"], "cli_exit");
-    let registers = world.backend.frames().iter().filter(|frame| frame["type"] == "agent.register").count();
+    let registers = world
+        .backend
+        .frames()
+        .iter()
+        .filter(|frame| frame["type"] == "agent.register")
+        .count();
     assert_eq!(registers, 1);
 }
 
@@ -126,7 +175,11 @@ fn the_words_mean_nothing_elsewhere() {
 fn a_pattern_of_ones_own() {
     let world = World::new();
     let script = "[ $WF0_TICKET_ID = T-1 ] && { echo usage limit reached; exit 1; }; echo No More Fuel; exit 1";
-    let _agent = world.registered(world.launch(script).env("CLI_QUOTA_PATTERN", "no more (coins|fuel)"));
+    let _agent = world.registered(
+        world
+            .launch(script)
+            .env("CLI_QUOTA_PATTERN", "no more (coins|fuel)"),
+    );
     assert_eq!(world.outcome_of("T-1")["code"], "cli_exit");
     assert_eq!(world.outcome_of("T-2")["code"], "quota_exceeded");
 }

@@ -15,7 +15,10 @@ fn answer(head: &str) -> Upgrade {
 fn time_to_return(backend: &Backend) -> Duration {
     let (at, _) = backend.timed_frame("agent.register", |_| true);
     let seen = backend.seen();
-    let before = seen.iter().rev().find(|seen| matches!(seen.what, What::Refused | What::Closed(_)) && seen.at < at);
+    let before = seen
+        .iter()
+        .rev()
+        .find(|seen| matches!(seen.what, What::Refused | What::Closed(_)) && seen.at < at);
     at - before.expect("a setback").at
 }
 
@@ -30,11 +33,19 @@ fn the_backoff_grows() {
     let mut last = world.backend.refused();
     for least in [500, 1000] {
         let next = world.backend.refused();
-        assert!(next - last >= Duration::from_millis(least), "{:?} is less than {least} ms", next - last);
+        assert!(
+            next - last >= Duration::from_millis(least),
+            "{:?} is less than {least} ms",
+            next - last
+        );
         last = next;
     }
     let (registered, _) = world.backend.timed_frame("agent.register", |_| true);
-    assert!(registered - last >= Duration::from_secs(2), "{:?}", registered - last);
+    assert!(
+        registered - last >= Duration::from_secs(2),
+        "{:?}",
+        registered - last
+    );
 }
 
 /// Every other answer to the upgrade, and none, is tried again.
@@ -90,17 +101,32 @@ fn a_run_outlasts_the_connection() {
     world.release("end");
     world.told("over");
     let register = world.backend.frame("agent.register");
-    let active: Vec<_> =
-        register["activeTickets"].as_array().unwrap().iter().map(|t| t["ticketId"].clone()).collect();
+    let active: Vec<_> = register["activeTickets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["ticketId"].clone())
+        .collect();
     assert!(active.is_empty() || active == ["T-1"], "{register}");
     assert_eq!(world.backend.outcome("T-1")["stdout"], "finished\n");
     world.fence();
-    assert_eq!(world.outcome_with("T-2", json!({"repo": "no/such"}))["code"], "repo_not_allowed");
+    assert_eq!(
+        world.outcome_with("T-2", json!({"repo": "no/such"}))["code"],
+        "repo_not_allowed"
+    );
     let again = world.backend.frames_on(2);
     assert_eq!(again[0]["type"], "agent.register", "{again:#?}");
-    let outcomes = world.backend.frames().into_iter().filter(|frame| is_outcome(frame) && frame["ticketId"] == "T-1");
+    let outcomes = world
+        .backend
+        .frames()
+        .into_iter()
+        .filter(|frame| is_outcome(frame) && frame["ticketId"] == "T-1");
     assert_eq!(outcomes.count(), 1);
-    let claims = world.backend.frames().into_iter().filter(|frame| frame["type"] == "ticket.claim");
+    let claims = world
+        .backend
+        .frames()
+        .into_iter()
+        .filter(|frame| frame["type"] == "ticket.claim");
     assert_eq!(claims.count(), 1);
 }
 
@@ -109,7 +135,9 @@ fn a_run_outlasts_the_connection() {
 fn a_new_registration_names_the_active_tickets() {
     let world = World::new();
     let _agent = world.agent("tell up; hold end");
-    world.backend.send(&ticket_with("T-1", json!({"attempt": 3})));
+    world
+        .backend
+        .send(&ticket_with("T-1", json!({"attempt": 3})));
     world.told("up");
     world.assign("T-2");
     world.fence();
@@ -117,9 +145,20 @@ fn a_new_registration_names_the_active_tickets() {
     let register = world.backend.frame("agent.register");
     let active = register["activeTickets"].as_array().unwrap();
     assert_eq!(active.len(), 2, "{register}");
-    assert_eq!((&active[0]["ticketId"], &active[0]["attempt"]), (&json!("T-1"), &json!(3)));
-    assert_eq!((&active[1]["ticketId"], &active[1]["attempt"]), (&json!("T-2"), &json!(1)));
-    assert!(active.iter().all(|ticket| ticket["startedAt"].as_str().is_some_and(|at| at.len() == 24)), "{register}");
+    assert_eq!(
+        (&active[0]["ticketId"], &active[0]["attempt"]),
+        (&json!("T-1"), &json!(3))
+    );
+    assert_eq!(
+        (&active[1]["ticketId"], &active[1]["attempt"]),
+        (&json!("T-2"), &json!(1))
+    );
+    assert!(
+        active.iter().all(|ticket| ticket["startedAt"]
+            .as_str()
+            .is_some_and(|at| at.len() == 24)),
+        "{register}"
+    );
     assert_eq!(register["capacity"], json!({"max": 1, "free": 0}));
     world.release("end");
     assert_eq!(world.backend.outcome("T-1")["attempt"], 3);
@@ -133,8 +172,17 @@ fn a_refused_token_ends_the_daemon() {
         world.backend.next_upgrade(answer(status));
         let ended = world.launch("true").env("LOG_LEVEL", "warn").output();
         assert_eq!(ended.code, 77, "{status}: {ended:?}");
-        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{}", ended.stderr);
-        assert!(ended.stderr.contains("token") && ended.stderr.contains("Settings"), "{}", ended.stderr);
+        assert_eq!(
+            ended.stderr.trim_end().lines().count(),
+            1,
+            "{}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.contains("token") && ended.stderr.contains("Settings"),
+            "{}",
+            ended.stderr
+        );
         assert_eq!(world.backend.requests().len(), 1);
     }
 }
@@ -142,7 +190,12 @@ fn a_refused_token_ends_the_daemon() {
 /// A token that is revoked while connected ends the daemon with exit code 77, and the runs with it.
 #[test]
 fn a_revoked_token_ends_the_daemon() {
-    for (code, reason) in [(4401, ""), (4403, "revoked"), (1008, "auth_failed"), (1008, "auth")] {
+    for (code, reason) in [
+        (4401, ""),
+        (4403, "revoked"),
+        (1008, "auth_failed"),
+        (1008, "auth"),
+    ] {
         let world = World::new();
         let mut agent = world.agent("tell up; hold never");
         world.assign("T-1");
@@ -150,7 +203,11 @@ fn a_revoked_token_ends_the_daemon() {
         world.backend.close(code, reason);
         assert_eq!(agent.exit_code(), 77, "{code} {reason:?}: {}", agent.log());
         assert!(agent.log().contains("token"), "{}", agent.log());
-        assert!(world.processes(&agent).is_empty(), "{code}: {:?}", world.processes(&agent));
+        assert!(
+            world.processes(&agent).is_empty(),
+            "{code}: {:?}",
+            world.processes(&agent)
+        );
         assert_eq!(world.backend.connections(), 1);
     }
 }
@@ -158,9 +215,14 @@ fn a_revoked_token_ends_the_daemon() {
 /// Any other close, a 1008 for another reason included, is followed by a reconnect.
 #[test]
 fn any_other_close_is_followed_by_a_reconnect() {
-    for (code, reason) in
-        [(1000, ""), (1001, "going away"), (1008, "policy"), (1011, "auth"), (1012, ""), (4400, "auth")]
-    {
+    for (code, reason) in [
+        (1000, ""),
+        (1001, "going away"),
+        (1008, "policy"),
+        (1011, "auth"),
+        (1012, ""),
+        (4400, "auth"),
+    ] {
         let world = World::new();
         let mut agent = world.agent("true");
         world.backend.close(code, reason);
@@ -185,19 +247,28 @@ fn retry_after_is_waited_out() {
     let date = || {
         let at = SystemTime::now() + Duration::from_secs(4);
         let at = jiff::Timestamp::try_from(at).unwrap();
-        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap()
+        jiff::fmt::rfc2822::DateTimePrinter::new()
+            .timestamp_to_rfc9110_string(&at)
+            .unwrap()
     };
     // A date has whole seconds, so up to one of the four may be gone.
-    for (status, seconds) in
-        [("503 Service Unavailable", Some(2)), ("429 Too Many Requests", Some(2)), ("503 Busy", None)]
-    {
+    for (status, seconds) in [
+        ("503 Service Unavailable", Some(2)),
+        ("429 Too Many Requests", Some(2)),
+        ("503 Busy", None),
+    ] {
         let after = seconds.map_or_else(date, |seconds: u64| seconds.to_string());
         let world = World::new();
-        world.backend.next_upgrade(answer(&format!("{status}\r\nRetry-After: {after}")));
+        world
+            .backend
+            .next_upgrade(answer(&format!("{status}\r\nRetry-After: {after}")));
         let _agent = world.launch("true").start();
         world.backend.refused();
         let took = time_to_return(&world.backend);
-        assert!(took >= Duration::from_secs(2), "Retry-After: {after}: back after {took:?}");
+        assert!(
+            took >= Duration::from_secs(2),
+            "Retry-After: {after}: back after {took:?}"
+        );
     }
 }
 
@@ -208,7 +279,9 @@ fn a_server_shutdown_is_followed_by_a_reconnect() {
     let mut agent = world.agent("tell up; hold end; echo finished");
     world.assign("T-1");
     world.told("up");
-    world.backend.send(&json!({"type": "server.shutdown", "reconnectAfterSeconds": 2}));
+    world
+        .backend
+        .send(&json!({"type": "server.shutdown", "reconnectAfterSeconds": 2}));
     world.backend.closed();
     let took = time_to_return(&world.backend);
     // The agent counts from the frame, which it had a little before its goodbye was seen here.
@@ -225,11 +298,17 @@ fn a_silent_peer_is_given_up() {
     let _agent = world.agent("true");
     let since = world.backend.seen().last().unwrap().at;
     world.backend.ignore_pings();
-    let closed = world.backend.wait_for("the end of the connection", |seen| match seen.what {
-        What::Closed(_) => Some(seen.at),
-        _ => None,
-    });
-    assert!(closed - since >= Duration::from_secs(24), "given up after {:?}", closed - since);
+    let closed = world
+        .backend
+        .wait_for("the end of the connection", |seen| match seen.what {
+            What::Closed(_) => Some(seen.at),
+            _ => None,
+        });
+    assert!(
+        closed - since >= Duration::from_secs(24),
+        "given up after {:?}",
+        closed - since
+    );
     world.backend.frame("agent.register");
 }
 
@@ -238,7 +317,11 @@ fn a_silent_peer_is_given_up() {
 fn garbage_instead_of_frames_is_survived() {
     // Long enough that no length in it can be waited for.
     let text_that_is_not_utf8 = b"\x81\x02\xff\xfe".to_vec();
-    for garbage in [b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(10), vec![0xff; 1000], text_that_is_not_utf8] {
+    for garbage in [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(10),
+        vec![0xff; 1000],
+        text_that_is_not_utf8,
+    ] {
         let world = World::new();
         let _agent = world.agent("echo ran");
         world.backend.send_raw(&garbage);

@@ -15,9 +15,17 @@ fn assert_refused(world: &World, id: &str, fail: &Value, code: &str, retryable: 
     assert_eq!(fail["retryable"], retryable, "{fail}");
     assert_eq!(fail["attempt"], 1);
     let error = fail["error"].as_str().unwrap();
-    assert!(!error.is_empty() && !error.contains('\n'), "{error:?} is not one line");
+    assert!(
+        !error.is_empty() && !error.contains('\n'),
+        "{error:?} is not one line"
+    );
     world.fence();
-    assert_eq!(world.backend.frames_of(id).len(), 1, "{:#?}", world.backend.frames_of(id));
+    assert_eq!(
+        world.backend.frames_of(id).len(),
+        1,
+        "{:#?}",
+        world.backend.frames_of(id)
+    );
 }
 
 fn as_text(path: &Path) -> Value {
@@ -44,7 +52,11 @@ fn a_repository_has_several_names() {
     for (n, name) in names.into_iter().enumerate() {
         let result = world.outcome_with(&format!("T-{n}"), json!({ "repo": name }));
         assert_eq!(result["type"], "ticket.result", "{name}: {result}");
-        assert_eq!(result["stdout"].as_str().unwrap().trim(), world.repo().to_str().unwrap(), "{name}");
+        assert_eq!(
+            result["stdout"].as_str().unwrap().trim(),
+            world.repo().to_str().unwrap(),
+            "{name}"
+        );
     }
 }
 
@@ -81,7 +93,9 @@ fn only_the_exact_entries_are_allowed() {
     ];
     for (n, name) in names.into_iter().enumerate() {
         let id = format!("T-{n}");
-        world.backend.send_anything(&ticket_with(&id, json!({ "repo": name })));
+        world
+            .backend
+            .send_anything(&ticket_with(&id, json!({ "repo": name })));
         let fail = world.backend.outcome(&id);
         assert_refused(&world, &id, &fail, "repo_not_allowed", true);
     }
@@ -105,10 +119,18 @@ fn a_link_is_followed_when_the_ticket_comes() {
 #[test]
 fn long_roles_are_short_roles() {
     let world = World::new();
-    let launch = world.launch(r#"printf %s "$1""#).env("CLI_ARGS_TEMPLATE", "{role}");
+    let launch = world
+        .launch(r#"printf %s "$1""#)
+        .env("CLI_ARGS_TEMPLATE", "{role}");
     let _agent = world.registered(launch);
-    for (n, (role, short)) in
-        [("dev", "dev"), ("dev_agent", "dev"), ("qa", "qa"), ("qa_agent", "qa")].into_iter().enumerate()
+    for (n, (role, short)) in [
+        ("dev", "dev"),
+        ("dev_agent", "dev"),
+        ("qa", "qa"),
+        ("qa_agent", "qa"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let result = world.outcome_with(&format!("T-{n}"), json!({ "role": role }));
         assert_eq!(result["stdout"], short, "{role}: {result}");
@@ -120,7 +142,17 @@ fn long_roles_are_short_roles() {
 fn other_roles_are_refused() {
     let world = World::new();
     let _agent = world.registered(world.launch("tell ran").env("AGENT_ROLES", "dev"));
-    for (n, role) in ["qa", "qa_agent", "docs", "developer", "dev_agent_agent", "d"].into_iter().enumerate() {
+    for (n, role) in [
+        "qa",
+        "qa_agent",
+        "docs",
+        "developer",
+        "dev_agent_agent",
+        "d",
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let id = format!("T-{n}");
         let fail = world.outcome_with(&id, json!({ "role": role }));
         assert_refused(&world, &id, &fail, "role_not_allowed", true);
@@ -133,7 +165,16 @@ fn other_roles_are_refused() {
 fn every_allowed_id_is_run() {
     let world = World::new();
     let _agent = world.agent(r#"printf %s "$WF0_TICKET_ID""#);
-    for id in ["a", "..", ".", "-rf", "--help", "A:b_c.d-9", "CON", &"x".repeat(128)] {
+    for id in [
+        "a",
+        "..",
+        ".",
+        "-rf",
+        "--help",
+        "A:b_c.d-9",
+        "CON",
+        &"x".repeat(128),
+    ] {
         let result = world.outcome_of(id);
         assert_eq!(result["type"], "ticket.result", "{id}: {result}");
         assert_eq!(result["stdout"], id);
@@ -145,12 +186,30 @@ fn every_allowed_id_is_run() {
 fn other_ids_are_never_run() {
     let world = World::new();
     let _agent = world.agent("tell ran");
-    for id in ["", "a/b", "../../escape", "a b", "a\0b", "é", "a\\b", "a%2e", "a;b", "a$b", &"x".repeat(129)] {
+    for id in [
+        "",
+        "a/b",
+        "../../escape",
+        "a b",
+        "a\0b",
+        "é",
+        "a\\b",
+        "a%2e",
+        "a;b",
+        "a$b",
+        &"x".repeat(129),
+    ] {
         world.backend.send_anything(&ticket(id));
     }
     world.fence();
     assert!(!world.has_told("ran"));
-    assert!(world.backend.frames().iter().all(|frame| frame["type"] != "ticket.claim"));
+    assert!(
+        world
+            .backend
+            .frames()
+            .iter()
+            .all(|frame| frame["type"] != "ticket.claim")
+    );
     assert!(!world.path("escape").exists());
 }
 
@@ -166,7 +225,12 @@ fn a_full_waiting_line_refuses() {
     }
     let fail = world.outcome_of("late");
     assert_refused(&world, "late", &fail, "at_capacity", true);
-    let claims = world.backend.frames().iter().filter(|frame| frame["type"] == "ticket.claim").count();
+    let claims = world
+        .backend
+        .frames()
+        .iter()
+        .filter(|frame| frame["type"] == "ticket.claim")
+        .count();
     assert_eq!(claims, 17);
 
     world.release("go-on-T-0");

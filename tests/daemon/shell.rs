@@ -7,7 +7,10 @@ use crate::support::world::World;
 
 fn printed(args: &[&str]) -> String {
     let world = World::new();
-    let ended = args.iter().fold(Launch::new(world.dir.path()), |launch, arg| launch.arg(arg)).output();
+    let ended = args
+        .iter()
+        .fold(Launch::new(world.dir.path()), |launch, arg| launch.arg(arg))
+        .output();
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{args:?}");
     ended.stdout
 }
@@ -15,13 +18,18 @@ fn printed(args: &[&str]) -> String {
 /// The words that bash offers once that has been typed; `=` is a word of its own, as it is to bash.
 fn bash_offers(typed: &[&str]) -> Vec<String> {
     let script = printed(&["completions", "bash"]);
-    let ask =
-        r#"COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); compopt() { :; }; _wf0_agent; printf '%s\n' "${COMPREPLY[@]}""#;
+    let ask = r#"COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); compopt() { :; }; _wf0_agent; printf '%s\n' "${COMPREPLY[@]}""#;
     let script = format!("{script}\n{ask}");
-    let words = ["-c", &script, "bash", "wf0-agent"].into_iter().chain(typed.iter().copied());
+    let words = ["-c", &script, "bash", "wf0-agent"]
+        .into_iter()
+        .chain(typed.iter().copied());
     let output = Command::new("bash").args(words).output().unwrap();
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// bash completes commands, a command's own options, the values of options, and operands.
@@ -36,7 +44,10 @@ fn bash_completes_what_can_be_said() {
         (&["completions", "f"], &["fish"]),
         (&["--log-level", "d"], &["debug"]),
         (&["--log-level", "=", "d"], &["debug"]),
-        (&["--log-level", "="], &["error", "warn", "info", "debug", "trace"]),
+        (
+            &["--log-level", "="],
+            &["error", "warn", "info", "debug", "trace"],
+        ),
         (&["--state-dir", "/tmp", "doctor", "--j"], &["--json"]),
         (&["--state-dir", "=", "/tmp", "doctor", "--j"], &["--json"]),
     ];
@@ -50,15 +61,33 @@ fn bash_completes_what_can_be_said() {
 #[test]
 fn nothing_is_missing_for_any_shell() {
     let help = printed(&["--help"]);
-    let mut names: Vec<&str> = help.split_whitespace().filter_map(|word| word.strip_prefix("--")).collect();
+    let mut names: Vec<&str> = help
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--"))
+        .collect();
     names.retain(|name| !name.contains('<'));
-    assert!(names.len() > 30 && names.contains(&"state-dir"), "{names:?}");
-    let commands: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  wf0-agent ")).collect();
-    let commands: Vec<&str> = commands.iter().filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(commands.len() > 7 && commands.contains(&"doctor"), "{commands:?}");
-    for args in
-        [["completions", "bash"], ["completions", "zsh"], ["completions", "fish"], ["completions", "powershell"]]
-    {
+    assert!(
+        names.len() > 30 && names.contains(&"state-dir"),
+        "{names:?}"
+    );
+    let commands: Vec<&str> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  wf0-agent "))
+        .collect();
+    let commands: Vec<&str> = commands
+        .iter()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(
+        commands.len() > 7 && commands.contains(&"doctor"),
+        "{commands:?}"
+    );
+    for args in [
+        ["completions", "bash"],
+        ["completions", "zsh"],
+        ["completions", "fish"],
+        ["completions", "powershell"],
+    ] {
         let script = printed(&args);
         for name in &names {
             let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -66,7 +95,10 @@ fn nothing_is_missing_for_any_shell() {
         }
         for command in &commands {
             let command = command.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-            assert!(script.contains(command) || command == "COMMAND", "{command} is not in {args:?}");
+            assert!(
+                script.contains(command) || command == "COMMAND",
+                "{command} is not in {args:?}"
+            );
         }
     }
 }
@@ -76,15 +108,25 @@ fn nothing_is_missing_for_any_shell() {
 #[test]
 fn the_man_page_is_complete() {
     let page = printed(&["man"]);
-    for name in
-        ["REPO_PATHS=LIST", "MAX_STDOUT_BYTES=BYTES", "(default: 1048576)", "\\-\\-follow", ".B 78", ".B apply"]
-    {
+    for name in [
+        "REPO_PATHS=LIST",
+        "MAX_STDOUT_BYTES=BYTES",
+        "(default: 1048576)",
+        "\\-\\-follow",
+        ".B 78",
+        ".B apply",
+    ] {
         assert!(page.contains(name), "{name} is not in:\n{page}");
     }
     let requests = [".TH", ".SH", ".TP", ".TQ", ".B", ".nf", ".fi", ".RS", ".RE"];
     for line in page.lines() {
-        let is_request = requests.iter().any(|request| line.split(' ').next() == Some(request));
-        assert!(is_request || !line.starts_with(['.', '\'']), "roff would take this for a request: {line}");
+        let is_request = requests
+            .iter()
+            .any(|request| line.split(' ').next() == Some(request));
+        assert!(
+            is_request || !line.starts_with(['.', '\'']),
+            "roff would take this for a request: {line}"
+        );
         assert!(line.is_ascii(), "{line}");
     }
 }
@@ -93,10 +135,19 @@ fn the_man_page_is_complete() {
 #[test]
 fn wrong_arguments_are_explained() {
     let table: [(&[&str], &str); 8] = [
-        (&["doctor", "--follow"], "--follow belongs to logs, not to doctor"),
-        (&["show", "T-1", "--diff", "--prompt"], "show takes one of --prompt, --stdout, --diff"),
+        (
+            &["doctor", "--follow"],
+            "--follow belongs to logs, not to doctor",
+        ),
+        (
+            &["show", "T-1", "--diff", "--prompt"],
+            "show takes one of --prompt, --stdout, --diff",
+        ),
         (&["show"], "which ticket?"),
-        (&["completions", "csh"], "\"csh\" is not one of bash, zsh, fish, powershell"),
+        (
+            &["completions", "csh"],
+            "\"csh\" is not one of bash, zsh, fish, powershell",
+        ),
         (&["completions"], "for which shell?"),
         (&["dctor"], "unknown command \"dctor\""),
         (&["doctor", "more"], "unexpected argument \"more\""),
@@ -104,7 +155,10 @@ fn wrong_arguments_are_explained() {
     ];
     let world = World::new();
     for (args, why) in table {
-        let ended = args.iter().fold(Launch::new(world.dir.path()), |launch, arg| launch.arg(arg)).output();
+        let ended = args
+            .iter()
+            .fold(Launch::new(world.dir.path()), |launch, arg| launch.arg(arg))
+            .output();
         assert_eq!(ended.code, 2, "{args:?}: {ended:?}");
         assert!(ended.stderr.contains(why), "{args:?}: {ended:?}");
     }

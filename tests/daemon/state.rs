@@ -12,7 +12,10 @@ use crate::support::world::World;
 /// Starts an agent and gives its id.
 fn started(world: &World, launch: Launch) -> (Agent, String) {
     let agent = launch.start();
-    let id = world.backend.frame("agent.register")["agentId"].as_str().unwrap().to_owned();
+    let id = world.backend.frame("agent.register")["agentId"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     (agent, id)
 }
 
@@ -23,11 +26,20 @@ fn nobody_else_can_read_the_state() {
     let agent = world.agent("echo out; echo err >&2; echo x > new.txt");
     world.outcome_of("T-1");
     let wrong = || {
-        let wrong = |entry: &Entry| entry.mode != if entry.kind == Kind::Folder { 0o700 } else { 0o600 };
+        let wrong = |entry: &Entry| {
+            entry.mode
+                != if entry.kind == Kind::Folder {
+                    0o700
+                } else {
+                    0o600
+                }
+        };
         let listing = files::everything(&world.state());
         assert!(listing.len() > 3, "{:?}", listing.keys());
         let modes = listing.into_iter().filter(|(_, entry)| wrong(entry));
-        modes.map(|(path, entry)| format!("{} is {:o}", path.display(), entry.mode)).collect::<Vec<_>>()
+        modes
+            .map(|(path, entry)| format!("{} is {:o}", path.display(), entry.mode))
+            .collect::<Vec<_>>()
     };
     // What git leaves in the run's scratch folder is removed after the outcome has gone out.
     let until = Instant::now() + Duration::from_secs(5);
@@ -57,7 +69,10 @@ fn the_agent_id_stays() {
 fn each_state_folder_has_its_own_id() {
     let world = World::new();
     let (_first, one) = started(&world, world.launch("true"));
-    let (_second, two) = started(&world, world.launch("true").env("STATE_DIR", world.path("state-2")));
+    let (_second, two) = started(
+        &world,
+        world.launch("true").env("STATE_DIR", world.path("state-2")),
+    );
     assert_ne!(one, two);
 }
 
@@ -86,8 +101,16 @@ fn a_second_daemon_is_turned_away() {
     let mut agent = world.agent("echo ran");
     let ended = world.launch("echo ran").output();
     assert_eq!(ended.code, 75, "{ended:?}");
-    assert!(ended.stderr.contains(world.state().to_str().unwrap()), "{}", ended.stderr);
-    assert_eq!(world.backend.requests().len(), 1, "the second one never asked the backend");
+    assert!(
+        ended.stderr.contains(world.state().to_str().unwrap()),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(
+        world.backend.requests().len(),
+        1,
+        "the second one never asked the backend"
+    );
     assert!(agent.is_running());
     assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
 }
@@ -139,7 +162,10 @@ fn an_unusable_state_folder_is_refused() {
     let world = World::new();
     fs::write(world.path("file"), "").unwrap();
     for name in ["file", "file/below"] {
-        let ended = world.launch("true").env("STATE_DIR", world.path(name)).output();
+        let ended = world
+            .launch("true")
+            .env("STATE_DIR", world.path(name))
+            .output();
         assert_eq!(ended.code, 78, "{name}: {ended:?}");
         assert!(ended.stderr.contains("STATE_DIR"), "{}", ended.stderr);
     }
@@ -153,7 +179,12 @@ fn the_default_state_folder_is_the_systems() {
     let _agent = world.registered(world.launch("true").env("STATE_DIR", ""));
     assert!(world.home().join(".local/state/wf0-agent").is_dir());
     let xdg = world.path("xdg");
-    let _agent = world.registered(world.launch("true").env("STATE_DIR", "").env("XDG_STATE_HOME", &xdg));
+    let _agent = world.registered(
+        world
+            .launch("true")
+            .env("STATE_DIR", "")
+            .env("XDG_STATE_HOME", &xdg),
+    );
     assert!(xdg.join("wf0-agent").is_dir());
 }
 
@@ -164,6 +195,9 @@ fn a_run_leaves_its_papers() {
     let _agent = world.agent("echo the-output; echo the-error >&2; echo the-change > new.txt");
     world.outcome_with("T-1", serde_json::json!({"description": "the-task"}));
     for text in ["the-task", "the-output", "the-error", "+the-change"] {
-        assert!(files::holding(&world.state(), text.as_bytes()).is_some(), "{text} is not on disk");
+        assert!(
+            files::holding(&world.state(), text.as_bytes()).is_some(),
+            "{text} is not on disk"
+        );
     }
 }

@@ -82,8 +82,13 @@ fn a_hanging_download_does_not_keep_the_daemon() {
     let world = World::new();
     world.backend.answer("/api/tickets/T-1", Answer::never());
     let mut agent = world.agent("tell ran");
-    world.backend.send(&ticket_with("T-1", json!({"title": null, "description": null})));
-    crate::support::eventually("the request", || world.backend.requests_for("/api/tickets/T-1").pop());
+    world.backend.send(&ticket_with(
+        "T-1",
+        json!({"title": null, "description": null}),
+    ));
+    crate::support::eventually("the request", || {
+        world.backend.requests_for("/api/tickets/T-1").pop()
+    });
     agent.signal(Signal::SIGTERM);
     assert_eq!(world.backend.outcome("T-1")["code"], "agent_shutdown");
     assert_eq!(agent.exit_code(), 0, "{}", agent.log());
@@ -104,8 +109,17 @@ fn no_ticket_is_taken_while_ending() {
     world.assign("T-2");
     world.release("end");
     assert_eq!(agent.exit_code(), 0);
-    let claims = world.backend.frames().into_iter().filter(|frame| frame["type"] == "ticket.claim");
-    assert_eq!(claims.map(|claim| claim["ticketId"].clone()).collect::<Vec<_>>(), ["T-1"]);
+    let claims = world
+        .backend
+        .frames()
+        .into_iter()
+        .filter(|frame| frame["type"] == "ticket.claim");
+    assert_eq!(
+        claims
+            .map(|claim| claim["ticketId"].clone())
+            .collect::<Vec<_>>(),
+        ["T-1"]
+    );
     assert!(!world.has_told("ran"));
 }
 
@@ -113,17 +127,27 @@ fn no_ticket_is_taken_while_ending() {
 #[test]
 fn a_drain_waits_for_the_run() {
     let world = World::new();
-    let launch = world.launch("tell up; hold go; echo done").env("DRAIN_SECONDS", "60");
+    let launch = world
+        .launch("tell up; hold go; echo done")
+        .env("DRAIN_SECONDS", "60");
     let mut agent = world.registered(launch);
     world.assign("T-1");
     world.told("up");
     agent.signal(Signal::SIGTERM);
-    world.backend.frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
+    world
+        .backend
+        .frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
     let refused = world.outcome_of("T-2");
-    assert_eq!((refused["code"].as_str(), refused["retryable"].as_bool()), (Some("agent_shutdown"), Some(true)));
+    assert_eq!(
+        (refused["code"].as_str(), refused["retryable"].as_bool()),
+        (Some("agent_shutdown"), Some(true))
+    );
     world.release("go");
     let result = world.backend.outcome("T-1");
-    assert_eq!((result["type"].as_str(), result["stdout"].as_str()), (Some("ticket.result"), Some("done\n")));
+    assert_eq!(
+        (result["type"].as_str(), result["stdout"].as_str()),
+        (Some("ticket.result"), Some("done\n"))
+    );
     assert_eq!(agent.exit_code(), 0);
 }
 
@@ -131,12 +155,16 @@ fn a_drain_waits_for_the_run() {
 #[test]
 fn a_second_signal_ends_the_run() {
     let world = World::new();
-    let launch = world.launch("tell up; hold never").env("DRAIN_SECONDS", "3600");
+    let launch = world
+        .launch("tell up; hold never")
+        .env("DRAIN_SECONDS", "3600");
     let mut agent = world.registered(launch);
     world.assign("T-1");
     world.told("up");
     agent.signal(Signal::SIGTERM);
-    world.backend.frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
+    world
+        .backend
+        .frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
     agent.signal(Signal::SIGINT);
     assert_eq!(world.backend.outcome("T-1")["code"], "agent_shutdown");
     assert_eq!(agent.exit_code(), 0);

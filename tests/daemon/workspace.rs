@@ -18,16 +18,24 @@ fn clones(world: &World, script: &str) -> Launch {
 
 /// The clones that are on disk.
 fn on_disk(world: &World) -> Vec<PathBuf> {
-    let runs = fs::read_dir(world.state().join("tickets")).unwrap().flatten();
-    runs.map(|run| run.path().join("clone")).filter(|clone| clone.exists()).collect()
+    let runs = fs::read_dir(world.state().join("tickets"))
+        .unwrap()
+        .flatten();
+    runs.map(|run| run.path().join("clone"))
+        .filter(|clone| clone.exists())
+        .collect()
 }
 
 fn no_clone_is_left(world: &World) {
-    eventually("the clone to be removed", || on_disk(world).is_empty().then_some(()));
+    eventually("the clone to be removed", || {
+        on_disk(world).is_empty().then_some(())
+    });
 }
 
 fn diff(result: &Value) -> &str {
-    result["diff"].as_str().unwrap_or_else(|| panic!("no diff: {result}"))
+    result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"))
 }
 
 fn warnings(result: &Value) -> String {
@@ -51,7 +59,8 @@ fn a_read_only_repository_gives_a_diff_and_stays_as_it_was() {
         const NOBODY: u32 = 65_534;
         launch = launch.by_user(NOBODY, &world.path("wf0-agent"));
         let ours = [world.path(""), world.home(), world.path("told")];
-        ours.iter().for_each(|path| std::os::unix::fs::chown(path, Some(NOBODY), None).unwrap());
+        ours.iter()
+            .for_each(|path| std::os::unix::fs::chown(path, Some(NOBODY), None).unwrap());
         files::chmod("go+rX", &repo);
     }
     files::chmod("a-w", &repo);
@@ -61,11 +70,23 @@ fn a_read_only_repository_gives_a_diff_and_stays_as_it_was() {
     files::assert_same(&before, &files::everything(&repo));
     files::chmod("u+w", &repo);
     assert_eq!(result["type"], "ticket.result", "{result}");
-    assert!(diff(&result).contains("+by the run") && diff(&result).contains("b/new.txt"), "{result}");
-    assert_eq!(result["diffStat"], json!({"files": 3, "insertions": 3, "deletions": 0}));
-    assert_ne!(result["baseCommit"], result["headCommit"], "the run's own commit is in its clone");
+    assert!(
+        diff(&result).contains("+by the run") && diff(&result).contains("b/new.txt"),
+        "{result}"
+    );
+    assert_eq!(
+        result["diffStat"],
+        json!({"files": 3, "insertions": 3, "deletions": 0})
+    );
+    assert_ne!(
+        result["baseCommit"], result["headCommit"],
+        "the run's own commit is in its clone"
+    );
     let cwd = result["stdout"].as_str().unwrap();
-    assert!(Path::new(cwd).starts_with(world.state().join("tickets")), "{cwd}");
+    assert!(
+        Path::new(cwd).starts_with(world.state().join("tickets")),
+        "{cwd}"
+    );
     assert!(warnings(&result).contains("untracked.txt"), "{result}");
     no_clone_is_left(&world);
 }
@@ -79,7 +100,12 @@ fn each_mode_works_where_it_says() {
         let result = world.outcome_of("T-1");
         assert!(diff(&result).contains("b/where.txt"), "{mode}: {result}");
         assert_eq!(world.repo().join("where.txt").exists(), in_place, "{mode}");
-        assert_eq!(agent.log().contains("each ticket in a clone"), !in_place, "{mode}: {}", agent.log());
+        assert_eq!(
+            agent.log().contains("each ticket in a clone"),
+            !in_place,
+            "{mode}: {}",
+            agent.log()
+        );
         assert_eq!(result["warnings"], json!([]), "{mode}");
     }
 }
@@ -101,7 +127,9 @@ fn several_tickets_of_one_repository_run_at_once() {
     let second = world.backend.outcome("T-2");
     assert_eq!(second["stdout"], "# App\nT-2\n");
     // The others go on undisturbed while the first clone goes.
-    eventually("one clone less", || (on_disk(&world).len() == 2).then_some(()));
+    eventually("one clone less", || {
+        (on_disk(&world).len() == 2).then_some(())
+    });
     for id in ["T-1", "T-3"] {
         world.release(id);
         let result = world.backend.outcome(id);
@@ -140,7 +168,15 @@ fn the_clone_is_like_the_repository() {
     let repo = world.repo();
     world.git(&repo, &["tag", "v1"]);
     world.git(&repo, &["checkout", "--quiet", "-b", "feature/one"]);
-    world.git(&repo, &["remote", "add", "origin", "https://example.com/acme/app.git"]);
+    world.git(
+        &repo,
+        &[
+            "remote",
+            "add",
+            "origin",
+            "https://example.com/acme/app.git",
+        ],
+    );
     world.git(&repo, &["update-ref", "refs/remotes/origin/main", "HEAD"]);
     world.git(&repo, &["config", "user.email", "dev@example.com"]);
     let script = "git symbolic-ref HEAD; git for-each-ref --format='%(refname)'; git remote get-url origin
@@ -150,10 +186,22 @@ fn the_clone_is_like_the_repository() {
     let expected = "refs/heads/feature/one\nrefs/heads/feature/one\nrefs/heads/main\nrefs/remotes/origin/main\n\
                     refs/tags/v1\nhttps://example.com/acme/app.git\ndev@example.com\nfirst\n";
     assert_eq!(result["stdout"], expected, "{result}");
-    assert_eq!(result["baseCommit"], world.git(&repo, &["rev-parse", "HEAD"]).trim());
+    assert_eq!(
+        result["baseCommit"],
+        world.git(&repo, &["rev-parse", "HEAD"]).trim()
+    );
 
     world.git(&repo, &["checkout", "--quiet", "--detach"]);
-    world.git(&repo, &["commit", "--quiet", "--allow-empty", "--message", "on no branch"]);
+    world.git(
+        &repo,
+        &[
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "--message",
+            "on no branch",
+        ],
+    );
     world.cli("git symbolic-ref -q HEAD || git log -1 --format=%s");
     assert_eq!(world.outcome_of("T-2")["stdout"], "on no branch\n");
 }
@@ -168,9 +216,31 @@ fn unusual_repositories_can_be_cloned() {
     world.git(&repo, &["add", "."]);
     world.git(&repo, &["commit", "--quiet", "--message", "second"]);
     let folder = |name: &str| world.path(name).display().to_string();
-    world.git(&repo, &["worktree", "add", "--quiet", "-b", "side", &folder("linked")]);
-    world.git(&repo, &["clone", "--quiet", "--depth=1", &format!("file://{}", repo.display()), &folder("shallow")]);
-    world.git(&repo, &["clone", "--quiet", &folder("app"), &folder("sparse")]);
+    world.git(
+        &repo,
+        &[
+            "worktree",
+            "add",
+            "--quiet",
+            "-b",
+            "side",
+            &folder("linked"),
+        ],
+    );
+    world.git(
+        &repo,
+        &[
+            "clone",
+            "--quiet",
+            "--depth=1",
+            &format!("file://{}", repo.display()),
+            &folder("shallow"),
+        ],
+    );
+    world.git(
+        &repo,
+        &["clone", "--quiet", &folder("app"), &folder("sparse")],
+    );
     world.git(&world.path("sparse"), &["sparse-checkout", "set", "src"]);
     world.git(&repo, &["init", "--quiet", &folder("fresh")]);
     let rows = [
@@ -185,8 +255,15 @@ fn unusual_repositories_can_be_cloned() {
     for (name, listed) in rows {
         let before = files::everything(&world.path(name));
         let result = world.outcome_with(name, json!({"repo": world.path(name)}));
-        assert!(result["stdout"].as_str().unwrap().trim().ends_with(listed), "{name}: {result}");
-        assert_eq!(result["diffStat"], json!({"files": 1, "insertions": 1, "deletions": 0}), "{name}: {result}");
+        assert!(
+            result["stdout"].as_str().unwrap().trim().ends_with(listed),
+            "{name}: {result}"
+        );
+        assert_eq!(
+            result["diffStat"],
+            json!({"files": 1, "insertions": 1, "deletions": 0}),
+            "{name}: {result}"
+        );
         files::assert_same(&before, &files::everything(&world.path(name)));
     }
 }
@@ -203,15 +280,25 @@ fn a_subfolder_is_the_same_subfolder() {
     world.git(&repo, &["commit", "--quiet", "--message", "link"]);
     fs::remove_file(repo.join("link")).unwrap();
     fs::create_dir(repo.join("link")).unwrap();
-    let paths = ["src", "uncommitted", "link"].map(|name| repo.join(name).display().to_string()).join(",");
-    let _agent = world.registered(clones(&world, "basename $PWD; echo x > here.txt").env("REPO_PATHS", paths));
+    let paths = ["src", "uncommitted", "link"]
+        .map(|name| repo.join(name).display().to_string())
+        .join(",");
+    let _agent = world
+        .registered(clones(&world, "basename $PWD; echo x > here.txt").env("REPO_PATHS", paths));
     for name in ["src", "uncommitted"] {
         let result = world.outcome_with(name, json!({"repo": repo.join(name)}));
         assert_eq!(result["stdout"], format!("{name}\n"));
-        assert!(diff(&result).contains(&format!("b/{name}/here.txt")), "{result}");
+        assert!(
+            diff(&result).contains(&format!("b/{name}/here.txt")),
+            "{result}"
+        );
     }
     let fail = world.outcome_with("link", json!({"repo": repo.join("link")}));
-    assert_eq!((fail["code"].as_str(), &fail["retryable"]), (Some("internal"), &json!(true)), "{fail}");
+    assert_eq!(
+        (fail["code"].as_str(), &fail["retryable"]),
+        (Some("internal"), &json!(true)),
+        "{fail}"
+    );
     assert!(!world.home().join("here.txt").exists());
 }
 
@@ -224,12 +311,22 @@ fn a_folder_without_git_cannot_be_cloned() {
         let folder = world.path("plain");
         fs::create_dir(&folder).unwrap();
         let launch = world.launch("echo ran").env("WORKSPACE_MODE", mode);
-        let agent = world.registered(launch.env("REPO_PATHS", format!("acme/app={}", folder.display())));
+        let agent =
+            world.registered(launch.env("REPO_PATHS", format!("acme/app={}", folder.display())));
         let outcome = world.outcome_of("T-1");
         assert_eq!(outcome["type"], kind, "{outcome}");
         if mode == "clone" {
-            assert_eq!((outcome["code"].as_str(), &outcome["retryable"]), (Some("internal"), &json!(true)));
-            assert!(outcome["error"].as_str().unwrap().contains("not in a git repository"), "{outcome}");
+            assert_eq!(
+                (outcome["code"].as_str(), &outcome["retryable"]),
+                (Some("internal"), &json!(true))
+            );
+            assert!(
+                outcome["error"]
+                    .as_str()
+                    .unwrap()
+                    .contains("not in a git repository"),
+                "{outcome}"
+            );
             assert!(agent.log().contains("cannot be cloned"), "{}", agent.log());
         }
     }
@@ -241,7 +338,10 @@ fn a_change_of_the_checkout_meanwhile_is_a_warning() {
     let world = World::new();
     let repo = world.repo();
     fs::write(repo.join("dirty.txt"), "before\n").unwrap();
-    let _agent = world.registered(clones(&world, "tell up; hold $WF0_TICKET_ID; echo x > new.txt"));
+    let _agent = world.registered(clones(
+        &world,
+        "tell up; hold $WF0_TICKET_ID; echo x > new.txt",
+    ));
     world.assign("T-1");
     world.told("up");
     fs::write(repo.join("dirty.txt"), "before and after\n").unwrap();
@@ -254,10 +354,17 @@ fn a_change_of_the_checkout_meanwhile_is_a_warning() {
     let base = world.git(&repo, &["rev-parse", "HEAD"]);
     world.assign("T-2");
     world.told("up");
-    world.git(&repo, &["commit", "--quiet", "--all", "--message", "meanwhile"]);
+    world.git(
+        &repo,
+        &["commit", "--quiet", "--all", "--message", "meanwhile"],
+    );
     world.release("T-2");
     let result = world.backend.outcome("T-2");
-    let moved = format!("from {} to {}", base.trim(), world.git(&repo, &["rev-parse", "HEAD"]).trim());
+    let moved = format!(
+        "from {} to {}",
+        base.trim(),
+        world.git(&repo, &["rev-parse", "HEAD"]).trim()
+    );
     assert!(warnings(&result).contains(&moved), "{result}");
     assert!(!warnings(&result).contains("was changed"), "{result}");
     assert_eq!(result["baseCommit"], base.trim());
@@ -270,12 +377,22 @@ fn the_repositorys_programs_are_not_started_for_a_clone() {
     let repo = world.repo();
     let trap = world.path("trap");
     world.program(&trap, "tell trapped; cat");
-    fs::write(repo.join(".gitattributes"), "* filter=evil diff=evil merge=evil\n").unwrap();
+    fs::write(
+        repo.join(".gitattributes"),
+        "* filter=evil diff=evil merge=evil\n",
+    )
+    .unwrap();
     world.git(&repo, &["add", "."]);
     world.git(&repo, &["commit", "--quiet", "--message", "attributes"]);
     let hooks = repo.join(".git/hooks");
     fs::create_dir_all(&hooks).unwrap();
-    for name in ["post-checkout", "post-index-change", "reference-transaction", "post-merge", "fsmonitor-watchman"] {
+    for name in [
+        "post-checkout",
+        "post-index-change",
+        "reference-transaction",
+        "post-merge",
+        "fsmonitor-watchman",
+    ] {
         world.program(&hooks.join(name), "tell trapped");
     }
     let path = trap.display();
@@ -288,8 +405,11 @@ fn the_repositorys_programs_are_not_started_for_a_clone() {
         hooks = hooks.display(),
         more = world.path("more").display(),
     );
-    fs::write(world.path("more"), format!("[core]\n\tpager = {path}\n[filter \"more\"]\n\tclean = {path}\n"))
-        .unwrap();
+    fs::write(
+        world.path("more"),
+        format!("[core]\n\tpager = {path}\n[filter \"more\"]\n\tclean = {path}\n"),
+    )
+    .unwrap();
     let config = repo.join(".git/config");
     fs::write(&config, fs::read_to_string(&config).unwrap() + &settings).unwrap();
     // Of the same size: only by its content git could tell that it has changed.
@@ -300,13 +420,25 @@ fn the_repositorys_programs_are_not_started_for_a_clone() {
         "cat README.md; git config --list --local; git status --short; echo x >> README.md",
     ));
     let result = world.outcome_of("T-1");
-    assert!(!world.has_told("trapped"), "a program of the repository was started");
-    assert!(result["stdout"].as_str().unwrap().starts_with("# App\n"), "{result}");
-    assert!(!result["stdout"].to_string().contains("trap"), "its settings lead to it: {result}");
+    assert!(
+        !world.has_told("trapped"),
+        "a program of the repository was started"
+    );
+    assert!(
+        result["stdout"].as_str().unwrap().starts_with("# App\n"),
+        "{result}"
+    );
+    assert!(
+        !result["stdout"].to_string().contains("trap"),
+        "its settings lead to it: {result}"
+    );
     files::assert_same(&before, &files::everything(&repo));
     // What a filter of the repository would have sealed is not sent.
     assert_eq!(diff(&result), "");
-    assert!(warnings(&result).contains("README.md") && warnings(&result).contains("evil"), "{result}");
+    assert!(
+        warnings(&result).contains("README.md") && warnings(&result).contains("evil"),
+        "{result}"
+    );
 }
 
 /// A clone stays until its outcome has arrived; then it goes, also when the daemon died in between.
@@ -318,20 +450,32 @@ fn a_clone_goes_with_the_delivery() {
     world.backend.ignore_pings();
     world.outcome_of("T-1");
     world.fence();
-    assert_eq!(on_disk(&world).len(), 1, "nobody has said that the outcome arrived");
+    assert_eq!(
+        on_disk(&world).len(),
+        1,
+        "nobody has said that the outcome arrived"
+    );
     agent.crash();
     let [undelivered] = on_disk(&world).try_into().unwrap();
     // Beside it one of a daemon that died between the delivery and the removal; and the backend is away.
-    let run = world.state().join("tickets/00000000000000000000000000000001");
+    let run = world
+        .state()
+        .join("tickets/00000000000000000000000000000001");
     fs::create_dir_all(run.join("clone/left")).unwrap();
     fs::write(run.join("delivered"), "").unwrap();
     for _ in 0..20 {
         world.backend.next_upgrade(Upgrade::Drop);
     }
     let mut agent = clones(&world, script).start();
-    eventually("what is left to be removed", || (!run.join("clone").exists()).then_some(()));
+    eventually("what is left to be removed", || {
+        (!run.join("clone").exists()).then_some(())
+    });
     agent.terminate();
-    assert_eq!(on_disk(&world), std::slice::from_ref(&undelivered), "nobody has said that the outcome arrived");
+    assert_eq!(
+        on_disk(&world),
+        std::slice::from_ref(&undelivered),
+        "nobody has said that the outcome arrived"
+    );
     world.backend.forget_upgrades();
     let _agent = world.registered(clones(&world, script));
     world.backend.outcome("T-1");
@@ -352,13 +496,25 @@ fn a_cut_off_run_is_told_from_its_clone() {
     agent.crash();
     fs::write(world.repo().join("by-hand.txt"), "by hand\n").unwrap();
     let base = world.git(&world.repo(), &["rev-parse", "HEAD"]);
-    world.git(&world.repo(), &["commit", "--quiet", "--allow-empty", "--message", "meanwhile"]);
+    world.git(
+        &world.repo(),
+        &[
+            "commit",
+            "--quiet",
+            "--allow-empty",
+            "--message",
+            "meanwhile",
+        ],
+    );
     let before = files::everything(&world.repo());
     // Another mode by now: the run is where it is.
     let agent = world.registered(world.launch(script).env("WORKSPACE_MODE", "inplace"));
     let fail = world.backend.outcome("T-1");
     assert_eq!(fail["code"], "agent_restarted", "{fail}");
-    assert!(diff(&fail).contains("+changed") && !diff(&fail).contains("by-hand"), "{fail}");
+    assert!(
+        diff(&fail).contains("+changed") && !diff(&fail).contains("by-hand"),
+        "{fail}"
+    );
     assert_eq!(fail["baseCommit"], base.trim());
     assert!(warnings(&fail).contains(base.trim()), "{fail}");
     no_clone_is_left(&world);
@@ -375,11 +531,16 @@ fn a_clone_without_a_diff_is_kept() {
     let result = world.outcome_of("T-1");
     assert_eq!(result["diff"], Value::Null, "{result}");
     let [clone] = on_disk(&world).try_into().unwrap();
-    assert!(warnings(&result).contains(clone.to_str().unwrap()), "{result}");
+    assert!(
+        warnings(&result).contains(clone.to_str().unwrap()),
+        "{result}"
+    );
     world.cli("echo x > new.txt");
     world.outcome_of("T-2");
     world.fence();
-    eventually("the other clone to be removed", || (on_disk(&world) == std::slice::from_ref(&clone)).then_some(()));
+    eventually("the other clone to be removed", || {
+        (on_disk(&world) == std::slice::from_ref(&clone)).then_some(())
+    });
     assert!(clone.join("new.txt").exists());
     agent.terminate();
     let two_days_ago = SystemTime::now() - Duration::from_secs(48 * 3600);
@@ -402,12 +563,20 @@ fn a_clone_with_more_than_its_diff_is_kept() {
     world.git(&repo, &["config", "filter.seal.clean", "cat"]);
     world.git(&repo, &["add", "."]);
     world.git(&repo, &["commit", "--quiet", "--message", "seal"]);
-    let _agent = world.registered(clones(&world, "echo plain > $WF0_TICKET_ID.${WF0_TICKET_ID#T-}"));
+    let _agent = world.registered(clones(
+        &world,
+        "echo plain > $WF0_TICKET_ID.${WF0_TICKET_ID#T-}",
+    ));
     let result = world.outcome_of("T-key");
-    assert!(warnings(&result).contains("T-key.key") && !diff(&result).contains("plain"), "{result}");
+    assert!(
+        warnings(&result).contains("T-key.key") && !diff(&result).contains("plain"),
+        "{result}"
+    );
     world.outcome_of("T-txt");
     world.fence();
-    eventually("the other clone to be removed", || (on_disk(&world).len() == 1).then_some(()));
+    eventually("the other clone to be removed", || {
+        (on_disk(&world).len() == 1).then_some(())
+    });
     assert!(on_disk(&world)[0].join("T-key.key").exists());
 }
 
@@ -428,10 +597,20 @@ fn a_run_that_is_ended_gives_its_diff_too() {
     let _agent = world.registered(clones(&world, script));
     world.assign("T-1");
     world.told("up");
-    world.backend.send(&json!({"type": "ticket.cancel", "ticketId": "T-1", "reason": "changed my mind"}));
+    world
+        .backend
+        .send(&json!({"type": "ticket.cancel", "ticketId": "T-1", "reason": "changed my mind"}));
     let fail = world.backend.outcome("T-1");
     assert_eq!(fail["code"], "cancelled");
     assert!(diff(&fail).contains("+partial"), "{fail}");
     no_clone_is_left(&world);
-    assert_eq!(world.backend.frames_of("T-1").iter().filter(|frame| is_outcome(frame)).count(), 1);
+    assert_eq!(
+        world
+            .backend
+            .frames_of("T-1")
+            .iter()
+            .filter(|frame| is_outcome(frame))
+            .count(),
+        1
+    );
 }

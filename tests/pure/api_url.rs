@@ -9,8 +9,18 @@ use super::support::api;
 #[test]
 fn where_socket_and_endpoints_are() {
     let rows = [
-        ("https", "https://good.example", "wss://good.example/api/agents/ws", "https://good.example/api/x"),
-        ("trailing slash", "https://good.example/", "wss://good.example/api/agents/ws", "https://good.example/api/x"),
+        (
+            "https",
+            "https://good.example",
+            "wss://good.example/api/agents/ws",
+            "https://good.example/api/x",
+        ),
+        (
+            "trailing slash",
+            "https://good.example/",
+            "wss://good.example/api/agents/ws",
+            "https://good.example/api/x",
+        ),
         (
             "spaces around",
             " https://good.example\n",
@@ -47,29 +57,54 @@ fn where_socket_and_endpoints_are() {
             "wss://good.example/api/agents/ws",
             "https://good.example/api/x",
         ),
-        ("the usual port of http", "http://127.0.0.1:80", "ws://127.0.0.1/api/agents/ws", "http://127.0.0.1/api/x"),
+        (
+            "the usual port of http",
+            "http://127.0.0.1:80",
+            "ws://127.0.0.1/api/agents/ws",
+            "http://127.0.0.1/api/x",
+        ),
         (
             "upper case",
             "HTTPS://GOOD.Example/Wf0",
             "wss://good.example/Wf0/api/agents/ws",
             "https://good.example/Wf0/api/x",
         ),
-        ("loopback", "http://127.0.0.1:4000", "ws://127.0.0.1:4000/api/agents/ws", "http://127.0.0.1:4000/api/x"),
-        ("localhost", "http://localhost:4000", "ws://localhost:4000/api/agents/ws", "http://localhost:4000/api/x"),
+        (
+            "loopback",
+            "http://127.0.0.1:4000",
+            "ws://127.0.0.1:4000/api/agents/ws",
+            "http://127.0.0.1:4000/api/x",
+        ),
+        (
+            "localhost",
+            "http://localhost:4000",
+            "ws://localhost:4000/api/agents/ws",
+            "http://localhost:4000/api/x",
+        ),
         (
             "IPv6",
             "https://[2001:db8::1]:8443",
             "wss://[2001:db8::1]:8443/api/agents/ws",
             "https://[2001:db8::1]:8443/api/x",
         ),
-        ("IPv6 loopback", "http://[::1]:4000", "ws://[::1]:4000/api/agents/ws", "http://[::1]:4000/api/x"),
+        (
+            "IPv6 loopback",
+            "http://[::1]:4000",
+            "ws://[::1]:4000/api/agents/ws",
+            "http://[::1]:4000/api/x",
+        ),
         (
             "wss without a path",
             "wss://good.example",
             "wss://good.example/api/agents/ws",
             "https://good.example/api/x",
         ),
-        ("wss with a slash", "wss://good.example/", "wss://good.example/api/agents/ws", "https://good.example/api/x"),
+        (
+            "wss with a slash",
+            "wss://good.example/",
+            "wss://good.example/api/agents/ws",
+            "https://good.example/api/x",
+        ),
         (
             "wss with a path stands",
             "wss://good.example/own/socket",
@@ -88,7 +123,12 @@ fn where_socket_and_endpoints_are() {
             "wss://good.example/wf0/api/agents/ws",
             "https://good.example/wf0/api/x",
         ),
-        ("ws to this machine", "ws://127.0.0.1:4000/own", "ws://127.0.0.1:4000/own", "http://127.0.0.1:4000/api/x"),
+        (
+            "ws to this machine",
+            "ws://127.0.0.1:4000/own",
+            "ws://127.0.0.1:4000/own",
+            "http://127.0.0.1:4000/api/x",
+        ),
     ];
     for (label, url, socket, endpoint) in rows {
         let api = ApiUrl::parse(url, false).unwrap_or_else(|e| panic!("{label}: {e}"));
@@ -102,9 +142,24 @@ fn where_socket_and_endpoints_are() {
 #[test]
 fn where_the_hub_is() {
     let rows = [
-        ("https://good.example", "wss://good.example/agent/ws", "https://good.example/api/x", None),
-        ("https://good.example/wf0/", "wss://good.example/wf0/agent/ws", "https://good.example/wf0/api/x", None),
-        ("wss://good.example/", "wss://good.example/agent/ws", "https://good.example/api/x", None),
+        (
+            "https://good.example",
+            "wss://good.example/agent/ws",
+            "https://good.example/api/x",
+            None,
+        ),
+        (
+            "https://good.example/wf0/",
+            "wss://good.example/wf0/agent/ws",
+            "https://good.example/wf0/api/x",
+            None,
+        ),
+        (
+            "wss://good.example/",
+            "wss://good.example/agent/ws",
+            "https://good.example/api/x",
+            None,
+        ),
         (
             "wss://good.example/wf0/agent/ws",
             "wss://good.example/wf0/agent/ws",
@@ -123,7 +178,12 @@ fn where_the_hub_is() {
             "https://good.example/api/x",
             Some(Dialect::Ticket),
         ),
-        ("wss://good.example/own", "wss://good.example/own", "https://good.example/api/x", Some(Dialect::Ticket)),
+        (
+            "wss://good.example/own",
+            "wss://good.example/own",
+            "https://good.example/api/x",
+            Some(Dialect::Ticket),
+        ),
     ];
     for (url, socket, endpoint, dialect) in rows {
         let api = api(url);
@@ -177,7 +237,10 @@ fn unusable_urls() {
     for insecure in [false, true] {
         let usable = |(_, url): &(&str, &str)| ApiUrl::parse(url, insecure).is_ok();
         let accepted: Vec<_> = rows.into_iter().filter(usable).collect();
-        assert!(accepted.is_empty(), "accepted, ALLOW_INSECURE {insecure}: {accepted:#?}");
+        assert!(
+            accepted.is_empty(),
+            "accepted, ALLOW_INSECURE {insecure}: {accepted:#?}"
+        );
     }
 }
 
@@ -211,7 +274,10 @@ fn clear_text_stays_on_this_machine() {
             allowed || strict.is_err_and(|why| why.contains("ALLOW_INSECURE")),
             "{url}: the way out is not named"
         );
-        assert!(ApiUrl::parse(url, true).is_ok(), "{url}: with ALLOW_INSECURE");
+        assert!(
+            ApiUrl::parse(url, true).is_ok(),
+            "{url}: with ALLOW_INSECURE"
+        );
     }
 }
 
@@ -227,34 +293,109 @@ fn same_origin() {
         ("no path", own, "https://good.example", true),
         ("the usual port", own, "https://good.example:443/x", true),
         ("host in another case", own, "https://GOOD.Example/x", true),
-        ("scheme in another case", own, "HTTPS://good.example/x", true),
+        (
+            "scheme in another case",
+            own,
+            "HTTPS://good.example/x",
+            true,
+        ),
         ("same port", with_port, "https://good.example:8443/x", true),
         ("IPv6", v6, "https://[2001:db8::1]/x", true),
         ("IPv6 in another case", v6, "https://[2001:DB8::1]/x", true),
-        ("prefix does not matter", "https://good.example/wf0", "https://good.example/other", true),
-        ("the socket's own URL", "wss://good.example/own", "https://good.example/x", true),
+        (
+            "prefix does not matter",
+            "https://good.example/wf0",
+            "https://good.example/other",
+            true,
+        ),
+        (
+            "the socket's own URL",
+            "wss://good.example/own",
+            "https://good.example/x",
+            true,
+        ),
         ("another host", own, "https://evil.example/x", false),
         ("a host within", own, "https://x.good.example/x", false),
         ("a host above", own, "https://example/x", false),
-        ("a host that begins like it", own, "https://good.example.evil/x", false),
-        ("a host that ends like it", own, "https://evilgood.example/x", false),
-        ("a user that looks like it", own, "https://good.example@evil.example/x", false),
-        ("user and password that look like it", own, "https://good.example:443@evil.example/x", false),
-        ("credentials of its own", own, "https://me:pw@good.example/x", false),
+        (
+            "a host that begins like it",
+            own,
+            "https://good.example.evil/x",
+            false,
+        ),
+        (
+            "a host that ends like it",
+            own,
+            "https://evilgood.example/x",
+            false,
+        ),
+        (
+            "a user that looks like it",
+            own,
+            "https://good.example@evil.example/x",
+            false,
+        ),
+        (
+            "user and password that look like it",
+            own,
+            "https://good.example:443@evil.example/x",
+            false,
+        ),
+        (
+            "credentials of its own",
+            own,
+            "https://me:pw@good.example/x",
+            false,
+        ),
         ("an empty user", own, "https://@good.example/x", false),
         ("two at signs", own, "https://a@b@good.example/x", false),
-        ("a backslash before the at sign", own, "https://evil.example\\@good.example/x", false),
-        ("a backslash for a slash", own, "https:\\\\good.example/x", false),
-        ("an at sign in the path", own, "https://evil.example/@good.example", false),
+        (
+            "a backslash before the at sign",
+            own,
+            "https://evil.example\\@good.example/x",
+            false,
+        ),
+        (
+            "a backslash for a slash",
+            own,
+            "https:\\\\good.example/x",
+            false,
+        ),
+        (
+            "an at sign in the path",
+            own,
+            "https://evil.example/@good.example",
+            false,
+        ),
         ("an escaped host", own, "https://good%2Eexample/x", false),
-        ("a dot at the end of the host", own, "https://good.example./x", false),
+        (
+            "a dot at the end of the host",
+            own,
+            "https://good.example./x",
+            false,
+        ),
         ("another port", own, "https://good.example:8443/x", false),
-        ("the usual port instead of ours", with_port, "https://good.example/x", false),
+        (
+            "the usual port instead of ours",
+            with_port,
+            "https://good.example/x",
+            false,
+        ),
         ("the port of http", own, "https://good.example:80/x", false),
         ("port zero", own, "https://good.example:0/x", false),
-        ("a port too large", own, "https://good.example:65979/x", false),
+        (
+            "a port too large",
+            own,
+            "https://good.example:65979/x",
+            false,
+        ),
         ("clear text", own, "http://good.example/x", false),
-        ("clear text on our port", own, "http://good.example:443/x", false),
+        (
+            "clear text on our port",
+            own,
+            "http://good.example:443/x",
+            false,
+        ),
         ("another scheme", own, "ftp://good.example/x", false),
         ("a socket", own, "wss://good.example/x", false),
         ("no scheme", own, "//good.example/x", false),
@@ -263,13 +404,30 @@ fn same_origin() {
         ("empty", own, "", false),
         ("a file", own, "file:///etc/passwd", false),
         ("a space before", own, " https://good.example/x", false),
-        ("a line break", own, "https://good.example/x\r\nHost: evil", false),
-        ("a tab within the host", own, "https://go\tod.example/x", false),
-        ("look-alike letters", own, "https://g\u{43e}od.example/x", false),
+        (
+            "a line break",
+            own,
+            "https://good.example/x\r\nHost: evil",
+            false,
+        ),
+        (
+            "a tab within the host",
+            own,
+            "https://go\tod.example/x",
+            false,
+        ),
+        (
+            "look-alike letters",
+            own,
+            "https://g\u{43e}od.example/x",
+            false,
+        ),
         ("another IPv6 address", v6, "https://[2001:db8::2]/x", false),
         ("IPv6 without brackets", v6, "https://2001:db8::1/x", false),
     ];
-    let wrong = |(_, own, url, wanted): &(&str, &str, &str, bool)| api(own).same_origin(url).is_ok() != *wanted;
+    let wrong = |(_, own, url, wanted): &(&str, &str, &str, bool)| {
+        api(own).same_origin(url).is_ok() != *wanted
+    };
     let wrong: Vec<_> = rows.into_iter().filter(wrong).collect();
     assert!(wrong.is_empty(), "taken for the opposite: {wrong:#?}");
 }
@@ -278,10 +436,17 @@ fn same_origin() {
 #[test]
 fn the_accepted_address_is_the_one_that_was_checked() {
     let api = api("https://good.example");
-    for url in ["https://good.example/a/b?c=d", "https://GOOD.example/x", "https://good.example:443/x#part"] {
+    for url in [
+        "https://good.example/a/b?c=d",
+        "https://GOOD.example/x",
+        "https://good.example:443/x#part",
+    ] {
         let accepted = api.same_origin(url).unwrap();
         let again: http::Uri = accepted.parse().unwrap();
-        assert!(again.host().unwrap().eq_ignore_ascii_case("good.example"), "{url}: {accepted}");
+        assert!(
+            again.host().unwrap().eq_ignore_ascii_case("good.example"),
+            "{url}: {accepted}"
+        );
         assert_eq!(again.scheme_str(), Some("https"), "{url}: {accepted}");
         assert_eq!(api.same_origin(&accepted).as_ref(), Ok(&accepted), "{url}");
     }
@@ -316,7 +481,11 @@ fn segments_are_escaped() {
     ];
     for (segment, escaped) in rows {
         let url = api.endpoint(&["api", segment, "end"]);
-        assert_eq!(url, format!("https://good.example/wf0/api/{escaped}/end"), "{segment:?}");
+        assert_eq!(
+            url,
+            format!("https://good.example/wf0/api/{escaped}/end"),
+            "{segment:?}"
+        );
         assert!(api.same_origin(&url).is_ok(), "{segment:?}: {url}");
     }
 }

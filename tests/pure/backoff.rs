@@ -27,7 +27,11 @@ fn doubles_to_thirty_seconds_within_half_and_whole() {
     for (label, jitter, share) in rows {
         let mut backoff = Backoff::default();
         for (step, whole) in WHOLE.into_iter().enumerate() {
-            assert_eq!(backoff.wait(jitter), Duration::from_secs(whole).mul_f64(share), "{label}, wait {step}");
+            assert_eq!(
+                backoff.wait(jitter),
+                Duration::from_secs(whole).mul_f64(share),
+                "{label}, wait {step}"
+            );
         }
     }
 }

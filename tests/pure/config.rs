@@ -27,7 +27,12 @@ impl Home {
     }
 
     pub fn path(&self, name: &str) -> String {
-        self.0.path().join(name).into_os_string().into_string().unwrap()
+        self.0
+            .path()
+            .join(name)
+            .into_os_string()
+            .into_string()
+            .unwrap()
     }
 
     fn canonical(&self, name: &str) -> std::path::PathBuf {
@@ -45,8 +50,11 @@ impl Home {
 
     /// The good settings in the environment, with these instead.
     pub fn load(&self, changes: &[(&str, &str)]) -> Result<Config, String> {
-        let mut variables: Vec<(OsString, OsString)> =
-            self.good().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut variables: Vec<(OsString, OsString)> = self
+            .good()
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         for (name, value) in changes {
             variables.retain(|(own, _)| own != name);
             variables.push((name.into(), value.into()));
@@ -75,10 +83,18 @@ fn sources(
     environment: Vec<(OsString, OsString)>,
     env_file: Option<&Path>,
 ) -> Result<Sources, String> {
-    let flags: HashMap<String, OsString> =
-        flags.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect();
-    Sources::collect(Given { flags, env_file: env_file.map(Path::to_owned) }, Environment::new(environment))
-        .map_err(|e| e.to_string())
+    let flags: HashMap<String, OsString> = flags
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.into()))
+        .collect();
+    Sources::collect(
+        Given {
+            flags,
+            env_file: env_file.map(Path::to_owned),
+        },
+        Environment::new(environment),
+    )
+    .map_err(|e| e.to_string())
 }
 
 /// With nothing but what is required, every other setting has the default of SETTINGS.md.
@@ -86,21 +102,37 @@ fn sources(
 fn defaults() {
     let home = Home::new();
     let config = home.load(&[]).unwrap();
-    assert_eq!(config.api.socket(Dialect::Ticket), "wss://good.example/api/agents/ws");
+    assert_eq!(
+        config.api.socket(Dialect::Ticket),
+        "wss://good.example/api/agents/ws"
+    );
     assert_eq!(config.token.bearer(), format!("Bearer {TOKEN}"));
     assert_eq!(config.dialect, None);
     assert_eq!(config.repos.len(), 1);
-    assert_eq!((&config.repos[0].path, &config.repos[0].slug), (&home.canonical("app"), &None));
+    assert_eq!(
+        (&config.repos[0].path, &config.repos[0].slug),
+        (&home.canonical("app"), &None)
+    );
     assert_eq!(config.cli.command, "claude");
     assert_eq!(config.cli.args, None);
     assert_eq!(config.cli.autonomy, Autonomy::Edits);
-    let roles: Vec<_> = config.roles.iter().map(|(role, limit)| (role.as_str(), limit.as_secs())).collect();
+    let roles: Vec<_> = config
+        .roles
+        .iter()
+        .map(|(role, limit)| (role.as_str(), limit.as_secs()))
+        .collect();
     assert_eq!(roles, [("dev", 1800), ("qa", 1800)]);
     assert!(!config.agent_name.is_empty());
     assert_eq!(config.max_concurrent, 1);
     assert_eq!(config.grace, Duration::from_secs(5));
-    assert_eq!((config.progress.every, config.progress.lines), (Duration::from_secs(10), true));
-    assert_eq!((config.limits.stdout_bytes, config.limits.diff_bytes), (1_048_576, 3_145_728));
+    assert_eq!(
+        (config.progress.every, config.progress.lines),
+        (Duration::from_secs(10), true)
+    );
+    assert_eq!(
+        (config.limits.stdout_bytes, config.limits.diff_bytes),
+        (1_048_576, 3_145_728)
+    );
     assert_eq!(config.state_dir, home.canonical("state"));
     assert_eq!(config.log_level, log::LevelFilter::Info);
 }
@@ -130,18 +162,38 @@ fn every_setting_counts() {
             ("LOG_LEVEL", "DEBUG"),
         ])
         .unwrap();
-    let repos: Vec<_> = config.repos.iter().map(|repo| (repo.path.clone(), repo.slug.as_deref())).collect();
-    assert_eq!(repos, [(home.canonical("app"), Some("acme/app")), (home.canonical("web"), None)]);
+    let repos: Vec<_> = config
+        .repos
+        .iter()
+        .map(|repo| (repo.path.clone(), repo.slug.as_deref()))
+        .collect();
+    assert_eq!(
+        repos,
+        [
+            (home.canonical("app"), Some("acme/app")),
+            (home.canonical("web"), None)
+        ]
+    );
     assert_eq!(config.cli.command, "codex");
     assert!(config.cli.args.is_some_and(|args| !args.prompt_on_stdin()));
     assert_eq!(config.cli.autonomy, Autonomy::All);
-    let roles: Vec<_> = config.roles.iter().map(|(role, limit)| (role.as_str(), limit.as_secs())).collect();
+    let roles: Vec<_> = config
+        .roles
+        .iter()
+        .map(|(role, limit)| (role.as_str(), limit.as_secs()))
+        .collect();
     assert_eq!(roles, [("qa", 60), ("docs-writer", 61)]);
     assert_eq!(config.agent_name, "build server é");
     assert_eq!(config.max_concurrent, 4);
     assert_eq!(config.grace, Duration::ZERO);
-    assert_eq!((config.progress.every, config.progress.lines), (Duration::from_secs(1), false));
-    assert_eq!((config.limits.stdout_bytes, config.limits.diff_bytes), (1024, 4_194_304));
+    assert_eq!(
+        (config.progress.every, config.progress.lines),
+        (Duration::from_secs(1), false)
+    );
+    assert_eq!(
+        (config.limits.stdout_bytes, config.limits.diff_bytes),
+        (1024, 4_194_304)
+    );
     assert_eq!(config.log_level, log::LevelFilter::Debug);
 }
 
@@ -149,9 +201,17 @@ fn every_setting_counts() {
 #[test]
 fn dialects() {
     let home = Home::new();
-    let rows = [("ticket", Some(Dialect::Ticket)), (" hub ", Some(Dialect::Hub)), ("auto", None)];
+    let rows = [
+        ("ticket", Some(Dialect::Ticket)),
+        (" hub ", Some(Dialect::Hub)),
+        ("auto", None),
+    ];
     for (text, dialect) in rows {
-        assert_eq!(home.load(&[("WORKFORCE0_PROTOCOL", text)]).unwrap().dialect, dialect, "{text}");
+        assert_eq!(
+            home.load(&[("WORKFORCE0_PROTOCOL", text)]).unwrap().dialect,
+            dialect,
+            "{text}"
+        );
     }
 }
 
@@ -171,11 +231,22 @@ fn where_a_value_comes_from() {
     ];
     for (label, flag, variable, line, wanted) in rows {
         let flags: Vec<_> = flag.iter().map(|value| ("CLI_COMMAND", *value)).collect();
-        let mut environment: Vec<(OsString, OsString)> =
-            home.good().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        environment.extend(variable.iter().map(|value| ("CLI_COMMAND".into(), value.into())));
-        let file = home.file("env", &line.map_or(String::new(), |value| format!("CLI_COMMAND={value}\n")));
-        let config = load(&flags, environment, Some(&file)).unwrap_or_else(|e| panic!("{label}: {e}"));
+        let mut environment: Vec<(OsString, OsString)> = home
+            .good()
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        environment.extend(
+            variable
+                .iter()
+                .map(|value| ("CLI_COMMAND".into(), value.into())),
+        );
+        let file = home.file(
+            "env",
+            &line.map_or(String::new(), |value| format!("CLI_COMMAND={value}\n")),
+        );
+        let config =
+            load(&flags, environment, Some(&file)).unwrap_or_else(|e| panic!("{label}: {e}"));
         assert_eq!(config.cli.command, wanted, "{label}");
     }
 }
@@ -199,7 +270,10 @@ fn a_file_of_settings() {
         assert_eq!(config.cli.command, "last");
         assert_eq!(config.agent_name, "two words");
         let sources = sources(&[], Vec::new(), Some(&file)).unwrap();
-        assert!(sources.environment().for_cli().is_empty(), "the file has reached the environment of children");
+        assert!(
+            sources.environment().for_cli().is_empty(),
+            "the file has reached the environment of children"
+        );
     }
 }
 
@@ -208,28 +282,55 @@ fn a_file_of_settings() {
 fn a_broken_file_keeps_its_secrets() {
     let home = Home::new();
     let rows = [
-        ("no equals sign", format!("WORKFORCE0_AGENT_TOKEN {TOKEN}\n")),
-        ("a space in the value", format!("WORKFORCE0_AGENT_TOKEN={TOKEN} {TOKEN}\n")),
-        ("a quote left open", format!("WORKFORCE0_AGENT_TOKEN=\"{TOKEN}\n")),
+        (
+            "no equals sign",
+            format!("WORKFORCE0_AGENT_TOKEN {TOKEN}\n"),
+        ),
+        (
+            "a space in the value",
+            format!("WORKFORCE0_AGENT_TOKEN={TOKEN} {TOKEN}\n"),
+        ),
+        (
+            "a quote left open",
+            format!("WORKFORCE0_AGENT_TOKEN=\"{TOKEN}\n"),
+        ),
         (
             "a quote closed after the token",
             format!("REPO_PATHS=\"/none\nWORKFORCE0_AGENT_TOKEN={TOKEN}\nAGENT_NAME=\"\n"),
         ),
         ("a name that is none", format!("{TOKEN}-x=1\n")),
-        ("later in the file", format!("AGENT_NAME=x\nWORKFORCE0_AGENT_TOKEN='{TOKEN}\n")),
-        ("after the token", format!("WORKFORCE0_AGENT_TOKEN={TOKEN}\nAGENT_NAME=two words {TOKEN}\n")),
-        ("a substitution left open", format!("AGENT_NAME=${{{TOKEN}\n")),
+        (
+            "later in the file",
+            format!("AGENT_NAME=x\nWORKFORCE0_AGENT_TOKEN='{TOKEN}\n"),
+        ),
+        (
+            "after the token",
+            format!("WORKFORCE0_AGENT_TOKEN={TOKEN}\nAGENT_NAME=two words {TOKEN}\n"),
+        ),
+        (
+            "a substitution left open",
+            format!("AGENT_NAME=${{{TOKEN}\n"),
+        ),
     ];
     for (label, text) in rows {
         let file = home.file("broken.env", &text);
-        let error = sources(&[], Vec::new(), Some(&file)).err().unwrap_or_else(|| panic!("{label}: it was read"));
+        let error = sources(&[], Vec::new(), Some(&file))
+            .err()
+            .unwrap_or_else(|| panic!("{label}: it was read"));
         assert!(error.contains("broken.env"), "{label}: {error}");
-        assert!(!error.contains(TOKEN) && !error.contains("secret"), "{label}: {error}");
+        assert!(
+            !error.contains(TOKEN) && !error.contains("secret"),
+            "{label}: {error}"
+        );
         assert!(!error.contains('\n'), "{label}: {error}");
     }
-    let error = sources(&[], Vec::new(), Some(&home.0.path().join("none.env"))).err().unwrap();
+    let error = sources(&[], Vec::new(), Some(&home.0.path().join("none.env")))
+        .err()
+        .unwrap();
     assert!(error.contains("none.env"), "{error}");
-    let error = sources(&[], Vec::new(), Some(home.0.path())).err().unwrap_or_default();
+    let error = sources(&[], Vec::new(), Some(home.0.path()))
+        .err()
+        .unwrap_or_default();
     assert!(!error.is_empty(), "a folder was read");
 }
 
@@ -268,7 +369,11 @@ fn errors_name_the_setting_and_show_an_example() {
         ("a word for a number", "MAX_CONCURRENT_TICKETS", "two"),
         ("a fraction", "KILL_GRACE_SECONDS", "1.5"),
         ("negative", "KILL_GRACE_SECONDS", "-1"),
-        ("more than a number holds", "KILL_GRACE_SECONDS", "99999999999999999999"),
+        (
+            "more than a number holds",
+            "KILL_GRACE_SECONDS",
+            "99999999999999999999",
+        ),
         ("no time at all", "TICKET_TIMEOUT_DEV_SECONDS", "0"),
         ("for ever", "TICKET_TIMEOUT_QA_SECONDS", "31536000"),
         ("with a unit", "PROGRESS_SECONDS", "10s"),
@@ -281,11 +386,16 @@ fn errors_name_the_setting_and_show_an_example() {
         ("no such level", "LOG_LEVEL", "loud"),
     ];
     for (label, name, value) in rows {
-        let error =
-            home.load(&[(name, value)]).err().unwrap_or_else(|| panic!("{label}: {name}={value} was accepted"));
+        let error = home
+            .load(&[(name, value)])
+            .err()
+            .unwrap_or_else(|| panic!("{label}: {name}={value} was accepted"));
         assert_eq!(error.lines().count(), 1, "{label}: {error}");
         assert!(error.starts_with(&format!("{name}: ")), "{label}: {error}");
-        assert!(error.contains(&format!("example: {name}=")), "{label}: {error}");
+        assert!(
+            error.contains(&format!("example: {name}=")),
+            "{label}: {error}"
+        );
         let example = error.rsplit_once(&format!("example: {name}=")).unwrap().1;
         assert!(example.len() > 1, "{label}: the example is empty: {error}");
     }
@@ -303,7 +413,10 @@ fn several_errors_at_once() {
         ("LOG_LEVEL", "loud"),
     ];
     let error = home.load(&changes).err().unwrap();
-    let mut names: Vec<_> = error.lines().map(|line| line.split(':').next().unwrap()).collect();
+    let mut names: Vec<_> = error
+        .lines()
+        .map(|line| line.split(':').next().unwrap())
+        .collect();
     let mut wanted = changes.map(|(name, _)| name);
     names.sort_unstable();
     wanted.sort_unstable();
@@ -316,13 +429,25 @@ fn several_errors_at_once() {
 fn values_that_are_no_text() {
     use std::os::unix::ffi::OsStringExt;
     let home = Home::new();
-    for name in ["WORKFORCE0_API_URL", "WORKFORCE0_AGENT_TOKEN", "REPO_PATHS", "CLI_COMMAND", "LOG_LEVEL"] {
-        let mut environment: Vec<(OsString, OsString)> =
-            home.good().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+    for name in [
+        "WORKFORCE0_API_URL",
+        "WORKFORCE0_AGENT_TOKEN",
+        "REPO_PATHS",
+        "CLI_COMMAND",
+        "LOG_LEVEL",
+    ] {
+        let mut environment: Vec<(OsString, OsString)> = home
+            .good()
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         environment.retain(|(own, _)| own != name);
         environment.push((name.into(), OsString::from_vec(vec![b'x', 0xFF])));
         let error = load(&[], environment, None).err().unwrap();
-        assert!(error.starts_with(&format!("{name}: is not UTF-8")), "{error}");
+        assert!(
+            error.starts_with(&format!("{name}: is not UTF-8")),
+            "{error}"
+        );
     }
 }
 
@@ -334,23 +459,51 @@ fn a_token_from_a_file() {
     let rows = [
         ("file alone", "", file.to_str().unwrap(), Ok(TOKEN)),
         ("both", "wfa_own", file.to_str().unwrap(), Ok("wfa_own")),
-        ("no such file", "", "/nowhere/token", Err("WORKFORCE0_AGENT_TOKEN_FILE: ")),
-        ("a line break", "", "/nowhere/\ntoken", Err("WORKFORCE0_AGENT_TOKEN_FILE: \"/nowhere/\\ntoken\"")),
+        (
+            "no such file",
+            "",
+            "/nowhere/token",
+            Err("WORKFORCE0_AGENT_TOKEN_FILE: "),
+        ),
+        (
+            "a line break",
+            "",
+            "/nowhere/\ntoken",
+            Err("WORKFORCE0_AGENT_TOKEN_FILE: \"/nowhere/\\ntoken\""),
+        ),
         ("neither", "", "", Err("WORKFORCE0_AGENT_TOKEN: ")),
     ];
     for (label, token, file, wanted) in rows {
-        let config = home.load(&[("WORKFORCE0_AGENT_TOKEN", token), ("WORKFORCE0_AGENT_TOKEN_FILE", file)]);
+        let config = home.load(&[
+            ("WORKFORCE0_AGENT_TOKEN", token),
+            ("WORKFORCE0_AGENT_TOKEN_FILE", file),
+        ]);
         match (config, wanted) {
-            (Ok(config), Ok(wanted)) => assert_eq!(config.token.bearer(), format!("Bearer {wanted}"), "{label}"),
+            (Ok(config), Ok(wanted)) => {
+                assert_eq!(config.token.bearer(), format!("Bearer {wanted}"), "{label}")
+            }
             (Err(error), Err(begins)) => assert!(error.starts_with(begins), "{label}: {error}"),
             (got, wanted) => panic!("{label}: {got:?} is not {wanted:?}"),
         }
     }
-    for (label, text) in [("empty", ""), ("two lines", "wfa_secret\nwfa_secret"), ("blank", " \n")] {
+    for (label, text) in [
+        ("empty", ""),
+        ("two lines", "wfa_secret\nwfa_secret"),
+        ("blank", " \n"),
+    ] {
         let file = home.file("token", text);
-        let changes = [("WORKFORCE0_AGENT_TOKEN", ""), ("WORKFORCE0_AGENT_TOKEN_FILE", file.to_str().unwrap())];
-        let error = home.load(&changes).err().unwrap_or_else(|| panic!("{label}: it was accepted"));
-        assert!(error.starts_with("WORKFORCE0_AGENT_TOKEN_FILE: "), "{label}: {error}");
+        let changes = [
+            ("WORKFORCE0_AGENT_TOKEN", ""),
+            ("WORKFORCE0_AGENT_TOKEN_FILE", file.to_str().unwrap()),
+        ];
+        let error = home
+            .load(&changes)
+            .err()
+            .unwrap_or_else(|| panic!("{label}: it was accepted"));
+        assert!(
+            error.starts_with("WORKFORCE0_AGENT_TOKEN_FILE: "),
+            "{label}: {error}"
+        );
         assert!(!error.contains("wfa_secret"), "{label}: {error}");
     }
 }
@@ -360,10 +513,22 @@ fn a_token_from_a_file() {
 fn the_token_is_never_shown() {
     let home = Home::new();
     let token = Token::new(TOKEN).unwrap();
-    assert!(!format!("{token:?} {token:#?}").contains("secret"), "{token:?}");
+    assert!(
+        !format!("{token:?} {token:#?}").contains("secret"),
+        "{token:?}"
+    );
     let config = home.load(&[]).unwrap();
-    assert!(!format!("{config:?} {config:#?}").contains("secret"), "{config:?}");
-    let error = home.load(&[("WORKFORCE0_AGENT_TOKEN", "wfa_secret two"), ("LOG_LEVEL", "loud")]).err().unwrap();
+    assert!(
+        !format!("{config:?} {config:#?}").contains("secret"),
+        "{config:?}"
+    );
+    let error = home
+        .load(&[
+            ("WORKFORCE0_AGENT_TOKEN", "wfa_secret two"),
+            ("LOG_LEVEL", "loud"),
+        ])
+        .err()
+        .unwrap();
     assert!(!error.contains("secret"), "{error}");
 }
 
@@ -381,13 +546,25 @@ fn repositories_are_canonical() {
         ("link and folder", format!("{link},{app}"), vec!["app"]),
     ];
     for (label, value, wanted) in rows {
-        let config = home.load(&[("REPO_PATHS", &value)]).unwrap_or_else(|e| panic!("{label}: {e}"));
+        let config = home
+            .load(&[("REPO_PATHS", &value)])
+            .unwrap_or_else(|e| panic!("{label}: {e}"));
         let paths: Vec<_> = config.repos.into_iter().map(|repo| repo.path).collect();
-        assert_eq!(paths, wanted.iter().map(|name| home.canonical(name)).collect::<Vec<_>>(), "{label}");
+        assert_eq!(
+            paths,
+            wanted
+                .iter()
+                .map(|name| home.canonical(name))
+                .collect::<Vec<_>>(),
+            "{label}"
+        );
     }
     let inside = format!("{link}/state");
     let error = home.load(&[("STATE_DIR", &inside)]).err();
-    assert!(error.is_some_and(|e| e.starts_with("STATE_DIR: ")), "state within a repository, by way of a link");
+    assert!(
+        error.is_some_and(|e| e.starts_with("STATE_DIR: ")),
+        "state within a repository, by way of a link"
+    );
 }
 
 /// Without `STATE_DIR` the system's own place is used, where it names one.
@@ -398,8 +575,16 @@ fn the_place_of_the_state() {
     let base = home.canonical("");
     let at = |name: &str| base.join(name).into_os_string().into_string().unwrap();
     let rows = [
-        ("XDG", vec![("XDG_STATE_HOME", at("xdg")), ("HOME", at("me"))], Some("xdg/wf0-agent")),
-        ("home", vec![("HOME", at("me"))], Some("me/.local/state/wf0-agent")),
+        (
+            "XDG",
+            vec![("XDG_STATE_HOME", at("xdg")), ("HOME", at("me"))],
+            Some("xdg/wf0-agent"),
+        ),
+        (
+            "home",
+            vec![("HOME", at("me"))],
+            Some("me/.local/state/wf0-agent"),
+        ),
         (
             "relative XDG is ignored",
             vec![("XDG_STATE_HOME", "xdg".to_owned()), ("HOME", at("me"))],
@@ -409,9 +594,15 @@ fn the_place_of_the_state() {
     ];
     for (label, variables, wanted) in rows {
         let mut changes: Vec<(&str, &str)> = vec![("STATE_DIR", "")];
-        changes.extend(variables.iter().map(|(name, value)| (*name, value.as_str())));
+        changes.extend(
+            variables
+                .iter()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
         match (home.load(&changes), wanted) {
-            (Ok(config), Some(wanted)) => assert_eq!(config.state_dir, base.join(wanted), "{label}"),
+            (Ok(config), Some(wanted)) => {
+                assert_eq!(config.state_dir, base.join(wanted), "{label}")
+            }
             (Err(error), None) => assert!(error.starts_with("STATE_DIR: "), "{label}: {error}"),
             (got, wanted) => panic!("{label}: {got:?} is not {wanted:?}"),
         }
@@ -426,7 +617,10 @@ fn a_command_with_a_path_is_absolute() {
     assert_eq!(command("claude"), "claude");
     assert_eq!(command(" claude "), "claude");
     let relative = command("./bin/claude");
-    assert!(Path::new(&relative).is_absolute() && relative.ends_with("claude"), "{relative}");
+    assert!(
+        Path::new(&relative).is_absolute() && relative.ends_with("claude"),
+        "{relative}"
+    );
 }
 
 /// Each setting has one flag and back, and the token has none.
@@ -435,19 +629,37 @@ fn flags_and_names() {
     for setting in SETTINGS {
         let flag = settings::flag_of_name(setting.name);
         assert_eq!(settings::name_of_flag(&flag), setting.name);
-        assert!(settings::find(setting.name).is_some_and(|found| found.name == setting.name), "{}", setting.name);
+        assert!(
+            settings::find(setting.name).is_some_and(|found| found.name == setting.name),
+            "{}",
+            setting.name
+        );
     }
-    let secrets: Vec<_> = SETTINGS.iter().filter(|s| !s.flag).map(|s| s.name).collect();
+    let secrets: Vec<_> = SETTINGS
+        .iter()
+        .filter(|s| !s.flag)
+        .map(|s| s.name)
+        .collect();
     assert_eq!(secrets, ["WORKFORCE0_AGENT_TOKEN"]);
     let rows = [
-        ("TICKET_TIMEOUT_QA_SECONDS", Some("TICKET_TIMEOUT_<ROLE>_SECONDS")),
-        ("TICKET_TIMEOUT_A_B_SECONDS", Some("TICKET_TIMEOUT_<ROLE>_SECONDS")),
+        (
+            "TICKET_TIMEOUT_QA_SECONDS",
+            Some("TICKET_TIMEOUT_<ROLE>_SECONDS"),
+        ),
+        (
+            "TICKET_TIMEOUT_A_B_SECONDS",
+            Some("TICKET_TIMEOUT_<ROLE>_SECONDS"),
+        ),
         ("TICKET_TIMEOUT__SECONDS", None),
         ("TICKET_TIMEOUT_SECONDS", None),
         ("REPO_PATH", None),
         ("", None),
     ];
     for (name, wanted) in rows {
-        assert_eq!(settings::find(name).map(|setting| setting.name), wanted, "{name:?}");
+        assert_eq!(
+            settings::find(name).map(|setting| setting.name),
+            wanted,
+            "{name:?}"
+        );
     }
 }

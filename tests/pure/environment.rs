@@ -22,12 +22,23 @@ fn environment() -> Environment {
         TICKET,
     ];
     Environment::new(
-        names.iter().map(|name| (OsString::from(name), OsString::from(format!("value of {name}")))).collect(),
+        names
+            .iter()
+            .map(|name| {
+                (
+                    OsString::from(name),
+                    OsString::from(format!("value of {name}")),
+                )
+            })
+            .collect(),
     )
 }
 
 fn names(variables: Vec<(OsString, OsString)>) -> Vec<String> {
-    variables.into_iter().map(|(name, _)| name.into_string().unwrap()).collect()
+    variables
+        .into_iter()
+        .map(|(name, _)| name.into_string().unwrap())
+        .collect()
 }
 
 /// The CLI gets everything but the daemon's own settings and the marks of a run that the daemon itself is part of.
@@ -50,7 +61,14 @@ fn a_cli_gets_no_setting_of_the_daemon() {
 /// Git gets neither the daemon's settings nor a variable that leads it elsewhere.
 #[test]
 fn git_gets_no_variable_that_steers_it() {
-    let wanted = ["PATH", "HOME", "WORKFORCE", "MY_WORKFORCE0_X", "GITHUB_TOKEN", "ANTHROPIC_API_KEY"];
+    let wanted = [
+        "PATH",
+        "HOME",
+        "WORKFORCE",
+        "MY_WORKFORCE0_X",
+        "GITHUB_TOKEN",
+        "ANTHROPIC_API_KEY",
+    ];
     assert_eq!(names(environment().for_git()), wanted);
 }
 
@@ -59,7 +77,12 @@ fn git_gets_no_variable_that_steers_it() {
 #[test]
 fn strange_names_are_passed_on() {
     use std::os::unix::ffi::OsStringExt;
-    let strange = [b"W".to_vec(), b"".to_vec(), vec![0xFF, 0xFE], "WORKFORCÉ0_".as_bytes().to_vec()];
+    let strange = [
+        b"W".to_vec(),
+        b"".to_vec(),
+        vec![0xFF, 0xFE],
+        "WORKFORCÉ0_".as_bytes().to_vec(),
+    ];
     let variables = strange.map(|name| (OsString::from_vec(name), OsString::from("x")));
     let environment = Environment::new(variables.to_vec());
     assert_eq!(environment.for_cli(), variables);

@@ -16,16 +16,38 @@ fn says_what_is_missing() {
         ("empty", b"", b"", 0, ""),
         ("all in the head", b"abc", b"", 3, "abc"),
         ("head and tail meet", b"abc", b"def", 6, "abcdef"),
-        ("a gap", b"abc", b"xyz", 100, "abc\n[… 94 bytes left out …]\nxyz"),
-        ("head ends its line", b"abc\n", b"xyz", 100, "abc\n[… 93 bytes left out …]\nxyz"),
+        (
+            "a gap",
+            b"abc",
+            b"xyz",
+            100,
+            "abc\n[… 94 bytes left out …]\nxyz",
+        ),
+        (
+            "head ends its line",
+            b"abc\n",
+            b"xyz",
+            100,
+            "abc\n[… 93 bytes left out …]\nxyz",
+        ),
         ("no head", b"", b"xyz", 100, "[… 97 bytes left out …]\nxyz"),
-        ("no tail", b"abc", b"", 100, "abc\n[… 97 bytes left out …]\n"),
+        (
+            "no tail",
+            b"abc",
+            b"",
+            100,
+            "abc\n[… 97 bytes left out …]\n",
+        ),
         ("nothing kept", b"", b"", 100, "[… 100 bytes left out …]\n"),
     ];
     for (label, head, tail, total, wanted) in rows {
         let excerpt = Excerpt::from_bytes(head, tail, *total);
         assert_eq!(excerpt.render(), *wanted, "{label}");
-        assert_eq!(excerpt.is_cut(), *total > (head.len() + tail.len()) as u64, "{label}");
+        assert_eq!(
+            excerpt.is_cut(),
+            *total > (head.len() + tail.len()) as u64,
+            "{label}"
+        );
     }
 }
 
@@ -33,20 +55,84 @@ fn says_what_is_missing() {
 #[test]
 fn no_character_is_cut_in_two() {
     let rows: &[Row<'_>] = &[
-        ("two bytes, head has one", b"a\xC3", b"b", 10, "a\n[… 8 bytes left out …]\nb"),
-        ("three bytes, head has one", b"a\xE6", b"b", 10, "a\n[… 8 bytes left out …]\nb"),
-        ("three bytes, head has two", b"a\xE6\x97", b"b", 10, "a\n[… 8 bytes left out …]\nb"),
-        ("four bytes, head has three", b"a\xF0\x9F\x98", b"b", 10, "a\n[… 8 bytes left out …]\nb"),
-        ("whole at the end of the head", "aé".as_bytes(), b"b", 10, "aé\n[… 6 bytes left out …]\nb"),
-        ("four bytes, whole", "a\u{1F600}".as_bytes(), b"b", 10, "a\u{1F600}\n[… 4 bytes left out …]\nb"),
-        ("tail begins with the last byte", b"a", b"\xA9b", 10, "a\n[… 8 bytes left out …]\nb"),
-        ("tail begins with three bytes", b"a", b"\x9F\x98\x80b", 10, "a\n[… 8 bytes left out …]\nb"),
-        ("tail begins whole", b"a", "éb".as_bytes(), 10, "a\n[… 6 bytes left out …]\néb"),
-        ("only a part of a character", b"\xF0\x9F", b"\x80", 10, "[… 10 bytes left out …]\n"),
+        (
+            "two bytes, head has one",
+            b"a\xC3",
+            b"b",
+            10,
+            "a\n[… 8 bytes left out …]\nb",
+        ),
+        (
+            "three bytes, head has one",
+            b"a\xE6",
+            b"b",
+            10,
+            "a\n[… 8 bytes left out …]\nb",
+        ),
+        (
+            "three bytes, head has two",
+            b"a\xE6\x97",
+            b"b",
+            10,
+            "a\n[… 8 bytes left out …]\nb",
+        ),
+        (
+            "four bytes, head has three",
+            b"a\xF0\x9F\x98",
+            b"b",
+            10,
+            "a\n[… 8 bytes left out …]\nb",
+        ),
+        (
+            "whole at the end of the head",
+            "aé".as_bytes(),
+            b"b",
+            10,
+            "aé\n[… 6 bytes left out …]\nb",
+        ),
+        (
+            "four bytes, whole",
+            "a\u{1F600}".as_bytes(),
+            b"b",
+            10,
+            "a\u{1F600}\n[… 4 bytes left out …]\nb",
+        ),
+        (
+            "tail begins with the last byte",
+            b"a",
+            b"\xA9b",
+            10,
+            "a\n[… 8 bytes left out …]\nb",
+        ),
+        (
+            "tail begins with three bytes",
+            b"a",
+            b"\x9F\x98\x80b",
+            10,
+            "a\n[… 8 bytes left out …]\nb",
+        ),
+        (
+            "tail begins whole",
+            b"a",
+            "éb".as_bytes(),
+            10,
+            "a\n[… 6 bytes left out …]\néb",
+        ),
+        (
+            "only a part of a character",
+            b"\xF0\x9F",
+            b"\x80",
+            10,
+            "[… 10 bytes left out …]\n",
+        ),
         ("no gap: the halves meet", b"a\xC3", b"\xA9b", 4, "aéb"),
     ];
     for (label, head, tail, total, wanted) in rows {
-        assert_eq!(Excerpt::from_bytes(head, tail, *total).render(), *wanted, "{label}");
+        assert_eq!(
+            Excerpt::from_bytes(head, tail, *total).render(),
+            *wanted,
+            "{label}"
+        );
     }
 }
 
@@ -63,7 +149,11 @@ fn invalid_bytes_are_replaced() {
         ("NUL stays", b"a\0b", "a\0b"),
     ];
     for (label, bytes, wanted) in rows {
-        assert_eq!(Excerpt::from_bytes(bytes, b"", bytes.len() as u64).render(), *wanted, "{label}");
+        assert_eq!(
+            Excerpt::from_bytes(bytes, b"", bytes.len() as u64).render(),
+            *wanted,
+            "{label}"
+        );
     }
 }
 
@@ -73,30 +163,54 @@ fn shortening_keeps_a_quarter_and_three() {
     let rows = [
         ("not needed", "abcdefgh", 8, "abcdefgh"),
         ("more than enough", "abcdefgh", 100, "abcdefgh"),
-        ("by one", "abcdefghi", 8, "ab\n[… 1 bytes left out …]\ndefghi"),
+        (
+            "by one",
+            "abcdefghi",
+            8,
+            "ab\n[… 1 bytes left out …]\ndefghi",
+        ),
         ("to half", "abcdefgh", 4, "a\n[… 4 bytes left out …]\nfgh"),
         ("to one byte", "abcdefgh", 1, "[… 7 bytes left out …]\nh"),
         ("to nothing", "abcdefgh", 0, "[… 8 bytes left out …]\n"),
-        ("within characters", "ééééé", 8, "é\n[… 2 bytes left out …]\nééé"),
-        ("a character does not fit", "日本語文字", 4, "[… 12 bytes left out …]\n字"),
+        (
+            "within characters",
+            "ééééé",
+            8,
+            "é\n[… 2 bytes left out …]\nééé",
+        ),
+        (
+            "a character does not fit",
+            "日本語文字",
+            4,
+            "[… 12 bytes left out …]\n字",
+        ),
     ];
     for (label, text, max, wanted) in rows {
         let short = whole(text).shortened(max);
         assert_eq!(short.render(), wanted, "{label}");
-        assert!(short.shown_len() <= max, "{label}: {} bytes are shown", short.shown_len());
+        assert!(
+            short.shown_len() <= max,
+            "{label}: {} bytes are shown",
+            short.shown_len()
+        );
     }
 }
 
 /// Shortening again and again adds up what is missing and always ends.
 #[test]
 fn shortening_adds_up() {
-    let text: String = (0..500).map(|n| ['a', 'é', '語', '\u{1F600}'][n % 4]).collect();
+    let text: String = (0..500)
+        .map(|n| ['a', 'é', '語', '\u{1F600}'][n % 4])
+        .collect();
     let mut excerpt = whole(&text);
     for max in (0..text.len()).rev() {
         excerpt = excerpt.shortened(max);
         assert!(excerpt.shown_len() <= max, "{max}");
         let rendered = excerpt.render();
-        let missing = format!("[… {} bytes left out …]\n", text.len() - excerpt.shown_len());
+        let missing = format!(
+            "[… {} bytes left out …]\n",
+            text.len() - excerpt.shown_len()
+        );
         assert!(rendered.contains(&missing), "{max}: {rendered:?}");
     }
     assert!(excerpt.is_cut());
@@ -115,8 +229,12 @@ fn shortening_never_closes_a_gap() {
         ),
     ];
     for (label, head, tail, max) in rows {
-        let rendered = Excerpt::from_bytes(head, tail, 1000).shortened(*max).render();
-        let (before, _) = rendered.split_once("\n[…").unwrap_or_else(|| panic!("{label}: no gap: {rendered:?}"));
+        let rendered = Excerpt::from_bytes(head, tail, 1000)
+            .shortened(*max)
+            .render();
+        let (before, _) = rendered
+            .split_once("\n[…")
+            .unwrap_or_else(|| panic!("{label}: no gap: {rendered:?}"));
         assert!(before.chars().all(|c| c == 'A'), "{label}: {rendered:?}");
     }
 }

@@ -18,10 +18,18 @@ impl Drop for Shown<'_> {
 
 /// What `fuzz/` has kept: valid samples, and what once led somewhere.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.sort();
-    paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
+    paths
+        .into_iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect()
 }
 
 fn drawn(rng: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
@@ -40,8 +48,13 @@ fn drawn(rng: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
             0 => data.insert(at, rng.u8(..)),
             1 => drop(data.drain(at..end)),
             2 => data.truncate(at),
-            3 => data[at..end].iter_mut().for_each(|byte| *byte ^= 1 << rng.u8(..8)),
-            4 => drop(data.splice(at..end, sample[sample.len().min(at)..].iter().copied().take(16))),
+            3 => data[at..end]
+                .iter_mut()
+                .for_each(|byte| *byte ^= 1 << rng.u8(..8)),
+            4 => drop(data.splice(
+                at..end,
+                sample[sample.len().min(at)..].iter().copied().take(16),
+            )),
             _ => {
                 let other = &corpus[rng.usize(..corpus.len())];
                 let from = rng.usize(..=other.len());
@@ -60,12 +73,20 @@ fn survives(target: &str, rounds: usize, run: fn(&[u8]) -> bool) {
     };
     let mut corpus = corpus(target);
     let kept = corpus.iter().filter(|data| run(data)).count();
-    assert!(kept > 2, "{target}: only {kept} of the kept inputs are of use");
+    assert!(
+        kept > 2,
+        "{target}: only {kept} of the kept inputs are of use"
+    );
     // Long messages take long.
     corpus.retain(|data| !data.starts_with(b"!"));
     let mut rng = fastrand::Rng::with_seed(11);
-    let of_use = (0..rounds).filter(|_| run(&drawn(&mut rng, &corpus))).count();
-    assert!((rounds / 10..rounds * 9 / 10).contains(&of_use), "{target}: {of_use} of {rounds} were of use");
+    let of_use = (0..rounds)
+        .filter(|_| run(&drawn(&mut rng, &corpus)))
+        .count();
+    assert!(
+        (rounds / 10..rounds * 9 / 10).contains(&of_use),
+        "{target}: {of_use} of {rounds} were of use"
+    );
 }
 
 /// No frame breaks the daemon, and no message breaks the protocol.

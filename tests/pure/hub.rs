@@ -11,7 +11,9 @@ use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{Event, Order, Phase, Progress, Setback};
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
 use wf0_agent::domain::repos::{Repo, RepoRef};
-use wf0_agent::domain::ticket::{Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Span, Ticket};
+use wf0_agent::domain::ticket::{
+    Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Span, Ticket,
+};
 use wf0_agent::link::protocol::hub::{Codec, answer_to_auth, auth};
 use wf0_agent::link::protocol::{Decoded, MAX_OUTBOUND};
 
@@ -48,23 +50,44 @@ fn ticket(action: &str, payload: Value) -> Ticket {
 
 fn unusable(decoded: Decoded) -> Option<String> {
     match decoded {
-        Decoded::Event(Event::Backend(Order::Unusable { id: own, attempt: 1, why })) if own == id("J-1") => Some(why),
+        Decoded::Event(Event::Backend(Order::Unusable {
+            id: own,
+            attempt: 1,
+            why,
+        })) if own == id("J-1") => Some(why),
         _ => None,
     }
 }
 
 fn outcome(outcome: Outcome) -> Message {
-    Message::Outcome { id: id("J-1"), attempt: 1, outcome: Arc::new(outcome) }
+    Message::Outcome {
+        id: id("J-1"),
+        attempt: 1,
+        outcome: Arc::new(outcome),
+    }
 }
 
 fn register() -> Register {
     let path = PathBuf::from("/repos/plain");
     Register {
         roles: vec![role("dev")],
-        repos: vec![repo("app"), Repo { root: path.clone(), path, slug: None, ..repo("app") }, repo("web")],
+        repos: vec![
+            repo("app"),
+            Repo {
+                root: path.clone(),
+                path,
+                slug: None,
+                ..repo("app")
+            },
+            repo("web"),
+        ],
         cli: cli(),
         capacity: Capacity { max: 2, free: 1 },
-        active: vec![ActiveTicket { id: id("J-1"), attempt: 1, started_at: SystemTime::UNIX_EPOCH }],
+        active: vec![ActiveTicket {
+            id: id("J-1"),
+            attempt: 1,
+            started_at: SystemTime::UNIX_EPOCH,
+        }],
     }
 }
 
@@ -79,19 +102,45 @@ fn auth_frame() {
 /// A token that is wrong is final, a limit is not, and what is neither is waited for.
 #[test]
 fn answers_to_auth() {
-    for message in ["Invalid token", "invalid or revoked token", "Token REVOKED", "Token has expired"] {
+    for message in [
+        "Invalid token",
+        "invalid or revoked token",
+        "Token REVOKED",
+        "Token has expired",
+    ] {
         let answer = answer_to_auth(&json!({"type": "auth_error", "message": message}).to_string());
-        assert!(matches!(answer, Some(Err(Setback::TokenRejected(_)))), "{message}: {answer:?}");
+        assert!(
+            matches!(answer, Some(Err(Setback::TokenRejected(_)))),
+            "{message}: {answer:?}"
+        );
     }
-    for message in ["Tenant agent limit reached", "tenant_limit", "Too many agents connected", "global_limit", ""] {
+    for message in [
+        "Tenant agent limit reached",
+        "tenant_limit",
+        "Too many agents connected",
+        "global_limit",
+        "",
+    ] {
         let answer = answer_to_auth(&json!({"type": "auth_error", "message": message}).to_string());
-        assert!(matches!(answer, Some(Err(Setback::Failed(_)))), "{message}: {answer:?}");
+        assert!(
+            matches!(answer, Some(Err(Setback::Failed(_)))),
+            "{message}: {answer:?}"
+        );
     }
     let bare = answer_to_auth(r#"{"type": "auth_error"}"#);
     assert!(matches!(bare, Some(Err(Setback::Failed(_)))), "{bare:?}");
     let ok = json!({"type": "auth_ok", "agentId": "a", "tenantId": "t"}).to_string();
     assert_eq!(answer_to_auth(&ok), Some(Ok(())));
-    for other in ["", "{", "null", "[]", "{}", r#"{"type": "pong"}"#, r#"{"type": 1}"#, r#"{"type": "registered"}"#] {
+    for other in [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{}",
+        r#"{"type": "pong"}"#,
+        r#"{"type": 1}"#,
+        r#"{"type": "registered"}"#,
+    ] {
         assert_eq!(answer_to_auth(other), None, "{other}");
     }
 }
@@ -101,7 +150,10 @@ fn answers_to_auth() {
 fn register_frames() {
     let wanted = json!({"type": "register", "repos": ["acme/app", "acme/web"], "capabilities": ["claude", "git"]});
     assert_eq!(encoded(&Message::Register(register())), wanted);
-    let downgrade = Register { roles: vec![], ..register() };
+    let downgrade = Register {
+        roles: vec![],
+        ..register()
+    };
     let wanted = json!({"type": "register", "repos": [], "capabilities": ["claude", "git"]});
     assert_eq!(encoded(&Message::Register(downgrade)), wanted);
 }
@@ -116,7 +168,11 @@ fn small_frames() {
         status: Status::Degraded,
     };
     assert_eq!(encoded(&Message::Heartbeat(beat)), json!({"type": "ping"}));
-    let claim = Message::Claim { id: id("J-1"), attempt: 1, at: SystemTime::UNIX_EPOCH };
+    let claim = Message::Claim {
+        id: id("J-1"),
+        attempt: 1,
+        at: SystemTime::UNIX_EPOCH,
+    };
     assert_eq!(encoded(&claim), json!({"type": "job_ack", "jobId": "J-1"}));
 }
 
@@ -125,20 +181,41 @@ fn small_frames() {
 fn progress_frames() {
     let progress = |phase, seconds| {
         let lines = vec!["one".to_owned(), "\u{1b}[1m".to_owned()];
-        let progress = Progress { phase, elapsed: Duration::from_secs(seconds), stdout_bytes: 9, lines };
-        encoded(&Message::Progress { id: id("J-1"), attempt: 1, seq: 3, progress })
+        let progress = Progress {
+            phase,
+            elapsed: Duration::from_secs(seconds),
+            stdout_bytes: 9,
+            lines,
+        };
+        encoded(&Message::Progress {
+            id: id("J-1"),
+            attempt: 1,
+            seq: 3,
+            progress,
+        })
     };
     let frame = progress(Phase::Running, 70);
     assert_eq!(frame.as_object().unwrap().len(), 5, "{frame}");
-    assert_eq!((&frame["type"], &frame["jobId"]), (&json!("job_progress"), &json!("J-1")));
+    assert_eq!(
+        (&frame["type"], &frame["jobId"]),
+        (&json!("job_progress"), &json!("J-1"))
+    );
     assert_eq!(frame["logs"], json!(["one", "\u{1b}[1m"]));
     assert_eq!(frame["message"], "running, 70 s, 9 bytes of output");
     let preparing = [0, 1, 10_000].map(|seconds| (Phase::Preparing, seconds));
-    let running = [0, 1, 59, 60, 600, 1800, 86_400, u64::from(u32::MAX)].map(|seconds| (Phase::Running, seconds));
-    let all = preparing.into_iter().chain(running).chain([(Phase::Collecting, 1), (Phase::Collecting, 10_000)]);
-    let percents: Vec<_> =
-        all.map(|(phase, seconds)| progress(phase, seconds)["percent"].as_u64().unwrap()).collect();
-    assert!(percents.is_sorted() && percents.iter().all(|percent| (1..100).contains(percent)), "{percents:?}");
+    let running = [0, 1, 59, 60, 600, 1800, 86_400, u64::from(u32::MAX)]
+        .map(|seconds| (Phase::Running, seconds));
+    let all = preparing
+        .into_iter()
+        .chain(running)
+        .chain([(Phase::Collecting, 1), (Phase::Collecting, 10_000)]);
+    let percents: Vec<_> = all
+        .map(|(phase, seconds)| progress(phase, seconds)["percent"].as_u64().unwrap())
+        .collect();
+    assert!(
+        percents.is_sorted() && percents.iter().all(|percent| (1..100).contains(percent)),
+        "{percents:?}"
+    );
 }
 
 /// `job_result` has the fields of `ticket.result` in `data`, and the address of the pull request where there is one.
@@ -150,11 +227,19 @@ fn result_frames() {
         changes: Changes {
             diff: Some("+é\n".to_owned()),
             diff_truncated: false,
-            stat: Some(DiffStat { files: 1, insertions: 2, deletions: 3 }),
+            stat: Some(DiffStat {
+                files: 1,
+                insertions: 2,
+                deletions: 3,
+            }),
             base_commit: Some("a".repeat(40)),
             head_commit: Some("b".repeat(40)),
         },
-        span: Some(Span { started_at: at(0), finished_at: at(2), duration: Duration::from_millis(1999) }),
+        span: Some(Span {
+            started_at: at(0),
+            finished_at: at(2),
+            duration: Duration::from_millis(1999),
+        }),
         warnings: vec!["mind the gap".to_owned()],
         pull_request: Some("https://host.example/pull/7".to_owned()),
         ..Outcome::clone(&done("ok\n"))
@@ -181,7 +266,13 @@ fn result_frames() {
     });
     assert_eq!(encoded(&outcome(result.clone())), wanted);
     wanted["data"].as_object_mut().unwrap().remove("prUrl");
-    assert_eq!(encoded(&outcome(Outcome { pull_request: None, ..result.clone() })), wanted);
+    assert_eq!(
+        encoded(&outcome(Outcome {
+            pull_request: None,
+            ..result.clone()
+        })),
+        wanted
+    );
     wanted["status"] = json!("failed");
     wanted["data"]["code"] = json!("cli_exit");
     wanted["data"]["error"] = json!("boom");
@@ -189,7 +280,12 @@ fn result_frames() {
     wanted["data"]["exitCode"] = Value::Null;
     wanted["data"]["signal"] = json!(9);
     let failure = Some(Failure::new(FailCode::CliExit, "boom"));
-    let failed = Outcome { failure, exit: Some(Exit::Signal(9)), pull_request: None, ..result };
+    let failed = Outcome {
+        failure,
+        exit: Some(Exit::Signal(9)),
+        pull_request: None,
+        ..result
+    };
     assert_eq!(encoded(&outcome(failed)), wanted);
 }
 
@@ -213,15 +309,29 @@ fn refusal_frames() {
 #[test]
 fn large_outcomes_fit() {
     let growing = "\u{1}".repeat(3 << 20);
-    let changes = Changes { diff: Some(growing.clone()), ..Changes::default() };
-    let span =
-        Span { started_at: SystemTime::UNIX_EPOCH, finished_at: SystemTime::UNIX_EPOCH, duration: Duration::ZERO };
-    let large = Outcome { changes, span: Some(span), ..Outcome::clone(&done(&growing)) };
+    let changes = Changes {
+        diff: Some(growing.clone()),
+        ..Changes::default()
+    };
+    let span = Span {
+        started_at: SystemTime::UNIX_EPOCH,
+        finished_at: SystemTime::UNIX_EPOCH,
+        duration: Duration::ZERO,
+    };
+    let large = Outcome {
+        changes,
+        span: Some(span),
+        ..Outcome::clone(&done(&growing))
+    };
     let frame = codec().encode(&outcome(large));
     assert!(frame.len() <= MAX_OUTBOUND, "{} bytes", frame.len());
     let data = serde_json::from_str::<Value>(&frame).unwrap()["data"].clone();
     assert_eq!(
-        (&data["diff"], &data["diffTruncated"], &data["stdoutTruncated"]),
+        (
+            &data["diff"],
+            &data["diffTruncated"],
+            &data["stdoutTruncated"]
+        ),
         (&Value::Null, &json!(true), &json!(true))
     );
 }
@@ -234,11 +344,23 @@ fn implement_prd() {
         "taskId": "t", "ticketId": "i", "prdId": "p", "engagementId": "e", "unknown": [1],
     });
     let ticket = ticket("implement_prd", full.clone());
-    assert_eq!((ticket.id, ticket.attempt, ticket.role), (id("J-1"), 1, role("dev")));
-    assert_eq!((ticket.repo, ticket.payload), (RepoRef::Slug("acme/app".to_owned()), Payload::Inline));
-    assert_eq!(ticket.branch.as_ref().map(Branch::as_str), Some("feature/x"));
     assert_eq!(
-        (ticket.brief.title.as_deref(), ticket.brief.description.as_deref()),
+        (ticket.id, ticket.attempt, ticket.role),
+        (id("J-1"), 1, role("dev"))
+    );
+    assert_eq!(
+        (ticket.repo, ticket.payload),
+        (RepoRef::Slug("acme/app".to_owned()), Payload::Inline)
+    );
+    assert_eq!(
+        ticket.branch.as_ref().map(Branch::as_str),
+        Some("feature/x")
+    );
+    assert_eq!(
+        (
+            ticket.brief.title.as_deref(),
+            ticket.brief.description.as_deref()
+        ),
         (Some("Make it"), Some("Make it so."))
     );
     assert_eq!(ticket.time_limit, None);
@@ -254,25 +376,44 @@ fn implement_prd() {
         let mut payload = full.clone();
         payload[field] = value;
         let decoded = job("implement_prd", payload);
-        assert!(unusable(decoded.clone()).is_some_and(|why| why.len() < 400), "{field}: {decoded:?}");
+        assert!(
+            unusable(decoded.clone()).is_some_and(|why| why.len() < 400),
+            "{field}: {decoded:?}"
+        );
     }
     let mut largest = full;
     largest["prdContent"] = json!("é".repeat(256_000));
-    assert!(unusable(job("implement_prd", largest)).is_none(), "512,000 bytes are not too many");
+    assert!(
+        unusable(job("implement_prd", largest)).is_none(),
+        "512,000 bytes are not too many"
+    );
 }
 
 /// The repository is `targetRepo`, else owner and name, else none of this agent's.
 #[test]
 fn repositories() {
     for (payload, wanted) in [
-        (json!({"targetRepo": "acme/app", "repoOwner": "other", "repoName": "x"}), "acme/app"),
-        (json!({"targetRepo": null, "repoOwner": "acme", "repoName": "app"}), "acme/app"),
-        (json!({"targetRepo": "", "repoOwner": "acme", "repoName": "app"}), "acme/app"),
+        (
+            json!({"targetRepo": "acme/app", "repoOwner": "other", "repoName": "x"}),
+            "acme/app",
+        ),
+        (
+            json!({"targetRepo": null, "repoOwner": "acme", "repoName": "app"}),
+            "acme/app",
+        ),
+        (
+            json!({"targetRepo": "", "repoOwner": "acme", "repoName": "app"}),
+            "acme/app",
+        ),
         (json!({"repoOwner": "acme"}), ""),
         (json!({}), ""),
         (Value::Null, ""),
     ] {
-        assert_eq!(ticket("run_tests", payload.clone()).repo, RepoRef::Slug(wanted.to_owned()), "{payload}");
+        assert_eq!(
+            ticket("run_tests", payload.clone()).repo,
+            RepoRef::Slug(wanted.to_owned()),
+            "{payload}"
+        );
     }
 }
 
@@ -287,14 +428,32 @@ fn other_actions() {
             "qa",
             "https://host.example/pull/7 and more",
         ),
-        ("review_pr", json!({"branch": "feature/x", "prdContent": "It has to fly."}), "qa", "It has to fly."),
+        (
+            "review_pr",
+            json!({"branch": "feature/x", "prdContent": "It has to fly."}),
+            "qa",
+            "It has to fly.",
+        ),
         ("run_tests", json!({}), "qa", "tests"),
         ("dance", json!({"prompt": "A waltz."}), "dev", "A waltz."),
     ] {
         let ticket = ticket(action, payload);
-        assert_eq!((ticket.role, ticket.branch), (role(wanted_role), None), "{action}");
-        assert!(ticket.brief.description.is_some_and(|text| text.contains(words)), "{action}: {words}");
-        assert!(ticket.brief.title.is_some_and(|title| !title.is_empty()), "{action}");
+        assert_eq!(
+            (ticket.role, ticket.branch),
+            (role(wanted_role), None),
+            "{action}"
+        );
+        assert!(
+            ticket
+                .brief
+                .description
+                .is_some_and(|text| text.contains(words)),
+            "{action}: {words}"
+        );
+        assert!(
+            ticket.brief.title.is_some_and(|title| !title.is_empty()),
+            "{action}"
+        );
     }
     for (action, payload) in [
         ("review_pr", json!({})),
@@ -305,11 +464,18 @@ fn other_actions() {
         ("dance", json!("A waltz.")),
         ("", json!({"prompt": "A waltz."})),
     ] {
-        assert!(unusable(job(action, payload.clone())).is_some(), "{action} {payload}");
+        assert!(
+            unusable(job(action, payload.clone())).is_some(),
+            "{action} {payload}"
+        );
     }
     for without in [json!({}), json!({"action": null}), json!({"action": 7})] {
         let mut frame = json!({"type": "job", "jobId": "J-1", "payload": {"prompt": "A waltz."}});
-        without.as_object().unwrap().iter().for_each(|(name, value)| frame[name] = value.clone());
+        without
+            .as_object()
+            .unwrap()
+            .iter()
+            .for_each(|(name, value)| frame[name] = value.clone());
         assert!(unusable(decode(&frame)).is_some(), "{frame}");
     }
 }
@@ -317,21 +483,41 @@ fn other_actions() {
 /// Every other frame of the hub's, and what is none.
 #[test]
 fn other_frames() {
-    let ack = Decoded::Event(Event::Backend(Order::Ack { id: id("J-1"), attempt: None }));
+    let ack = Decoded::Event(Event::Backend(Order::Ack {
+        id: id("J-1"),
+        attempt: None,
+    }));
     let shutdown = |millis| {
-        Decoded::Event(Event::Backend(Order::ServerShutdown { reconnect_after: Duration::from_millis(millis) }))
+        Decoded::Event(Event::Backend(Order::ServerShutdown {
+            reconnect_after: Duration::from_millis(millis),
+        }))
     };
     for (frame, wanted) in [
         (json!({"type": "job_complete", "jobId": "J-1"}), ack),
-        (json!({"type": "server_shutdown", "reconnectAfter": 5}), shutdown(5000)),
-        (json!({"type": "server_shutdown", "reconnectAfter": 0.5}), shutdown(500)),
-        (json!({"type": "server_shutdown", "reconnectAfter": -1}), shutdown(0)),
-        (json!({"type": "server_shutdown", "reconnectAfter": "soon"}), shutdown(0)),
+        (
+            json!({"type": "server_shutdown", "reconnectAfter": 5}),
+            shutdown(5000),
+        ),
+        (
+            json!({"type": "server_shutdown", "reconnectAfter": 0.5}),
+            shutdown(500),
+        ),
+        (
+            json!({"type": "server_shutdown", "reconnectAfter": -1}),
+            shutdown(0),
+        ),
+        (
+            json!({"type": "server_shutdown", "reconnectAfter": "soon"}),
+            shutdown(0),
+        ),
         (json!({"type": "server_shutdown"}), shutdown(0)),
         (json!({"type": "pong"}), Decoded::Ignored),
         (json!({"type": "registered", "repos": 2}), Decoded::Ignored),
         (json!({"type": "auth_ok"}), Decoded::Ignored),
-        (json!({"type": "job_resume", "jobId": "J-1", "payload": {}}), Decoded::Ignored),
+        (
+            json!({"type": "job_resume", "jobId": "J-1", "payload": {}}),
+            Decoded::Ignored,
+        ),
     ] {
         assert_eq!(decode(&frame), wanted, "{frame}");
     }
@@ -353,6 +539,9 @@ fn other_frames() {
     assert!(matches!(codec().decode("{"), Decoded::Dropped(_)));
     let mut codec = codec();
     let unknown = r#"{"type": "teleport"}"#;
-    assert!(matches!(codec.decode(unknown), Decoded::Dropped(_)), "mentioned once");
+    assert!(
+        matches!(codec.decode(unknown), Decoded::Dropped(_)),
+        "mentioned once"
+    );
     assert_eq!(codec.decode(unknown), Decoded::Ignored, "and no more");
 }

@@ -17,10 +17,13 @@ use wf0_agent::domain::event::{
 use wf0_agent::domain::message::Message;
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::Session;
-use wf0_agent::domain::ticket::{Changes, FailCode, Failure, Job, Outcome, RunId, StopReason, Ticket, TicketId};
+use wf0_agent::domain::ticket::{
+    Changes, FailCode, Failure, Job, Outcome, RunId, StopReason, Ticket, TicketId,
+};
 
 use super::support::{
-    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded, role, ticket,
+    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded,
+    role, ticket,
 };
 
 /// As many as keep a test quick; each world takes about 1500.
@@ -53,7 +56,9 @@ fn hold_for_random_events() {
 
 fn message_of(panic: &(dyn Any + Send)) -> &str {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
-    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
+    owned
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without words")
 }
 
 /// How often each thing happened: a test whose worlds are dull proves nothing.
@@ -91,14 +96,36 @@ impl Seen {
     }
 
     fn check(&self) {
-        let Self { events, runs, refusals, full, claims_again, outcomes_again, .. } = self;
-        let Self { together, delivered, silences, given_up, withdrawn, exits, .. } = self;
+        let Self {
+            events,
+            runs,
+            refusals,
+            full,
+            claims_again,
+            outcomes_again,
+            ..
+        } = self;
+        let Self {
+            together,
+            delivered,
+            silences,
+            given_up,
+            withdrawn,
+            exits,
+            ..
+        } = self;
         assert_eq!(*exits, WORLDS, "every world ends: {self:?}");
         assert!(*events >= WORLDS * 500, "{self:?}");
         let often = [runs, refusals, claims_again, outcomes_again, delivered];
-        assert!(often.into_iter().all(|count| *count > WORLDS * 3), "something hardly ever happened: {self:?}");
+        assert!(
+            often.into_iter().all(|count| *count > WORLDS * 3),
+            "something hardly ever happened: {self:?}"
+        );
         let now_and_then = [together, full, silences, given_up, withdrawn];
-        assert!(now_and_then.into_iter().all(|count| *count > WORLDS / 20), "something never happened: {self:?}");
+        assert!(
+            now_and_then.into_iter().all(|count| *count > WORLDS / 20),
+            "something never happened: {self:?}"
+        );
     }
 }
 
@@ -227,9 +254,18 @@ impl World {
         let slots = rng.usize(1..=4);
         let repos = rng.usize(1..=REPOS.len());
         let clock = Clock::new();
-        let endings = [Ending::AtLast, Ending::AtLast, Ending::Stop, Ending::TokenRejected, Ending::VersionRefused];
+        let endings = [
+            Ending::AtLast,
+            Ending::AtLast,
+            Ending::Stop,
+            Ending::TokenRejected,
+            Ending::VersionRefused,
+        ];
         Self {
-            session: Session::new(in_clones(policy(slots, &REPOS[..repos], seed), &CLONED), clock.now()),
+            session: Session::new(
+                in_clones(policy(slots, &REPOS[..repos], seed), &CLONED),
+                clock.now(),
+            ),
             disk: Disk::default(),
             clock,
             slots: vec![None; slots],
@@ -239,8 +275,15 @@ impl World {
             link: None,
             dialing: false,
             cli: cli(),
-            repos: REPOS[..repos].iter().map(|name| PathBuf::from(format!("/repos/{name}"))).collect(),
-            dialect: if rng.bool() { Dialect::Ticket } else { Dialect::Hub },
+            repos: REPOS[..repos]
+                .iter()
+                .map(|name| PathBuf::from(format!("/repos/{name}")))
+                .collect(),
+            dialect: if rng.bool() {
+                Dialect::Ticket
+            } else {
+                Dialect::Hub
+            },
             owes_register: false,
             slow: rng.u8(..3) == 0,
             said_goodbye: false,
@@ -292,14 +335,21 @@ impl World {
             self.backend_reads(usize::MAX);
             self.pong();
         }
-        assert_eq!((self.open.len(), self.undelivered()), (0, 0), "tickets open, and outcomes that never arrived");
+        assert_eq!(
+            (self.open.len(), self.undelivered()),
+            (0, 0),
+            "tickets open, and outcomes that never arrived"
+        );
         assert!(self.slots.iter().all(Option::is_none), "a run has no end");
         // What is sent once more for a repeated assignment is still to be confirmed.
         let mut more = true;
         while more {
             self.backend_reads(usize::MAX);
             self.feed(Event::Pong(self.last_ping));
-            more = self.link.as_ref().is_some_and(|link| !link.on_its_way.is_empty());
+            more = self
+                .link
+                .as_ref()
+                .is_some_and(|link| !link.on_its_way.is_empty());
         }
         self.stop(Event::Stop);
         assert_eq!(self.exit, Some(Exit::Asked), "nothing is left to wait for");
@@ -307,7 +357,8 @@ impl World {
 
     /// The end comes while things go on, and comes in time whatever else happens.
     fn end_in_the_middle(&mut self) {
-        let rejected = |setback: fn(String) -> Setback| Event::Disconnected(setback("no".to_owned()));
+        let rejected =
+            |setback: fn(String) -> Setback| Event::Disconnected(setback("no".to_owned()));
         let (event, wanted) = match self.ending {
             Ending::TokenRejected => (rejected(Setback::TokenRejected), Exit::TokenRejected),
             Ending::VersionRefused => (rejected(Setback::VersionRefused), Exit::VersionRefused),
@@ -329,13 +380,19 @@ impl World {
             }
             // Time passes by deadlines at the latest, so that a late end is the session's own.
             let step = self.clock.now().mono + Duration::from_millis(self.rng.u64(..2000));
-            let next = self.session.deadline().map_or(step, |deadline| deadline.min(step));
+            let next = self
+                .session
+                .deadline()
+                .map_or(step, |deadline| deadline.min(step));
             self.clock.advance_to(next);
             self.feed(Event::Tick);
             if self.exit.is_none() {
                 self.anything();
             }
-            assert!(self.exit.is_some() || self.clock.now().mono <= limit, "it does not end");
+            assert!(
+                self.exit.is_some() || self.clock.now().mono <= limit,
+                "it does not end"
+            );
         }
         assert_eq!(self.exit, Some(wanted));
     }
@@ -387,9 +444,17 @@ impl World {
             return;
         }
         // The hub counts no attempts, so that its names are soon used up.
-        let first = if self.is_hub() { self.seen.events / 32 } else { 0 };
+        let first = if self.is_hub() {
+            self.seen.events / 32
+        } else {
+            0
+        };
         let name = id(&format!("T{}", first + self.rng.u64(..30)));
-        let last = self.stays.get(&name).and_then(|stays| stays.last()).map_or(1, |stay| stay.attempt);
+        let last = self
+            .stays
+            .get(&name)
+            .and_then(|stays| stays.last())
+            .map_or(1, |stay| stay.attempt);
         let attempt = match self.rng.u8(..8) {
             _ if self.is_hub() => 1,
             0..=2 => last,
@@ -403,10 +468,19 @@ impl World {
         };
         let order = match self.rng.u8(..32) {
             0..=24 => Order::Assigned(Box::new(self.assignment(&name, attempt))),
-            25..=27 if !self.is_hub() => Order::Cancel { id: name, reason: String::new() },
+            25..=27 if !self.is_hub() => Order::Cancel {
+                id: name,
+                reason: String::new(),
+            },
             25..=29 => self.ack(),
-            30 => Order::Unusable { id: name, attempt, why: "no role".to_owned() },
-            _ => Order::ServerShutdown { reconnect_after: Duration::from_secs(self.rng.u64(..20)) },
+            30 => Order::Unusable {
+                id: name,
+                attempt,
+                why: "no role".to_owned(),
+            },
+            _ => Order::ServerShutdown {
+                reconnect_after: Duration::from_secs(self.rng.u64(..20)),
+            },
         };
         self.feed(Event::Backend(order));
     }
@@ -432,17 +506,29 @@ impl World {
     /// Of any outcome that the backend has stored. Never of one that it lacks: a backend whose word for a refusal
     /// comes after the run of that same attempt would talk of the wrong one.
     fn ack(&mut self) -> Order {
-        let stored = self.link.as_ref().map(|link| link.stored.as_slice()).unwrap_or_default();
+        let stored = self
+            .link
+            .as_ref()
+            .map(|link| link.stored.as_slice())
+            .unwrap_or_default();
         let lacks = |stay: &Stay| stay.end.as_ref().is_some_and(|end| !end.delivered);
         let has = |(id, attempt): &&(TicketId, u32)| {
             let stays = self.stays.get(id).into_iter().flatten();
-            !stays.into_iter().any(|stay| stay.attempt == *attempt && lacks(stay))
+            !stays
+                .into_iter()
+                .any(|stay| stay.attempt == *attempt && lacks(stay))
         };
         let stored: Vec<_> = stored.iter().filter(has).collect();
         let chosen = (!stored.is_empty()).then(|| self.rng.usize(..stored.len()));
         match chosen.map(|at| stored[at].clone()) {
-            Some((id, attempt)) => Order::Ack { id, attempt: (!self.is_hub()).then_some(attempt) },
-            None => Order::Ack { id: id("nobody"), attempt: None },
+            Some((id, attempt)) => Order::Ack {
+                id,
+                attempt: (!self.is_hub()).then_some(attempt),
+            },
+            None => Order::Ack {
+                id: id("nobody"),
+                attempt: None,
+            },
         }
     }
 
@@ -464,8 +550,14 @@ impl World {
             }
             0 => failed(FailCode::CliExit),
             1 if self.large => {
-                let changes = Changes { diff: Some("x".repeat(3 << 20)), ..Changes::default() };
-                Arc::new(Outcome { changes, ..Outcome::default() })
+                let changes = Changes {
+                    diff: Some("x".repeat(3 << 20)),
+                    ..Changes::default()
+                };
+                Arc::new(Outcome {
+                    changes,
+                    ..Outcome::default()
+                })
             }
             _ => done("done"),
         };
@@ -475,9 +567,15 @@ impl World {
     fn run_progresses(&mut self) {
         let at = self.rng.usize(..self.slots.len());
         // Now and then of a run that nobody knows, or not any more.
-        let run = self.slots[at].as_ref().map_or(RunId(at as u128), |(_, run)| *run);
-        let progress =
-            Progress { phase: Phase::Running, elapsed: Duration::from_secs(10), stdout_bytes: 1, lines: Vec::new() };
+        let run = self.slots[at]
+            .as_ref()
+            .map_or(RunId(at as u128), |(_, run)| *run);
+        let progress = Progress {
+            phase: Phase::Running,
+            elapsed: Duration::from_secs(10),
+            stdout_bytes: 1,
+            lines: Vec::new(),
+        };
         self.feed(Event::Job(run, JobEvent::Progress(progress)));
     }
 
@@ -489,7 +587,11 @@ impl World {
                 Some(Frame::Outcome(id, outcome, attempt)) => {
                     let stays = self.stays.get_mut(&id).into_iter().flatten();
                     let ends = stays.filter_map(|stay| stay.end.as_mut());
-                    let is_it = |end: &&mut End| end.outcome.as_ref().is_some_and(|own| Arc::ptr_eq(own, &outcome));
+                    let is_it = |end: &&mut End| {
+                        end.outcome
+                            .as_ref()
+                            .is_some_and(|own| Arc::ptr_eq(own, &outcome))
+                    };
                     if let Some(end) = ends.into_iter().find(is_it) {
                         self.seen.delivered += u64::from(!end.delivered);
                         end.delivered = true;
@@ -503,9 +605,19 @@ impl World {
 
     /// The answer to any Ping that the backend has seen, late ones and the same again included.
     fn pong(&mut self) {
-        let pings = self.link.as_ref().map(|link| link.pings.as_slice()).unwrap_or_default();
-        let Some(last) = pings.len().checked_sub(1) else { return };
-        let number = if self.rng.bool() { pings[last] } else { pings[self.rng.usize(..=last)] };
+        let pings = self
+            .link
+            .as_ref()
+            .map(|link| link.pings.as_slice())
+            .unwrap_or_default();
+        let Some(last) = pings.len().checked_sub(1) else {
+            return;
+        };
+        let number = if self.rng.bool() {
+            pings[last]
+        } else {
+            pings[self.rng.usize(..=last)]
+        };
         self.feed(Event::Heard);
         if self.link.is_some() {
             self.feed(Event::Pong(number));
@@ -522,7 +634,10 @@ impl World {
         }
         // The same loss may be reported twice: by a write that failed and by the read after it.
         let setback = match self.rng.u8(..4) {
-            0 => Setback::Wait { why: "503".to_owned(), at_least: Duration::from_secs(self.rng.u64(..1000)) },
+            0 => Setback::Wait {
+                why: "503".to_owned(),
+                at_least: Duration::from_secs(self.rng.u64(..1000)),
+            },
             _ => Setback::Failed("reset".to_owned()),
         };
         self.link = None;
@@ -532,7 +647,10 @@ impl World {
 
     fn cli_changes(&mut self) {
         let unavailable = self.rng.bool().then_some(Unavailable::NotFound);
-        self.cli = CliState { unavailable, ..cli() };
+        self.cli = CliState {
+            unavailable,
+            ..cli()
+        };
         self.feed(Event::Cli(self.cli.clone()));
     }
 
@@ -554,13 +672,25 @@ impl World {
     }
 
     fn open_stay(&mut self, name: &TicketId) -> Option<&mut Stay> {
-        self.stays.get_mut(name)?.last_mut().filter(|stay| stay.end.is_none())
+        self.stays
+            .get_mut(name)?
+            .last_mut()
+            .filter(|stay| stay.end.is_none())
     }
 
     fn end_stay(&mut self, name: &TicketId, code: Option<FailCode>, outcome: Option<Arc<Outcome>>) {
         let sent_before = self.outcomes_sent;
-        let stay = self.open_stay(name).unwrap_or_else(|| panic!("{name} ends though it is not here"));
-        stay.end = Some(End { code, outcome, sent: false, delivered: false, proven: false, sent_before });
+        let stay = self
+            .open_stay(name)
+            .unwrap_or_else(|| panic!("{name} ends though it is not here"));
+        stay.end = Some(End {
+            code,
+            outcome,
+            sent: false,
+            delivered: false,
+            proven: false,
+            sent_before,
+        });
         self.open.retain(|open| open != name);
     }
 
@@ -570,15 +700,29 @@ impl World {
 
     /// What the session learns from a Pong, or from an acknowledgement.
     fn prove(&mut self, which: impl Fn(&TicketId, u64) -> bool) {
-        let sent = self.link.as_ref().map(|link| link.sent.clone()).unwrap_or_default();
+        let sent = self
+            .link
+            .as_ref()
+            .map(|link| link.sent.clone())
+            .unwrap_or_default();
         for (name, _) in sent.into_iter().filter(|(name, ping)| which(name, *ping)) {
-            let ends = self.stays.get_mut(&name).into_iter().flatten().filter_map(|stay| stay.end.as_mut());
-            ends.filter(|end| end.sent).for_each(|end| end.proven = true);
+            let ends = self
+                .stays
+                .get_mut(&name)
+                .into_iter()
+                .flatten()
+                .filter_map(|stay| stay.end.as_mut());
+            ends.filter(|end| end.sent)
+                .for_each(|end| end.proven = true);
         }
     }
 
     fn undelivered(&self) -> usize {
-        self.stays.values().flatten().filter(|stay| !stay.end.as_ref().is_some_and(|end| end.delivered)).count()
+        self.stays
+            .values()
+            .flatten()
+            .filter(|stay| !stay.end.as_ref().is_some_and(|end| end.delivered))
+            .count()
     }
 
     /// Gives the session an event, after the model knows what must come of it, and checks everything.
@@ -595,10 +739,16 @@ impl World {
         for action in actions {
             assert!(self.exit.is_none(), "after the exit: {action:?}");
             let registers = matches!(action, Action::Send(Message::Register(_)) | Action::Log(..));
-            assert!(registers || !self.owes_register, "the outcome is not followed by a register but by {action:?}");
+            assert!(
+                registers || !self.owes_register,
+                "the outcome is not followed by a register but by {action:?}"
+            );
             self.take(action, &expected, &mut answer);
         }
-        assert!(!self.owes_register, "the outcome is not followed by a register");
+        assert!(
+            !self.owes_register,
+            "the outcome is not followed by a register"
+        );
         self.check_answer(&expected, &answer);
         if self.exit.is_none() {
             self.check_state();
@@ -621,20 +771,29 @@ impl World {
                 self.prove(|name, _| name == id);
                 Expected::Nothing
             }
-            Event::Backend(Order::Unusable { id, attempt, .. }) => self.expect_of_unusable(id, *attempt),
-            Event::Backend(Order::Cancel { id, .. }) => match self.open_stay(id).map(|stay| stay.run) {
-                Some(Some(run)) => {
-                    self.open_stay(id).into_iter().for_each(|stay| stay.cancelled = true);
-                    Expected::Stop(run)
+            Event::Backend(Order::Unusable { id, attempt, .. }) => {
+                self.expect_of_unusable(id, *attempt)
+            }
+            Event::Backend(Order::Cancel { id, .. }) => {
+                match self.open_stay(id).map(|stay| stay.run) {
+                    Some(Some(run)) => {
+                        self.open_stay(id)
+                            .into_iter()
+                            .for_each(|stay| stay.cancelled = true);
+                        Expected::Stop(run)
+                    }
+                    Some(None) => {
+                        self.end_stay(id, Some(FailCode::Cancelled), None);
+                        Expected::Nothing
+                    }
+                    None => Expected::Nothing,
                 }
-                Some(None) => {
-                    self.end_stay(id, Some(FailCode::Cancelled), None);
-                    Expected::Nothing
-                }
-                None => Expected::Nothing,
-            },
+            }
             Event::Job(run, JobEvent::Finished(outcome)) => {
-                let slot = self.slots.iter_mut().find(|slot| slot.as_ref().is_some_and(|(_, own)| own == run));
+                let slot = self
+                    .slots
+                    .iter_mut()
+                    .find(|slot| slot.as_ref().is_some_and(|(_, own)| own == run));
                 if let Some((name, _)) = slot.and_then(Option::take) {
                     let code = outcome.failure.as_ref().map(|failure| failure.code);
                     self.end_stay(&name, code, Some(outcome.clone()));
@@ -642,7 +801,8 @@ impl World {
                 }
                 Expected::Nothing
             }
-            Event::Stop | Event::Disconnected(Setback::TokenRejected(_) | Setback::VersionRefused(_)) => {
+            Event::Stop
+            | Event::Disconnected(Setback::TokenRejected(_) | Setback::VersionRefused(_)) => {
                 Expected::StopAll
             }
             _ => Expected::Nothing,
@@ -654,18 +814,27 @@ impl World {
         let now = self.clock.now().wall;
         match &outcome.failure {
             None => self.quota.1 = 0,
-            Some(Failure { code: FailCode::QuotaExceeded, available_at, .. }) => {
+            Some(Failure {
+                code: FailCode::QuotaExceeded,
+                available_at,
+                ..
+            }) => {
                 match available_at.filter(|at| *at > now) {
                     Some(told) => self.quota.0 = Some(told),
                     None if self.quota.0.is_none() => {
                         let minutes = (15 << self.quota.1).min(240);
-                        self.quota = (Some(now + Duration::from_secs(60 * minutes)), self.quota.1 + 1);
+                        self.quota = (
+                            Some(now + Duration::from_secs(60 * minutes)),
+                            self.quota.1 + 1,
+                        );
                     }
                     None => {}
                 }
                 for name in self.open.clone() {
                     // The hub would take that for the end, so they wait.
-                    if !self.is_hub() && self.open_stay(&name).is_some_and(|stay| stay.run.is_none()) {
+                    if !self.is_hub()
+                        && self.open_stay(&name).is_some_and(|stay| stay.run.is_none())
+                    {
                         self.end_stay(&name, Some(FailCode::QuotaExceeded), None);
                         self.seen.withdrawn += 1;
                     }
@@ -688,8 +857,16 @@ impl World {
             RepoRef::Path { resolved, .. } => resolved.clone(),
             RepoRef::Slug(slug) => PathBuf::from(slug.replace("acme/", "/repos/")),
         };
-        let (known_role, known_repo) = (["dev", "qa"].contains(&ticket.role.as_str()), self.repos.contains(&repo));
-        let offer = Offer { name: name.clone(), attempt, repo, limit: ticket.time_limit };
+        let (known_role, known_repo) = (
+            ["dev", "qa"].contains(&ticket.role.as_str()),
+            self.repos.contains(&repo),
+        );
+        let offer = Offer {
+            name: name.clone(),
+            attempt,
+            repo,
+            limit: ticket.time_limit,
+        };
         match self.remembers(&name, attempt) {
             Some(true) => return Expected::Nothing,
             None => return Expected::AnyAnswer(offer),
@@ -698,18 +875,29 @@ impl World {
         let running = self.slots.iter().flatten().count();
         let line_is_full = self.open.len() - running >= 16;
         let is_no_time = self.stopped_at.is_some() || self.quota.0.is_some();
-        let is_full = line_is_full && running == self.slots.len() && (known_role, known_repo) == (true, true);
+        let is_full =
+            line_is_full && running == self.slots.len() && (known_role, known_repo) == (true, true);
         if self.is_hub() && (is_no_time || is_full) {
             return Expected::Nothing;
         }
         match (known_role, known_repo) {
-            _ if self.stopped_at.is_some() => Expected::Refusal(name, attempt, &[FailCode::AgentShutdown]),
-            _ if self.quota.0.is_some() => Expected::Refusal(name, attempt, &[FailCode::QuotaExceeded]),
+            _ if self.stopped_at.is_some() => {
+                Expected::Refusal(name, attempt, &[FailCode::AgentShutdown])
+            }
+            _ if self.quota.0.is_some() => {
+                Expected::Refusal(name, attempt, &[FailCode::QuotaExceeded])
+            }
             (false, true) => Expected::Refusal(name, attempt, &[FailCode::RoleNotAllowed]),
             (true, false) => Expected::Refusal(name, attempt, &[FailCode::RepoNotAllowed]),
-            (false, false) => Expected::Refusal(name, attempt, &[FailCode::RoleNotAllowed, FailCode::RepoNotAllowed]),
+            (false, false) => Expected::Refusal(
+                name,
+                attempt,
+                &[FailCode::RoleNotAllowed, FailCode::RepoNotAllowed],
+            ),
             (true, true) if !line_is_full => Expected::Claim(offer),
-            (true, true) if running == self.slots.len() => Expected::Refusal(name, attempt, &[FailCode::AtCapacity]),
+            (true, true) if running == self.slots.len() => {
+                Expected::Refusal(name, attempt, &[FailCode::AtCapacity])
+            }
             // A slot is free, though sixteen wait for a repository.
             (true, true) => Expected::AnyAnswer(offer),
         }
@@ -723,25 +911,41 @@ impl World {
         match self.remembers(name, attempt) {
             Some(true) => Expected::Nothing,
             Some(false) => Expected::Refusal(name.clone(), attempt, INVALID),
-            None => Expected::AnyAnswer(Offer { name: name.clone(), attempt, repo: PathBuf::new(), limit: None }),
+            None => Expected::AnyAnswer(Offer {
+                name: name.clone(),
+                attempt,
+                repo: PathBuf::new(),
+                limit: None,
+            }),
         }
     }
 
     /// Whether this attempt has ended here; `None` where the outcome may have been forgotten behind many others.
     fn remembers(&self, name: &TicketId, attempt: u32) -> Option<bool> {
-        let mut covering =
-            self.stays.get(name).into_iter().flatten().filter(|stay| attempt <= stay.attempt).peekable();
+        let mut covering = self
+            .stays
+            .get(name)
+            .into_iter()
+            .flatten()
+            .filter(|stay| attempt <= stay.attempt)
+            .peekable();
         if covering.peek().is_none() {
             return Some(false);
         }
-        let kept =
-            |stay: &Stay| stay.end.as_ref().is_some_and(|end| end.sent_before + REMEMBERED > self.outcomes_sent);
+        let kept = |stay: &Stay| {
+            stay.end
+                .as_ref()
+                .is_some_and(|end| end.sent_before + REMEMBERED > self.outcomes_sent)
+        };
         covering.any(kept).then_some(true)
     }
 
     /// Runs that did not end in time are answered without them.
     fn give_up_if_due(&mut self) {
-        if self.stopped_at.is_none_or(|at| at + GIVEN_UP_AFTER > self.clock.now().mono) {
+        if self
+            .stopped_at
+            .is_none_or(|at| at + GIVEN_UP_AFTER > self.clock.now().mono)
+        {
             return;
         }
         for slot in 0..self.slots.len() {
@@ -754,34 +958,77 @@ impl World {
 
     fn take(&mut self, action: Action, expected: &Expected, answer: &mut Answer) {
         match action {
-            Action::Log(_) | Action::Show(_) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => {}
+            Action::Log(_)
+            | Action::Show(_)
+            | Action::Keep(_)
+            | Action::Recall(_)
+            | Action::LookForCli => {}
             Action::Dial => {
                 assert!(self.link.is_none() && !self.dialing, "dialed twice");
                 self.dialing = true;
             }
             Action::Disconnect(goodbye) => {
-                assert!(self.link.take().is_some(), "disconnected from nothing: {goodbye:?}");
+                assert!(
+                    self.link.take().is_some(),
+                    "disconnected from nothing: {goodbye:?}"
+                );
                 self.seen.silences += u64::from(goodbye == Goodbye::Dead);
                 self.said_goodbye |= goodbye == Goodbye::GoingAway;
             }
             Action::Ping(number) => {
-                assert!(number > self.last_ping, "ping {number} after {}", self.last_ping);
+                assert!(
+                    number > self.last_ping,
+                    "ping {number} after {}",
+                    self.last_ping
+                );
                 self.last_ping = number;
                 self.send(Frame::Ping(number), false);
             }
             Action::Send(message) => self.message(message, expected, answer),
             Action::Start { slot, job, offline } => {
-                assert_eq!(offline, self.link.is_none(), "{} starts offline", job.ticket.id);
-                assert!(self.quota.0.is_none(), "{} starts without a quota", job.ticket.id);
-                let Job { run, ticket, repo, time_limit } = *job;
-                assert!(self.stopped_at.is_none(), "{} starts though the daemon stops", ticket.id);
-                assert!(self.slots[slot].is_none(), "{} starts in a slot that is taken", ticket.id);
+                assert_eq!(
+                    offline,
+                    self.link.is_none(),
+                    "{} starts offline",
+                    job.ticket.id
+                );
+                assert!(
+                    self.quota.0.is_none(),
+                    "{} starts without a quota",
+                    job.ticket.id
+                );
+                let Job {
+                    run,
+                    ticket,
+                    repo,
+                    time_limit,
+                } = *job;
+                assert!(
+                    self.stopped_at.is_none(),
+                    "{} starts though the daemon stops",
+                    ticket.id
+                );
+                assert!(
+                    self.slots[slot].is_none(),
+                    "{} starts in a slot that is taken",
+                    ticket.id
+                );
                 assert!(self.runs.insert(run), "a run id for the second time");
-                assert!(!self.busy(&repo.path), "a second run in {}", repo.path.display());
+                assert!(
+                    !self.busy(&repo.path),
+                    "a second run in {}",
+                    repo.path.display()
+                );
                 self.seen.together += u64::from(self.runs_in(&repo.path) > 0);
-                let stay =
-                    self.open_stay(&ticket.id).unwrap_or_else(|| panic!("{} starts without a claim", ticket.id));
-                assert_eq!((stay.run, stay.attempt, &stay.repo), (None, ticket.attempt, &repo.path), "{}", ticket.id);
+                let stay = self
+                    .open_stay(&ticket.id)
+                    .unwrap_or_else(|| panic!("{} starts without a claim", ticket.id));
+                assert_eq!(
+                    (stay.run, stay.attempt, &stay.repo),
+                    (None, ticket.attempt, &repo.path),
+                    "{}",
+                    ticket.id
+                );
                 let limit = stay.limit.map_or(ROLE_LIMIT, |asked| asked.min(ROLE_LIMIT));
                 assert_eq!(time_limit, limit, "{}", ticket.id);
                 stay.run = Some(run);
@@ -790,7 +1037,11 @@ impl World {
             }
             Action::Stop { slot, run, reason } => {
                 let running = self.slots[slot].as_ref().map(|(_, run)| *run);
-                assert_eq!(running, Some(run), "slot {slot} is told to stop another run");
+                assert_eq!(
+                    running,
+                    Some(run),
+                    "slot {slot} is told to stop another run"
+                );
                 match expected {
                     Expected::Stop(own) => assert_eq!((run, reason), (*own, StopReason::Cancelled)),
                     Expected::StopAll => assert_eq!(reason, StopReason::Shutdown),
@@ -811,13 +1062,23 @@ impl World {
     }
 
     fn runs_in(&self, repo: &Path) -> usize {
-        let running = self.slots.iter().flatten().filter_map(|(name, _)| self.stays[name].last());
+        let running = self
+            .slots
+            .iter()
+            .flatten()
+            .filter_map(|(name, _)| self.stays[name].last());
         running.filter(|stay| stay.repo == repo).count()
     }
 
     fn send(&mut self, frame: Frame, registers: bool) {
-        let link = self.link.as_mut().unwrap_or_else(|| panic!("sent while not connected: {frame:?}"));
-        assert!(link.registered || registers, "sent before register: {frame:?}");
+        let link = self
+            .link
+            .as_mut()
+            .unwrap_or_else(|| panic!("sent while not connected: {frame:?}"));
+        assert!(
+            link.registered || registers,
+            "sent before register: {frame:?}"
+        );
         link.registered = true;
         link.on_its_way.push_back(frame);
     }
@@ -825,8 +1086,15 @@ impl World {
     fn message(&mut self, message: Message, expected: &Expected, answer: &mut Answer) {
         match message {
             Message::Register(register) => {
-                let mut active: Vec<_> = register.active.into_iter().map(|a| (a.id, a.attempt)).collect();
-                let open = self.open.iter().map(|name| (name.clone(), self.stays[name].last().unwrap().attempt));
+                let mut active: Vec<_> = register
+                    .active
+                    .into_iter()
+                    .map(|a| (a.id, a.attempt))
+                    .collect();
+                let open = self
+                    .open
+                    .iter()
+                    .map(|name| (name.clone(), self.stays[name].last().unwrap().attempt));
                 let mut open: Vec<_> = open.collect();
                 active.sort();
                 open.sort();
@@ -834,7 +1102,10 @@ impl World {
                 let no_cli = self.cli.unavailable.is_some() || self.quota.0.is_some();
                 let takes_none = no_cli || self.stopped_at.is_some();
                 assert_eq!(register.roles.is_empty(), takes_none, "register: roles");
-                assert!(register.capacity.free <= register.capacity.max, "register: capacity");
+                assert!(
+                    register.capacity.free <= register.capacity.max,
+                    "register: capacity"
+                );
                 self.owes_register = false;
                 self.send(Frame::Other, true);
             }
@@ -856,21 +1127,44 @@ impl World {
                     Expected::Claim(offer) | Expected::AnyAnswer(offer) => {
                         assert_eq!((&id, attempt), (&offer.name, offer.attempt));
                         let (repo, limit) = (offer.repo.clone(), offer.limit);
-                        let stay = Stay { attempt, repo, limit, run: None, progress: 0, cancelled: false, end: None };
+                        let stay = Stay {
+                            attempt,
+                            repo,
+                            limit,
+                            run: None,
+                            progress: 0,
+                            cancelled: false,
+                            end: None,
+                        };
                         self.stays.entry(id.clone()).or_default().push(stay);
                         self.open.push(id);
                     }
                     other => panic!("{id} (attempt {attempt}) is claimed, though {other:?}"),
                 }
             }
-            Message::Progress { id, attempt, seq, .. } => {
+            Message::Progress {
+                id, attempt, seq, ..
+            } => {
                 self.send(Frame::Other, false);
-                let stay = self.open_stay(&id).unwrap_or_else(|| panic!("progress of {id}, which is not here"));
+                let stay = self
+                    .open_stay(&id)
+                    .unwrap_or_else(|| panic!("progress of {id}, which is not here"));
                 stay.progress += 1;
-                assert_eq!((attempt, seq), (stay.attempt, stay.progress), "progress of {id}");
-                assert!(stay.run.is_some(), "progress of {id}, which has not started");
+                assert_eq!(
+                    (attempt, seq),
+                    (stay.attempt, stay.progress),
+                    "progress of {id}"
+                );
+                assert!(
+                    stay.run.is_some(),
+                    "progress of {id}, which has not started"
+                );
             }
-            Message::Outcome { id, attempt, outcome } => {
+            Message::Outcome {
+                id,
+                attempt,
+                outcome,
+            } => {
                 self.send(Frame::Outcome(id.clone(), outcome.clone(), attempt), false);
                 self.outcome(&id, attempt, &outcome, expected, answer);
             }
@@ -890,17 +1184,32 @@ impl World {
         self.owes_register = self.is_hub();
         let code = outcome.failure.as_ref().map(|failure| failure.code);
         let ended = self.stays.get_mut(id).into_iter().flatten();
-        let mut ended: Vec<_> = ended.filter_map(|stay| Some((stay.attempt, stay.end.as_mut()?))).collect();
-        let known =
-            ended.iter().position(|(_, end)| end.outcome.as_ref().is_some_and(|own| Arc::ptr_eq(own, outcome)));
-        let owed =
-            || ended.iter().position(|(own, end)| end.outcome.is_none() && (*own, end.code) == (attempt, code));
+        let mut ended: Vec<_> = ended
+            .filter_map(|stay| Some((stay.attempt, stay.end.as_mut()?)))
+            .collect();
+        let known = ended.iter().position(|(_, end)| {
+            end.outcome
+                .as_ref()
+                .is_some_and(|own| Arc::ptr_eq(own, outcome))
+        });
+        let owed = || {
+            ended
+                .iter()
+                .position(|(own, end)| end.outcome.is_none() && (*own, end.code) == (attempt, code))
+        };
         if let Some(at) = known.or_else(owed) {
             let (own, end) = &mut ended[at];
-            assert_eq!((*own, end.code), (attempt, code), "{id}: another outcome than its own");
+            assert_eq!(
+                (*own, end.code),
+                (attempt, code),
+                "{id}: another outcome than its own"
+            );
             if let (Dialect::Hub, Some(link)) = (self.dialect, &mut self.link) {
                 assert!(!end.proven, "{id}: sent again, though it has arrived");
-                assert!(link.sent.iter().all(|(name, _)| name != id), "{id}: sent twice on one connection");
+                assert!(
+                    link.sent.iter().all(|(name, _)| name != id),
+                    "{id}: sent twice on one connection"
+                );
                 link.sent.push((id.clone(), self.last_ping));
             }
             end.outcome = Some(outcome.clone());
@@ -912,10 +1221,15 @@ impl World {
             Expected::Refusal(name, wanted, codes) => {
                 id == name && attempt == *wanted && code.is_some_and(|code| codes.contains(&code))
             }
-            Expected::AnyAnswer(offer) => id == &offer.name && attempt == offer.attempt && code.is_some(),
+            Expected::AnyAnswer(offer) => {
+                id == &offer.name && attempt == offer.attempt && code.is_some()
+            }
             _ => false,
         };
-        assert!(refused, "{id} (attempt {attempt}) ends with {code:?}, though {expected:?}");
+        assert!(
+            refused,
+            "{id} (attempt {attempt}) ends with {code:?}, though {expected:?}"
+        );
         answer.refusals += 1;
         self.seen.refusals += 1;
         self.seen.full += u64::from(code == Some(FailCode::AtCapacity));
@@ -924,7 +1238,9 @@ impl World {
     fn check_answer(&self, expected: &Expected, answer: &Answer) {
         let right = match expected {
             Expected::Nothing => (answer.claims, answer.refusals, answer.stops) == (0, 0, 0),
-            Expected::ClaimAgain(..) | Expected::Claim(_) => (answer.claims, answer.refusals) == (1, 0),
+            Expected::ClaimAgain(..) | Expected::Claim(_) => {
+                (answer.claims, answer.refusals) == (1, 0)
+            }
             Expected::Refusal(..) => (answer.claims, answer.refusals) == (0, 1),
             Expected::AnyAnswer(_) => answer.claims + answer.refusals <= 1,
             Expected::Stop(_) => answer.stops == 1,
@@ -936,15 +1252,25 @@ impl World {
     fn check_state(&self) {
         let now = self.clock.now().mono;
         let running = self.slots.iter().flatten().count();
-        assert!(self.open.len() - running <= 16, "{} tickets wait", self.open.len() - running);
+        assert!(
+            self.open.len() - running <= 16,
+            "{} tickets wait",
+            self.open.len() - running
+        );
         if self.stopped_at.is_none() && self.quota.0.is_none() && running < self.slots.len() {
             for name in &self.open {
                 let stay = self.stays[name].last().unwrap();
-                assert!(stay.run.is_some() || self.busy(&stay.repo), "{name} could run and does not");
+                assert!(
+                    stay.run.is_some() || self.busy(&stay.repo),
+                    "{name} could run and does not"
+                );
             }
         }
         let deadline = self.session.deadline();
-        assert!(deadline.is_none_or(|at| at > now), "the deadline has passed, and a tick did not change it");
+        assert!(
+            deadline.is_none_or(|at| at > now),
+            "the deadline has passed, and a tick did not change it"
+        );
         let latest = match (&self.link, self.dialing, self.stopped_at) {
             (_, _, Some(at)) => Some(at + GIVEN_UP_AFTER + FLUSH_LIMIT),
             (Some(_), _, None) => Some(now + DEAD_AFTER),
@@ -952,23 +1278,45 @@ impl World {
             (None, true, None) => None,
         };
         let in_time = |latest| deadline.is_some_and(|at| at <= latest);
-        assert!(latest.is_none_or(in_time), "it would sleep through what it waits for: {deadline:?}");
+        assert!(
+            latest.is_none_or(in_time),
+            "it would sleep through what it waits for: {deadline:?}"
+        );
     }
 
     /// Who leaves a connection behind has told all on it, and has waited for the proof as long as that may take.
     fn check_exit(&self) {
-        let Some(stopped_at) = self.stopped_at else { panic!("nobody asked for the exit") };
-        assert!(self.link.is_none(), "the connection is left without a goodbye");
+        let Some(stopped_at) = self.stopped_at else {
+            panic!("nobody asked for the exit")
+        };
+        assert!(
+            self.link.is_none(),
+            "the connection is left without a goodbye"
+        );
         if self.said_goodbye && !self.large {
-            let mut ends = self.stays.values().flatten().filter_map(|stay| stay.end.as_ref());
+            let mut ends = self
+                .stays
+                .values()
+                .flatten()
+                .filter_map(|stay| stay.end.as_ref());
             assert!(ends.all(|end| end.sent), "an outcome was never sent");
             let waited = self.clock.now().mono >= stopped_at + FLUSH_LIMIT;
-            assert!(waited || self.undelivered() == 0, "an outcome was not waited for");
+            assert!(
+                waited || self.undelivered() == 0,
+                "an outcome was not waited for"
+            );
         }
     }
 
     fn check_ends(&self) {
-        assert!(self.slots.iter().all(Option::is_none), "a run is left behind");
-        assert!(self.open.is_empty(), "tickets without an end: {:?}", self.open);
+        assert!(
+            self.slots.iter().all(Option::is_none),
+            "a run is left behind"
+        );
+        assert!(
+            self.open.is_empty(),
+            "tickets without an end: {:?}",
+            self.open
+        );
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Unavailable};
+use wf0_agent::domain::event::{
+    Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Unavailable,
+};
 use wf0_agent::domain::message::{Message, Status};
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{FailCode, RunId, StopReason};
@@ -21,15 +23,26 @@ impl Life {
     /// Connected, with that time to drain.
     fn new(drain: Duration) -> Self {
         let clock = Clock::new();
-        let policy = Policy { drain, ..policy(1, &["app"], 1) };
-        let mut life = Self { session: Session::new(policy, clock.now()), clock };
+        let policy = Policy {
+            drain,
+            ..policy(1, &["app"], 1)
+        };
+        let mut life = Self {
+            session: Session::new(policy, clock.now()),
+            clock,
+        };
         life.on(Event::Tick);
         life.on(Event::Connected(Dialect::Ticket));
         life
     }
 
     fn on(&mut self, event: Event) -> Vec<Action> {
-        on(&mut self.session, &mut Disk::default(), self.clock.now(), event)
+        on(
+            &mut self.session,
+            &mut Disk::default(),
+            self.clock.now(),
+            event,
+        )
     }
 
     /// Assigns a ticket; its run, where it starts at once.
@@ -44,7 +57,9 @@ impl Life {
 
 fn codes(actions: &[Action]) -> Vec<Option<FailCode>> {
     let code = |action: &Action| match action {
-        Action::Send(Message::Outcome { outcome, .. }) => Some(outcome.failure.as_ref().map(|failure| failure.code)),
+        Action::Send(Message::Outcome { outcome, .. }) => {
+            Some(outcome.failure.as_ref().map(|failure| failure.code))
+        }
         _ => None,
     };
     actions.iter().filter_map(code).collect()
@@ -58,7 +73,13 @@ fn status(actions: &[Action]) -> Option<Status> {
 }
 
 fn is_stop(action: &Action) -> bool {
-    matches!(action, Action::Stop { reason: StopReason::Shutdown, .. })
+    matches!(
+        action,
+        Action::Stop {
+            reason: StopReason::Shutdown,
+            ..
+        }
+    )
 }
 
 /// The first signal lets a run go on to its end; new tickets are refused as retryable, waiting ones answered.
@@ -69,15 +90,35 @@ fn a_drain_lets_runs_end() {
     life.assign("B");
     let actions = life.on(Event::Stop);
     assert!(!actions.iter().any(is_stop), "{actions:?}");
-    assert_eq!(status(&actions), Some(Status::Draining), "the backend hears of it at once");
-    assert_eq!(codes(&actions), [Some(FailCode::AgentShutdown)], "what waits is answered");
+    assert_eq!(
+        status(&actions),
+        Some(Status::Draining),
+        "the backend hears of it at once"
+    );
+    assert_eq!(
+        codes(&actions),
+        [Some(FailCode::AgentShutdown)],
+        "what waits is answered"
+    );
     let refused = life.on(Event::Backend(Order::Assigned(Box::new(ticket("C", 1)))));
     assert_eq!(codes(&refused), [Some(FailCode::AgentShutdown)]);
     let actions = life.on(Event::Job(run, JobEvent::Finished(done("x"))));
     assert_eq!(codes(&actions), [None], "the run's own result");
-    let ping = actions.iter().rev().find_map(|action| if let Action::Ping(n) = action { Some(*n) } else { None });
+    let ping = actions.iter().rev().find_map(|action| {
+        if let Action::Ping(n) = action {
+            Some(*n)
+        } else {
+            None
+        }
+    });
     let actions = life.on(Event::Pong(ping.unwrap()));
-    assert_eq!(unseen(actions), [Action::Disconnect(Goodbye::GoingAway), Action::Exit(Exit::Asked)]);
+    assert_eq!(
+        unseen(actions),
+        [
+            Action::Disconnect(Goodbye::GoingAway),
+            Action::Exit(Exit::Asked)
+        ]
+    );
 }
 
 /// A run that goes on beyond the drain is ended; so it is by a second signal.
@@ -96,7 +137,10 @@ fn a_drain_ends() {
             life.clock.advance(Duration::from_millis(1));
             life.on(Event::Tick)
         };
-        assert!(actions.iter().any(is_stop), "second signal: {second_signal}: {actions:?}");
+        assert!(
+            actions.iter().any(is_stop),
+            "second signal: {second_signal}: {actions:?}"
+        );
     }
 }
 
@@ -113,11 +157,23 @@ fn waking_up_tries_the_connection() {
     let mut life = Life::new(DRAIN);
     life.clock.sleep(Duration::from_secs(3600));
     let actions = life.on(Event::Tick);
-    assert!(actions.iter().any(|action| matches!(action, Action::Ping(_))), "{actions:?}");
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Ping(_))),
+        "{actions:?}"
+    );
     life.clock.advance(Duration::from_millis(4999));
-    assert!(!life.on(Event::Tick).contains(&Action::Disconnect(Goodbye::Dead)));
+    assert!(
+        !life
+            .on(Event::Tick)
+            .contains(&Action::Disconnect(Goodbye::Dead))
+    );
     life.clock.advance(Duration::from_millis(1));
-    assert!(life.on(Event::Tick).contains(&Action::Disconnect(Goodbye::Dead)));
+    assert!(
+        life.on(Event::Tick)
+            .contains(&Action::Disconnect(Goodbye::Dead))
+    );
     life.clock.sleep(Duration::from_secs(3600));
     assert!(life.on(Event::Tick).contains(&Action::Dial));
 }
@@ -133,7 +189,11 @@ fn a_living_link_survives_a_sleep() {
     life.clock.advance(Duration::from_secs(1));
     life.on(Event::Heard);
     life.clock.advance(Duration::from_secs(8));
-    assert!(!life.on(Event::Tick).contains(&Action::Disconnect(Goodbye::Dead)));
+    assert!(
+        !life
+            .on(Event::Tick)
+            .contains(&Action::Disconnect(Goodbye::Dead))
+    );
 }
 
 /// A CLI that turns out to be missing takes the roles away; it is looked for every minute until it is there.
@@ -141,7 +201,10 @@ fn a_living_link_survives_a_sleep() {
 fn a_missing_cli_is_looked_for() {
     let mut life = Life::new(DRAIN);
     let run = life.assign("A").unwrap();
-    let actions = life.on(Event::Job(run, JobEvent::Finished(failed(FailCode::CliNotFound))));
+    let actions = life.on(Event::Job(
+        run,
+        JobEvent::Finished(failed(FailCode::CliNotFound)),
+    ));
     let roles = |actions: &[Action]| {
         actions.iter().find_map(|action| match action {
             Action::Send(Message::Register(register)) => Some(register.roles.len()),
@@ -157,7 +220,10 @@ fn a_missing_cli_is_looked_for() {
         }
     }
     assert_eq!(looks, [60, 120]);
-    let gone = CliState { unavailable: Some(Unavailable::NotFound), ..cli() };
+    let gone = CliState {
+        unavailable: Some(Unavailable::NotFound),
+        ..cli()
+    };
     assert_eq!(roles(&life.on(Event::Cli(gone))), None, "no news");
     assert_eq!(roles(&life.on(Event::Cli(cli()))), Some(2));
 }

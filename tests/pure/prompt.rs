@@ -11,11 +11,17 @@ fn text(text: &str) -> Option<String> {
 }
 
 fn inline(slug: &str, body: &str) -> Skill {
-    Skill::Inline { slug: slug.to_owned(), body: body.to_owned() }
+    Skill::Inline {
+        slug: slug.to_owned(),
+        body: body.to_owned(),
+    }
 }
 
 fn subagent(prompt: &str) -> Option<Subagent> {
-    Some(Subagent { slug: "reviewer".to_owned(), prompt: prompt.to_owned() })
+    Some(Subagent {
+        slug: "reviewer".to_owned(),
+        prompt: prompt.to_owned(),
+    })
 }
 
 /// Heading, role, repository, the subagent's prompt, the description and the skills come in this order, whole.
@@ -44,15 +50,48 @@ fn holds_everything_in_order() {
 fn empty_parts_leave_nothing() {
     let rows = [
         ("nothing at all", Brief::default()),
-        ("empty description", Brief { description: text(""), ..Brief::default() }),
-        ("blank description", Brief { description: text(" \n\t\n"), ..Brief::default() }),
-        ("empty subagent", Brief { subagent: subagent("\n"), ..Brief::default() }),
-        ("empty skill", Brief { skills: vec![inline("rust", "")], ..Brief::default() }),
-        ("a title of nothing", Brief { title: text(" -/ \n"), ..Brief::default() }),
+        (
+            "empty description",
+            Brief {
+                description: text(""),
+                ..Brief::default()
+            },
+        ),
+        (
+            "blank description",
+            Brief {
+                description: text(" \n\t\n"),
+                ..Brief::default()
+            },
+        ),
+        (
+            "empty subagent",
+            Brief {
+                subagent: subagent("\n"),
+                ..Brief::default()
+            },
+        ),
+        (
+            "empty skill",
+            Brief {
+                skills: vec![inline("rust", "")],
+                ..Brief::default()
+            },
+        ),
+        (
+            "a title of nothing",
+            Brief {
+                title: text(" -/ \n"),
+                ..Brief::default()
+            },
+        ),
     ];
     for (label, brief) in rows {
         let prompt = assemble(&ticket("TEAM-1", 1), &brief);
-        assert_eq!(prompt, "# Ticket TEAM-1\n\n- Role: dev\n- Repository: acme/app\n", "{label}");
+        assert_eq!(
+            prompt, "# Ticket TEAM-1\n\n- Role: dev\n- Repository: acme/app\n",
+            "{label}"
+        );
     }
 }
 
@@ -81,8 +120,17 @@ fn never_begins_like_an_option_or_a_command() {
         };
         let repo = RepoRef::Slug(hostile.to_owned());
         for id in ["T", "-p", "--help", ".."] {
-            let prompt = assemble(&Ticket { repo: repo.clone(), ..ticket(id, 1) }, &brief);
-            assert!(prompt.starts_with(&format!("# Ticket {id}")), "{hostile:?}, {id}: {prompt:?}");
+            let prompt = assemble(
+                &Ticket {
+                    repo: repo.clone(),
+                    ..ticket(id, 1)
+                },
+                &brief,
+            );
+            assert!(
+                prompt.starts_with(&format!("# Ticket {id}")),
+                "{hostile:?}, {id}: {prompt:?}"
+            );
             assert!(!prompt.contains('\0'), "{hostile:?}, {id}: {prompt:?}");
         }
     }
@@ -98,10 +146,20 @@ fn names_cannot_break_out_of_their_line() {
         skills: vec![inline(forged, "Well")],
         ..Brief::default()
     };
-    let ticket = Ticket { repo: RepoRef::Slug(forged.to_owned()), ..ticket("T", 1) };
+    let ticket = Ticket {
+        repo: RepoRef::Slug(forged.to_owned()),
+        ..ticket("T", 1)
+    };
     let prompt = assemble(&ticket, &brief);
-    let headings: Vec<_> = prompt.lines().filter(|line| line.starts_with('#')).collect();
-    assert_eq!(headings.len(), 3, "heading, description, one skill: {headings:?}");
+    let headings: Vec<_> = prompt
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .collect();
+    assert_eq!(
+        headings.len(),
+        3,
+        "heading, description, one skill: {headings:?}"
+    );
     assert!(headings[0].starts_with("# Ticket T: x"), "{headings:?}");
     assert_eq!(headings[1], "## Description", "{headings:?}");
     assert!(headings[2].starts_with("## Skill: x"), "{headings:?}");
@@ -127,7 +185,10 @@ fn a_title_is_one_harmless_line() {
         ("other scripts stay", "日本語 é", "日本語 é"),
     ];
     for (label, title, wanted) in rows {
-        let brief = Brief { title: text(title), ..Brief::default() };
+        let brief = Brief {
+            title: text(title),
+            ..Brief::default()
+        };
         assert_eq!(title_line(&brief), wanted, "{label}");
     }
     assert_eq!(title_line(&Brief::default()), "", "no title");

@@ -13,38 +13,158 @@ use super::config::Home;
 fn the_choice() {
     const HTTPS: &str = "https://good.example";
     const HTTP: &str = "http://good.example";
-    type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+    type Row = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        Option<&'static str>,
+    );
     let rows: &[Row] = &[
         ("nothing is set", HTTPS, &[], None),
-        ("https", HTTPS, &[("HTTPS_PROXY", "http://p:1")], Some("p:1")),
-        ("https by wss", "wss://good.example/x", &[("HTTPS_PROXY", "http://p:1")], Some("p:1")),
-        ("https does not take that of http", HTTPS, &[("HTTP_PROXY", "http://p:1")], None),
+        (
+            "https",
+            HTTPS,
+            &[("HTTPS_PROXY", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "https by wss",
+            "wss://good.example/x",
+            &[("HTTPS_PROXY", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "https does not take that of http",
+            HTTPS,
+            &[("HTTP_PROXY", "http://p:1")],
+            None,
+        ),
         ("http", HTTP, &[("HTTP_PROXY", "http://p:1")], Some("p:1")),
-        ("http by ws", "ws://good.example/x", &[("HTTP_PROXY", "http://p:1")], Some("p:1")),
-        ("http does not take that of https", HTTP, &[("HTTPS_PROXY", "http://p:1")], None),
-        ("all, https", HTTPS, &[("ALL_PROXY", "http://p:1")], Some("p:1")),
-        ("all, http", HTTP, &[("ALL_PROXY", "http://p:1")], Some("p:1")),
-        ("its own before all", HTTPS, &[("ALL_PROXY", "http://a:1"), ("HTTPS_PROXY", "http://p:1")], Some("p:1")),
-        ("lower case", HTTPS, &[("https_proxy", "http://p:1")], Some("p:1")),
-        ("lower case, http", HTTP, &[("http_proxy", "http://p:1")], Some("p:1")),
-        ("lower case, all", HTTPS, &[("all_proxy", "http://p:1")], Some("p:1")),
-        ("lower case first", HTTPS, &[("HTTPS_PROXY", "http://a:1"), ("https_proxy", "http://p:1")], Some("p:1")),
-        ("empty is none", HTTPS, &[("https_proxy", ""), ("HTTPS_PROXY", "http://p:1")], Some("p:1")),
-        ("exempt", HTTPS, &[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "x,good.example")], None),
-        ("exempt in lower case", HTTPS, &[("HTTPS_PROXY", "http://p:1"), ("no_proxy", "good.example")], None),
-        ("another is exempt", HTTPS, &[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "x")], Some("p:1")),
-        ("this machine", "https://localhost", &[("HTTPS_PROXY", "http://p:1")], None),
-        ("this machine's address", "http://127.0.0.1:1", &[("HTTP_PROXY", "http://p:1")], None),
-        ("this machine's IPv6", "https://[::1]:1", &[("ALL_PROXY", "http://p:1")], None),
-        ("what does not count may be anything", HTTPS, &[("HTTP_PROXY", "::"), ("HTTPS_PROXY", "p:1")], Some("p:1")),
-        ("so may it for an exempt host", HTTPS, &[("HTTPS_PROXY", "socks5://p:1"), ("NO_PROXY", "*")], None),
+        (
+            "http by ws",
+            "ws://good.example/x",
+            &[("HTTP_PROXY", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "http does not take that of https",
+            HTTP,
+            &[("HTTPS_PROXY", "http://p:1")],
+            None,
+        ),
+        (
+            "all, https",
+            HTTPS,
+            &[("ALL_PROXY", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "all, http",
+            HTTP,
+            &[("ALL_PROXY", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "its own before all",
+            HTTPS,
+            &[("ALL_PROXY", "http://a:1"), ("HTTPS_PROXY", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "lower case",
+            HTTPS,
+            &[("https_proxy", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "lower case, http",
+            HTTP,
+            &[("http_proxy", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "lower case, all",
+            HTTPS,
+            &[("all_proxy", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "lower case first",
+            HTTPS,
+            &[("HTTPS_PROXY", "http://a:1"), ("https_proxy", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "empty is none",
+            HTTPS,
+            &[("https_proxy", ""), ("HTTPS_PROXY", "http://p:1")],
+            Some("p:1"),
+        ),
+        (
+            "exempt",
+            HTTPS,
+            &[
+                ("HTTPS_PROXY", "http://p:1"),
+                ("NO_PROXY", "x,good.example"),
+            ],
+            None,
+        ),
+        (
+            "exempt in lower case",
+            HTTPS,
+            &[("HTTPS_PROXY", "http://p:1"), ("no_proxy", "good.example")],
+            None,
+        ),
+        (
+            "another is exempt",
+            HTTPS,
+            &[("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "x")],
+            Some("p:1"),
+        ),
+        (
+            "this machine",
+            "https://localhost",
+            &[("HTTPS_PROXY", "http://p:1")],
+            None,
+        ),
+        (
+            "this machine's address",
+            "http://127.0.0.1:1",
+            &[("HTTP_PROXY", "http://p:1")],
+            None,
+        ),
+        (
+            "this machine's IPv6",
+            "https://[::1]:1",
+            &[("ALL_PROXY", "http://p:1")],
+            None,
+        ),
+        (
+            "what does not count may be anything",
+            HTTPS,
+            &[("HTTP_PROXY", "::"), ("HTTPS_PROXY", "p:1")],
+            Some("p:1"),
+        ),
+        (
+            "so may it for an exempt host",
+            HTTPS,
+            &[("HTTPS_PROXY", "socks5://p:1"), ("NO_PROXY", "*")],
+            None,
+        ),
     ];
     for (label, url, settings, wanted) in rows {
         let home = Home::new();
         let mut changes = vec![("WORKFORCE0_API_URL", *url), ("ALLOW_INSECURE", "1")];
         changes.extend(*settings);
-        let proxy = home.load(&changes).unwrap_or_else(|e| panic!("{label}: {e}")).proxy;
-        assert_eq!(proxy.map(|proxy| proxy.to_string()).as_deref(), *wanted, "{label}");
+        let proxy = home
+            .load(&changes)
+            .unwrap_or_else(|e| panic!("{label}: {e}"))
+            .proxy;
+        assert_eq!(
+            proxy.map(|proxy| proxy.to_string()).as_deref(),
+            *wanted,
+            "{label}"
+        );
     }
 }
 
@@ -98,7 +218,10 @@ fn exemptions() {
         ("2001:db8::1", "2001:db8::2/127", false),
         ("2001:db8::1", "0.0.0.0/0", false),
     ];
-    let wrong: Vec<_> = rows.into_iter().filter(|(host, list, wanted)| is_exempt(host, list) != *wanted).collect();
+    let wrong: Vec<_> = rows
+        .into_iter()
+        .filter(|(host, list, wanted)| is_exempt(host, list) != *wanted)
+        .collect();
     assert!(wrong.is_empty(), "taken for the opposite: {wrong:#?}");
 }
 
@@ -106,14 +229,56 @@ fn exemptions() {
 #[test]
 fn proxies() {
     let rows = [
-        ("http://proxy.example:3128", "proxy.example:3128", "proxy.example", 3128, None),
-        ("HTTP://Proxy.Example:3128/", "proxy.example:3128", "proxy.example", 3128, None),
-        (" proxy.example:3128\n", "proxy.example:3128", "proxy.example", 3128, None),
-        ("http://proxy.example", "proxy.example:80", "proxy.example", 80, None),
-        ("http://[2001:db8::1]:8080", "[2001:db8::1]:8080", "2001:db8::1", 8080, None),
-        ("http://me:secret@p:1", "p:1", "p", 1, Some("Basic bWU6c2VjcmV0")),
+        (
+            "http://proxy.example:3128",
+            "proxy.example:3128",
+            "proxy.example",
+            3128,
+            None,
+        ),
+        (
+            "HTTP://Proxy.Example:3128/",
+            "proxy.example:3128",
+            "proxy.example",
+            3128,
+            None,
+        ),
+        (
+            " proxy.example:3128\n",
+            "proxy.example:3128",
+            "proxy.example",
+            3128,
+            None,
+        ),
+        (
+            "http://proxy.example",
+            "proxy.example:80",
+            "proxy.example",
+            80,
+            None,
+        ),
+        (
+            "http://[2001:db8::1]:8080",
+            "[2001:db8::1]:8080",
+            "2001:db8::1",
+            8080,
+            None,
+        ),
+        (
+            "http://me:secret@p:1",
+            "p:1",
+            "p",
+            1,
+            Some("Basic bWU6c2VjcmV0"),
+        ),
         ("me:secret@p:1", "p:1", "p", 1, Some("Basic bWU6c2VjcmV0")),
-        ("http://me:p%40%3a%25@p:1", "p:1", "p", 1, Some("Basic bWU6cEA6JQ==")),
+        (
+            "http://me:p%40%3a%25@p:1",
+            "p:1",
+            "p",
+            1,
+            Some("Basic bWU6cEA6JQ=="),
+        ),
         ("http://me:p@/@p:1", "p:1", "p", 1, Some("Basic bWU6cEAv")),
         ("http://me@p:1", "p:1", "p", 1, Some("Basic bWU6")),
     ];
@@ -122,7 +287,11 @@ fn proxies() {
         assert_eq!((proxy.host(), proxy.port()), (host, port), "{text}");
         assert_eq!(proxy.authorization(), authorization, "{text}");
         assert_eq!(proxy.to_string(), shown, "{text}");
-        assert_eq!(format!("{proxy:?}"), format!("Proxy({shown})"), "{text}: Debug shows more");
+        assert_eq!(
+            format!("{proxy:?}"),
+            format!("Proxy({shown})"),
+            "{text}: Debug shows more"
+        );
     }
 }
 
@@ -147,7 +316,10 @@ fn unusable_proxies() {
     for text in rows {
         let refused = Home::new().load(&[("HTTPS_PROXY", text)]).expect_err(text);
         assert!(refused.starts_with("HTTPS_PROXY: "), "{text}: {refused}");
-        assert!(!refused.contains("secret") && !refused.contains("sec ret"), "{text}: {refused}");
+        assert!(
+            !refused.contains("secret") && !refused.contains("sec ret"),
+            "{text}: {refused}"
+        );
         assert_eq!(refused.lines().count(), 1, "{text}: {refused}");
     }
 }
@@ -173,17 +345,25 @@ fn further_roots() {
     let home = Home::new();
     let roots = |changes: &[(&str, &str)]| home.load(changes).unwrap().roots.certificates().len();
     assert_eq!(roots(&[]), 0);
-    let file = home.file("company.pem", &format!("Subject: Company CA\n{COMPANY}{COMPANY}"));
+    let file = home.file(
+        "company.pem",
+        &format!("Subject: Company CA\n{COMPANY}{COMPANY}"),
+    );
     home.file("web/README", "No certificate.");
     home.file("web/1b2c3d4e.0", COMPANY);
     home.file("web/company.crt", COMPANY);
-    let (file, folder, both) = (file.to_str().unwrap(), home.path("web"), format!("{0}:{0}", home.path("web")));
+    let (file, folder, both) = (
+        file.to_str().unwrap(),
+        home.path("web"),
+        format!("{0}:{0}", home.path("web")),
+    );
     assert_eq!(roots(&[("SSL_CERT_DIR", &folder)]), 1);
     if cfg!(unix) {
         assert_eq!(roots(&[("SSL_CERT_DIR", &both)]), 1);
     }
     // In the environment OpenSSL finds it too, and takes it instead of the system's, which has to be there all the same.
-    let has_bundle = Path::new("/etc/ssl/certs/ca-certificates.crt").exists() && cfg!(target_os = "linux");
+    let has_bundle =
+        Path::new("/etc/ssl/certs/ca-certificates.crt").exists() && cfg!(target_os = "linux");
     let all = roots(&[("SSL_CERT_FILE", file)]);
     assert!(if has_bundle { all > 1 } else { all >= 1 }, "{all}");
 }
@@ -194,7 +374,10 @@ fn unusable_roots() {
     let home = Home::new();
     let empty = home.file("empty.pem", "");
     let text = home.file("text.pem", "no certificate\n");
-    let broken = home.file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let broken = home.file(
+        "broken.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
     let state = home.path("state");
     for (setting, path) in [
         ("SSL_CERT_FILE", "/no/such/file.pem"),
@@ -207,6 +390,9 @@ fn unusable_roots() {
         ("SSL_CERT_DIR", state.as_str()),
     ] {
         let refused = home.load(&[(setting, path)]).expect_err(path);
-        assert!(refused.starts_with(&format!("{setting}: ")) && refused.contains(path), "{path}: {refused}");
+        assert!(
+            refused.starts_with(&format!("{setting}: ")) && refused.contains(path),
+            "{path}: {refused}"
+        );
     }
 }

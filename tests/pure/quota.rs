@@ -12,7 +12,9 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn found(output: &str) -> Option<Option<SystemTime>> {
-    QuotaMessage::default().find(output).map(|Exceeded { until }| until)
+    QuotaMessage::default()
+        .find(output)
+        .map(|Exceeded { until }| until)
 }
 
 /// What the known CLIs print when the quota is used up is recognized.
@@ -66,12 +68,24 @@ fn other_words() {
 #[test]
 fn the_time() {
     for (output, wanted) in [
-        ("Claude AI usage limit reached|1750000000".to_owned(), Some(at(1_750_000_000))),
-        ("Claude AI usage limit reached|1750000000\n".to_owned(), Some(at(1_750_000_000))),
-        ("usage limit reached|1750000000\nusage limit reached|1760000000".to_owned(), Some(at(1_760_000_000))),
+        (
+            "Claude AI usage limit reached|1750000000".to_owned(),
+            Some(at(1_750_000_000)),
+        ),
+        (
+            "Claude AI usage limit reached|1750000000\n".to_owned(),
+            Some(at(1_750_000_000)),
+        ),
+        (
+            "usage limit reached|1750000000\nusage limit reached|1760000000".to_owned(),
+            Some(at(1_760_000_000)),
+        ),
         ("usage limit reached|soon".to_owned(), None),
         ("usage limit reached|17".to_owned(), None),
-        ("usage limit reached|175000000012345678901234".to_owned(), None),
+        (
+            "usage limit reached|175000000012345678901234".to_owned(),
+            None,
+        ),
         ("usage limit reached 1750000000".to_owned(), None),
     ] {
         assert_eq!(found(&output), Some(wanted), "{output}");
@@ -91,13 +105,22 @@ fn only_the_end_is_looked_at() {
 #[test]
 fn a_pattern_of_ones_own() {
     let own = QuotaMessage::parse("no more (coins|fuel)").unwrap();
-    for (output, is_one) in
-        [("NO MORE FUEL", true), ("no more coins|1750000000", true), ("usage limit reached", false)]
-    {
+    for (output, is_one) in [
+        ("NO MORE FUEL", true),
+        ("no more coins|1750000000", true),
+        ("usage limit reached", false),
+    ] {
         assert_eq!(own.find(output).is_some(), is_one, "{output}");
     }
-    assert_eq!(own.find("no more coins|1750000000").and_then(|found| found.until), Some(at(1_750_000_000)));
-    for (pattern, why) in [("(", "is not a regular expression"), ("a*", "matches everything")] {
+    assert_eq!(
+        own.find("no more coins|1750000000")
+            .and_then(|found| found.until),
+        Some(at(1_750_000_000))
+    );
+    for (pattern, why) in [
+        ("(", "is not a regular expression"),
+        ("a*", "matches everything"),
+    ] {
         let error = QuotaMessage::parse(pattern).expect_err(pattern);
         assert!(error.contains(why), "{error}");
     }
@@ -116,7 +139,11 @@ fn a_named_time() {
     ] {
         let mut quota = Quota::default();
         quota.exceeded(now, told);
-        assert_eq!((quota.until, quota.is_told), (Some(wanted), is_told), "{told:?}");
+        assert_eq!(
+            (quota.until, quota.is_told),
+            (Some(wanted), is_told),
+            "{told:?}"
+        );
         assert_eq!(quota.available_at(), is_told.then_some(wanted), "{told:?}");
         assert!(!quota.is_over(wanted - Duration::from_secs(1)));
         assert!(quota.is_over(wanted) && !quota.is_exceeded(), "{told:?}");
@@ -135,7 +162,11 @@ fn one_finding_is_one() {
     quota.exceeded(now + MINUTE, Some(now + 300 * MINUTE));
     assert_eq!(quota.available_at(), Some(now + 300 * MINUTE));
     quota.exceeded(now + 2 * MINUTE, None);
-    assert_eq!(quota.available_at(), Some(now + 300 * MINUTE), "a guess changes nothing about it");
+    assert_eq!(
+        quota.available_at(),
+        Some(now + 300 * MINUTE),
+        "a guess changes nothing about it"
+    );
 }
 
 /// A clock that is set back by years does not take the agent away for years.

@@ -75,47 +75,91 @@ fn the_known_clis() {
         session_id: Some(session.to_owned()),
     };
     let tokens = [200, 40, 14];
-    let only_session = Usage { session_id: Some("c-1".to_owned()), ..Usage::default() };
+    let only_session = Usage {
+        session_id: Some("c-1".to_owned()),
+        ..Usage::default()
+    };
     let rows: [(&str, &[&str], Usage); 5] = [
-        (CLAUDE, &["Write new.txt", "Bash cargo test --all 2"], usage("s-1", tokens, Some(3_067), Some(2))),
+        (
+            CLAUDE,
+            &["Write new.txt", "Bash cargo test --all 2"],
+            usage("s-1", tokens, Some(3_067), Some(2)),
+        ),
         (
             CODEX,
-            &["Bash printf", "Bash cargo test -p app", "Edit a.rs", "Write b.rs"],
+            &[
+                "Bash printf",
+                "Bash cargo test -p app",
+                "Edit a.rs",
+                "Write b.rs",
+            ],
             usage("t-1", tokens, None, Some(1)),
         ),
-        (OPENCODE, &["write new.txt"], usage("ses_1", tokens, Some(3_000), Some(2))),
-        (GEMINI, &["write_file new.txt"], usage("g-1", tokens, None, None)),
+        (
+            OPENCODE,
+            &["write new.txt"],
+            usage("ses_1", tokens, Some(3_000), Some(2)),
+        ),
+        (
+            GEMINI,
+            &["write_file new.txt"],
+            usage("g-1", tokens, None, None),
+        ),
         (CURSOR, &["write new.txt"], only_session),
     ];
     for (output, progress, usage) in rows {
         // However the bytes come.
         for size in [1, 7, 100_000] {
             let mut reading = Reading::new(Path::new(CWD));
-            output.as_bytes().chunks(size).for_each(|chunk| reading.feed(chunk));
+            output
+                .as_bytes()
+                .chunks(size)
+                .for_each(|chunk| reading.feed(chunk));
             reading.finish();
             assert_eq!(reading.take_progress(), progress, "{output}");
             assert!(reading.take_progress().is_empty(), "told twice");
             let report = reading.report().expect("lines of a known CLI");
-            assert_eq!((report.message(), report.is_final(), report.has_failed()), ("All done.", true, false));
+            assert_eq!(
+                (report.message(), report.is_final(), report.has_failed()),
+                ("All done.", true, false)
+            );
             assert_eq!(report.usage().as_ref(), Some(&usage), "{output}");
             assert_eq!((report.error(), reading.unread()), (None, 0), "{output}");
-            assert!(!reading.is_text() && !format!("{reading:?}").contains("SOURCE"), "{reading:?}");
+            assert!(
+                !reading.is_text() && !format!("{reading:?}").contains("SOURCE"),
+                "{reading:?}"
+            );
         }
     }
-    assert_eq!(read(CLAUDE).report().expect("lines").denied, ["Edit"], "told once");
+    assert_eq!(
+        read(CLAUDE).report().expect("lines").denied,
+        ["Edit"],
+        "told once"
+    );
 }
 
 /// A run that was cut off has no final message: what counts is the last that the CLI said, or nothing.
 #[test]
 fn a_run_cut_off() {
-    for (output, lines, message) in
-        [(CLAUDE, 1, ""), (CLAUDE, 5, "I will."), (CODEX, 8, ""), (CODEX, 9, "All done."), (GEMINI, 5, "I will.")]
-    {
+    for (output, lines, message) in [
+        (CLAUDE, 1, ""),
+        (CLAUDE, 5, "I will."),
+        (CODEX, 8, ""),
+        (CODEX, 9, "All done."),
+        (GEMINI, 5, "I will."),
+    ] {
         let whole: String = output.split_inclusive('\n').take(lines).collect();
-        for broken in [String::new(), r#"{"type":"user","message":"SOUR"#.to_owned()] {
+        for broken in [
+            String::new(),
+            r#"{"type":"user","message":"SOUR"#.to_owned(),
+        ] {
             let reading = read(format!("{whole}{broken}"));
             let report = reading.report().expect("lines of a known CLI");
-            assert_eq!((report.message(), report.is_final()), (message, false), "{whole}");
+            assert_eq!(
+                (report.message(), report.is_final()),
+                (message, false),
+                "{whole}"
+            );
         }
     }
 }
@@ -125,7 +169,9 @@ fn a_run_cut_off() {
 fn own_errors() {
     let claude = |fields: serde_json::Value| {
         let mut line = json!({"type": "result", "subtype": "success", "is_error": true, "result": "Not logged in"});
-        line.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        line.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         line.to_string()
     };
     let codex = |message: &str| {
@@ -137,23 +183,55 @@ fn own_errors() {
     let gemini = "{\"type\":\"init\",\"session_id\":\"1\"}\n{\"type\":\"result\",\"status\":\"error\",\"error\":{\"message\":\"No key\"}}";
     for (output, error) in [
         (claude(json!({})), "Not logged in"),
-        (claude(json!({"subtype": "error_max_turns", "is_error": false, "result": null})), "error_max_turns"),
-        (claude(json!({"subtype": "error_during_execution", "result": null, "errors": ["it broke"]})), "it broke"),
-        (codex("You’ve hit your usage limit."), "You’ve hit your usage limit."),
-        (codex(r#"{"type": "error", "error": {"message": "no such model"}}"#), "no such model"),
+        (
+            claude(json!({"subtype": "error_max_turns", "is_error": false, "result": null})),
+            "error_max_turns",
+        ),
+        (
+            claude(
+                json!({"subtype": "error_during_execution", "result": null, "errors": ["it broke"]}),
+            ),
+            "it broke",
+        ),
+        (
+            codex("You’ve hit your usage limit."),
+            "You’ve hit your usage limit.",
+        ),
+        (
+            codex(r#"{"type": "error", "error": {"message": "no such model"}}"#),
+            "no such model",
+        ),
         (opencode.to_string(), "The limit"),
         (gemini.to_owned(), "No key"),
     ] {
         let reading = read(&output);
         let report = reading.report().expect("lines of a known CLI");
-        assert_eq!((report.error(), report.has_failed()), (Some(error), true), "{output}");
+        assert_eq!(
+            (report.error(), report.has_failed()),
+            (Some(error), true),
+            "{output}"
+        );
     }
     let quota = read(
         "{\"type\":\"init\",\"session_id\":\"1\"}\n{\"type\":\"result\",\"status\":\"error\",\"error\":{\"type\":\"TerminalQuotaError\"}}",
     );
-    assert!(quota.report().unwrap().error_in_full().unwrap().contains("TerminalQuotaError"));
+    assert!(
+        quota
+            .report()
+            .unwrap()
+            .error_in_full()
+            .unwrap()
+            .contains("TerminalQuotaError")
+    );
     let reading = read(opencode.to_string());
-    assert!(reading.report().unwrap().error_in_full().unwrap().contains("usage_limit_reached"));
+    assert!(
+        reading
+            .report()
+            .unwrap()
+            .error_in_full()
+            .unwrap()
+            .contains("usage_limit_reached")
+    );
     // What comes after it counts.
     let went_on = format!("{opencode}\n{OPENCODE}");
     assert!(!read(went_on).report().unwrap().has_failed());
@@ -162,7 +240,9 @@ fn own_errors() {
 /// The subscription is used up where the last event says so, until the time in it.
 #[test]
 fn a_rejected_request() {
-    let event = |fields: &str| format!("{{\"type\":\"rate_limit_event\",\"rate_limit_info\":{{{fields}}}}}\n");
+    let event = |fields: &str| {
+        format!("{{\"type\":\"rate_limit_event\",\"rate_limit_info\":{{{fields}}}}}\n")
+    };
     let rejected = event(r#""status":"rejected","resetsAt":1900000000"#);
     let allowed = event(r#""status":"allowed","resetsAt":1900000000"#);
     let until = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000));
@@ -171,11 +251,24 @@ fn a_rejected_request() {
         (format!("{allowed}{rejected}"), Some(Exceeded { until })),
         (format!("{rejected}{allowed}"), None),
         (allowed, None),
-        (event(r#""status":"rejected""#), Some(Exceeded { until: None })),
-        (event(r#""status":"rejected","resetsAt":-1"#), Some(Exceeded { until: None })),
-        (event(r#""status":"rejected","resetsAt":18446744073709551615"#), Some(Exceeded { until: None })),
+        (
+            event(r#""status":"rejected""#),
+            Some(Exceeded { until: None }),
+        ),
+        (
+            event(r#""status":"rejected","resetsAt":-1"#),
+            Some(Exceeded { until: None }),
+        ),
+        (
+            event(r#""status":"rejected","resetsAt":18446744073709551615"#),
+            Some(Exceeded { until: None }),
+        ),
     ] {
-        assert_eq!(read(&output).report().expect("lines of Claude").rejected, wanted, "{output}");
+        assert_eq!(
+            read(&output).report().expect("lines of Claude").rejected,
+            wanted,
+            "{output}"
+        );
     }
 }
 
@@ -183,16 +276,29 @@ fn a_rejected_request() {
 #[test]
 fn single_objects() {
     let claude = CLAUDE.lines().last().unwrap();
-    let pretty = serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(claude).unwrap()).unwrap();
-    let gemini =
-        serde_json::to_string_pretty(&json!({"session_id": "1", "response": "All done.", "stats": {}})).unwrap();
+    let pretty =
+        serde_json::to_string_pretty(&serde_json::from_str::<serde_json::Value>(claude).unwrap())
+            .unwrap();
+    let gemini = serde_json::to_string_pretty(
+        &json!({"session_id": "1", "response": "All done.", "stats": {}}),
+    )
+    .unwrap();
     let list = format!("[{}]\n", CLAUDE.lines().collect::<Vec<_>>().join(","));
-    for output in
-        [claude.to_owned(), format!("a banner\n{claude}\n"), pretty.clone(), format!("{pretty}\n"), gemini, list]
-    {
+    for output in [
+        claude.to_owned(),
+        format!("a banner\n{claude}\n"),
+        pretty.clone(),
+        format!("{pretty}\n"),
+        gemini,
+        list,
+    ] {
         let reading = read(&output);
         let report = reading.report().unwrap_or_else(|| panic!("text: {output}"));
-        assert_eq!((report.message(), report.is_final()), ("All done.", true), "{output}");
+        assert_eq!(
+            (report.message(), report.is_final()),
+            ("All done.", true),
+            "{output}"
+        );
     }
 }
 
@@ -222,7 +328,13 @@ fn text_is_text() {
         assert_eq!(reading.unread(), 0);
     }
     let banner = format!("npm warn something\n{{\"level\":\"info\"}}\n{CLAUDE}");
-    assert_eq!(read(banner).report().map(|report| report.message().to_owned()).as_deref(), Some("All done."));
+    assert_eq!(
+        read(banner)
+            .report()
+            .map(|report| report.message().to_owned())
+            .as_deref(),
+        Some("All done.")
+    );
 }
 
 /// Whatever is printed, nothing is kept of a line that is too long, it is counted, and the rest is read.
@@ -230,11 +342,24 @@ fn text_is_text() {
 fn lines_that_cannot_be_read() {
     let init = CLAUDE.lines().next().unwrap();
     let end = CLAUDE.lines().last().unwrap();
-    let long = |fill: &str| format!("{{\"type\":\"user\",\"a\":\"{}\"}}", fill.repeat((1 << 20) / fill.len()));
+    let long = |fill: &str| {
+        format!(
+            "{{\"type\":\"user\",\"a\":\"{}\"}}",
+            fill.repeat((1 << 20) / fill.len())
+        )
+    };
     let rows = [
         ("too long", long("SOURCE"), 1),
-        ("as long as allowed", format!("{{\"a\":\"{}\"}}", "x".repeat((1 << 20) - 8)), 0),
-        ("broken", r#"{"type":"user","content":"SOURCE"#.to_owned(), 1),
+        (
+            "as long as allowed",
+            format!("{{\"a\":\"{}\"}}", "x".repeat((1 << 20) - 8)),
+            0,
+        ),
+        (
+            "broken",
+            r#"{"type":"user","content":"SOURCE"#.to_owned(),
+            1,
+        ),
         ("too deep", format!("{{\"a\":{}", "[".repeat(100_000)), 1),
         ("a lone surrogate", r#"{"type":"\ud800"}"#.to_owned(), 1),
         ("text between", "panicked at something".to_owned(), 0),
@@ -242,13 +367,24 @@ fn lines_that_cannot_be_read() {
     for (label, line, unread) in rows {
         let reading = read(format!("{init}\n{line}\n{end}\n"));
         let report = reading.report().expect(label);
-        assert_eq!((report.message(), reading.unread()), ("All done.", unread), "{label}");
+        assert_eq!(
+            (report.message(), reading.unread()),
+            ("All done.", unread),
+            "{label}"
+        );
         assert!(!reading.stray().contains("SOURCE"), "{label}");
     }
-    assert_eq!(read(format!("{init}\npanicked at something\n")).stray(), "panicked at something\n");
+    assert_eq!(
+        read(format!("{init}\npanicked at something\n")).stray(),
+        "panicked at something\n"
+    );
     let first = read(format!("{}\n{CLAUDE}", long("SOURCE")));
     let report = first.report().expect("something that is not sent");
-    assert_eq!((report.message(), first.unread()), ("", 1), "the first line of all");
+    assert_eq!(
+        (report.message(), first.unread()),
+        ("", 1),
+        "the first line of all"
+    );
     let invalid = [
         init.as_bytes(),
         b"\n{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"a\xFF\"}]}}\n",
@@ -287,9 +423,20 @@ fn commands() {
         let line = json!({"type": "assistant", "message": {"content": [{"type": "tool_use", "name": tool, "input": input}]}});
         read(line.to_string()).take_progress().remove(0)
     };
-    assert_eq!(of("Bash", json!({"command": "x ".repeat(500)})).chars().count(), "Bash ".len() + 80 + 1);
-    assert_eq!(of("Grep", json!({"pattern": "SOURCE", "path": "/repo/src"})), "Grep src");
-    assert_eq!(of("Read", json!({"file_path": "/etc/passwd"})), "Read /etc/passwd");
+    assert_eq!(
+        of("Bash", json!({"command": "x ".repeat(500)}))
+            .chars()
+            .count(),
+        "Bash ".len() + 80 + 1
+    );
+    assert_eq!(
+        of("Grep", json!({"pattern": "SOURCE", "path": "/repo/src"})),
+        "Grep src"
+    );
+    assert_eq!(
+        of("Read", json!({"file_path": "/etc/passwd"})),
+        "Read /etc/passwd"
+    );
     assert_eq!(of("Read", json!({"file_path": "/repo/a\nb"})), "Read a b");
     assert_eq!(of("mcp__x__y", json!({"query": "SOURCE"})), "mcp__x__y");
     assert_eq!(of("Odd", json!([1])), "Odd");
@@ -306,7 +453,10 @@ fn memory_is_bounded() {
         reading.feed(format!("{piece}\n{tool}\n").as_bytes());
     }
     let progress = reading.take_progress();
-    assert!(progress.iter().map(String::len).sum::<usize>() <= 16 << 10 && progress.last().unwrap() == "tool 19999");
+    assert!(
+        progress.iter().map(String::len).sum::<usize>() <= 16 << 10
+            && progress.last().unwrap() == "tool 19999"
+    );
     assert!(reading.report().unwrap().message().len() <= 1 << 20);
 }
 
@@ -346,7 +496,10 @@ fn any_bytes() {
         read(bytes);
     }
     // Every field may be of any type.
-    for line in [CLAUDE, CODEX, OPENCODE, GEMINI, CURSOR].iter().flat_map(|output| output.lines()) {
+    for line in [CLAUDE, CODEX, OPENCODE, GEMINI, CURSOR]
+        .iter()
+        .flat_map(|output| output.lines())
+    {
         for odd in ["null", "1", "\"\"", "[]", "{}", "[[\"a\"]]", "-1e308"] {
             let value: serde_json::Value = serde_json::from_str(line).unwrap();
             for key in value.as_object().unwrap().keys() {
@@ -376,14 +529,22 @@ fn versions() {
 #[test]
 fn shims() {
     let head = "@ECHO off\r\nGOTO start\r\n:find_dp0\r\nSET dp0=%~dp0\r\nEXIT /b\r\n:start\r\nSETLOCAL\r\nCALL :find_dp0\r\n";
-    let exe = format!("{head}\"%dp0%\\node_modules\\@anthropic-ai\\claude-code\\bin\\claude.exe\"   %*\r\n");
+    let exe = format!(
+        "{head}\"%dp0%\\node_modules\\@anthropic-ai\\claude-code\\bin\\claude.exe\"   %*\r\n"
+    );
     let script = format!(
         "{head}IF EXIST \"%dp0%\\node.exe\" (\r\n  SET \"_prog=%dp0%\\node.exe\"\r\n)\r\nendLocal & goto #_undefined_# 2>NUL || title %COMSPEC% & \"%_prog%\"  \"%dp0%\\node_modules\\@openai\\codex\\bin\\codex.js\" %*\r\n"
     );
     let folder = Path::new("/npm");
     let wanted = folder.join("node_modules/@anthropic-ai/claude-code/bin/claude.exe");
     assert_eq!(exe_behind(&exe, folder).as_deref(), Some(wanted.as_path()));
-    for other in [script.as_str(), "", "claude.exe %*", "\"C:\\claude.exe\" %*", "\"%dp0%\\a.exe\" --x %*"] {
+    for other in [
+        script.as_str(),
+        "",
+        "claude.exe %*",
+        "\"C:\\claude.exe\" %*",
+        "\"%dp0%\\a.exe\" --x %*",
+    ] {
         assert_eq!(exe_behind(other, folder), None, "{other}");
     }
 }

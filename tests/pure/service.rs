@@ -8,14 +8,21 @@ use wf0_agent::commands::service::{Definition, Plan, Run, State, launchd, system
 use wf0_agent::store::log_file::LogFile;
 
 fn plan(program: &str, settings: &str, path: &str) -> Plan {
-    Plan { program: program.to_owned(), settings: settings.to_owned(), path: path.to_owned() }
+    Plan {
+        program: program.to_owned(),
+        settings: settings.to_owned(),
+        path: path.to_owned(),
+    }
 }
 
 fn started(program: &str, settings: &str, variables: &[(&str, &str)]) -> Definition {
     Definition {
         program: program.to_owned(),
         args: vec!["--env-file".to_owned(), settings.to_owned()],
-        variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        variables: variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         ..Definition::default()
     }
 }
@@ -44,11 +51,17 @@ fn assert_well_formed(xml: &str) {
     while let Some((text, after)) = rest.split_once('<') {
         for entity in text.split('&').skip(1) {
             let known = ["lt;", "gt;", "amp;", "quot;", "apos;"];
-            assert!(known.iter().any(|known| entity.starts_with(known)), "&{entity} in:\n{xml}");
+            assert!(
+                known.iter().any(|known| entity.starts_with(known)),
+                "&{entity} in:\n{xml}"
+            );
         }
         if let Some(comment) = after.strip_prefix("!--") {
             let (inside, after) = comment.split_once("-->").expect("the end of a comment");
-            assert!(!inside.contains("--") && !inside.ends_with('-'), "-- within a comment: {inside}");
+            assert!(
+                !inside.contains("--") && !inside.ends_with('-'),
+                "-- within a comment: {inside}"
+            );
             rest = after;
             continue;
         }
@@ -61,13 +74,19 @@ fn assert_well_formed(xml: &str) {
         }
         rest = after;
     }
-    assert!(open.is_empty() && rest.trim().is_empty(), "{open:?} is open, {rest:?} is left");
+    assert!(
+        open.is_empty() && rest.trim().is_empty(),
+        "{open:?} is open, {rest:?} is left"
+    );
 }
 
 /// A value is put at its place as it is, also where it looks like another place.
 #[test]
 fn templates_are_filled_in_one_go() {
-    let filled = fill("a ONE b TWO c ONE", &[("ONE", "TWO".to_owned()), ("TWO", "ONE".to_owned())]);
+    let filled = fill(
+        "a ONE b TWO c ONE",
+        &[("ONE", "TWO".to_owned()), ("TWO", "ONE".to_owned())],
+    );
     assert_eq!(filled, "a TWO b ONE c TWO");
 }
 
@@ -84,19 +103,28 @@ fn a_unit_is_read_as_it_was_written() {
     for (program, settings, path) in ODD {
         let text = systemd::unit(&plan(program, settings, path));
         let none = |letter| panic!("a specifier %{letter} in:\n{text}");
-        assert_eq!(systemd::read(&text, none), started(program, settings, &[("PATH", path)]), "{text}");
+        assert_eq!(
+            systemd::read(&text, none),
+            started(program, settings, &[("PATH", path)]),
+            "{text}"
+        );
     }
     let template = include_str!("../../contrib/systemd/wf0-agent-user.service");
     let text = systemd::unit(&plan("/p", "/s", "/x"));
     let own = |text: &str| {
         let lines = text.lines().skip_while(|line| *line != "[Unit]");
         lines
-            .filter(|line| !line.starts_with("ExecStart=") && !line.starts_with("Environment=PATH="))
+            .filter(|line| {
+                !line.starts_with("ExecStart=") && !line.starts_with("Environment=PATH=")
+            })
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };
     assert_eq!(own(&text), own(template));
-    assert!(text.starts_with("# wf0-agent as a service") && text.len() < template.len(), "{text}");
+    assert!(
+        text.starts_with("# wf0-agent as a service") && text.len() < template.len(),
+        "{text}"
+    );
 }
 
 /// What people write into units: specifiers, quotes, escapes, prefixes, continued lines, empty values that reset.
@@ -111,7 +139,9 @@ fn units_made_by_hand_are_read() {
             "[Service]\nExecStart=-/bin/w '--env-file' \\\n  \"a \\x41\\tb\" # ;",
             Definition {
                 program: "/bin/w".to_owned(),
-                args: ["--env-file", "a A\tb", "#", ";"].map(str::to_owned).to_vec(),
+                args: ["--env-file", "a A\tb", "#", ";"]
+                    .map(str::to_owned)
+                    .to_vec(),
                 ..Definition::default()
             },
         ),
@@ -157,7 +187,11 @@ fn the_environment_of_systemd_is_read() {
         ("A=", "A", ""),
     ];
     for (line, name, value) in table {
-        assert_eq!(systemd::environment_shown(line), [(name.to_owned(), value.to_owned())], "{line}");
+        assert_eq!(
+            systemd::environment_shown(line),
+            [(name.to_owned(), value.to_owned())],
+            "{line}"
+        );
     }
 }
 
@@ -167,8 +201,15 @@ fn a_property_list_is_read_as_it_was_written() {
     for (program, settings, path) in ODD {
         let text = launchd::plist(&plan(program, settings, path), "/Users/me & you/log");
         assert_well_formed(&text);
-        assert_eq!(launchd::read(&text), started(program, settings, &[("PATH", path)]), "{text}");
-        assert!(text.contains("<string>/Users/me &amp; you/log</string>"), "{text}");
+        assert_eq!(
+            launchd::read(&text),
+            started(program, settings, &[("PATH", path)]),
+            "{text}"
+        );
+        assert!(
+            text.contains("<string>/Users/me &amp; you/log</string>"),
+            "{text}"
+        );
     }
     let text = launchd::plist(&plan("/p", "/s", "/x"), "/l");
     assert!(!text.contains("/Users/ME"), "a place was left: {text}");
@@ -177,7 +218,11 @@ fn a_property_list_is_read_as_it_was_written() {
 /// What `launchctl print` says: whether it runs, and how it ended.
 #[test]
 fn the_state_of_an_agent_is_read() {
-    let state = |run, words: &str| State { enabled: true, run, words: words.to_owned() };
+    let state = |run, words: &str| State {
+        enabled: true,
+        run,
+        words: words.to_owned(),
+    };
     let table = [
         (
             "x = {\n\tactive count = 1\n\tstate = running\n\n\tpid = 41\n\tlast exit code = 78: EX_CONFIG\n}",
@@ -187,8 +232,14 @@ fn the_state_of_an_agent_is_read() {
             "x = {\n\tstate = spawn scheduled\n\tlast exit code = 77\n}",
             state(Run::Not, "it ended with 77: token rejected"),
         ),
-        ("x = {\n\tstate = not running\n\tlast exit code = 0\n}", state(Run::Not, "")),
-        ("x = {\n\tstate = not running\n\tlast exit code = (never exited)\n}", state(Run::Not, "")),
+        (
+            "x = {\n\tstate = not running\n\tlast exit code = 0\n}",
+            state(Run::Not, ""),
+        ),
+        (
+            "x = {\n\tstate = not running\n\tlast exit code = (never exited)\n}",
+            state(Run::Not, ""),
+        ),
     ];
     for (printed, wanted) in table {
         assert_eq!(launchd::state(printed), wanted, "{printed}");
@@ -200,17 +251,34 @@ fn the_state_of_an_agent_is_read() {
 fn a_task_is_read_as_it_was_written() {
     let odd = [
         (r"C:\bin\wf0-agent.exe", r"C:\settings"),
-        (r"C:\Program Files\a & b\wf0-agent.exe", r"C:\Users\Jürgen <x>\settings"),
+        (
+            r"C:\Program Files\a & b\wf0-agent.exe",
+            r"C:\Users\Jürgen <x>\settings",
+        ),
         (r"%LOCALAPPDATA%\x", r"DOMAIN\user"),
     ];
     for (program, settings) in odd {
         let text = windows::task(&plan(program, settings, ""), r"ACME\me & you", r"C:\folder");
         assert_well_formed(&text);
-        assert_eq!(windows::read(&text), started(program, settings, &[]), "{text}");
-        assert_eq!(text.matches(r"<UserId>ACME\me &amp; you</UserId>").count(), 2, "{text}");
-        assert!(text.contains(r"<WorkingDirectory>C:\folder</WorkingDirectory>"), "{text}");
+        assert_eq!(
+            windows::read(&text),
+            started(program, settings, &[]),
+            "{text}"
+        );
+        assert_eq!(
+            text.matches(r"<UserId>ACME\me &amp; you</UserId>").count(),
+            2,
+            "{text}"
+        );
+        assert!(
+            text.contains(r"<WorkingDirectory>C:\folder</WorkingDirectory>"),
+            "{text}"
+        );
         let bytes = windows::to_utf16(&text);
-        assert_eq!((&bytes[..4], windows::from_utf16(&bytes)), (&[0xFF, 0xFE, b'<', 0][..], text));
+        assert_eq!(
+            (&bytes[..4], windows::from_utf16(&bytes)),
+            (&[0xFF, 0xFE, b'<', 0][..], text)
+        );
     }
 }
 
@@ -223,21 +291,45 @@ fn what_windows_tools_print_is_read() {
             "\"PC\",\"\\wf0-agent\",\"N/A\",\"Bereit\",\"Nur interaktiv\",\"1.1.2026, 9:00\",\"{result}\",\"me\"\r\n"
         )
     };
-    let state = |run, words: &str| State { enabled: true, run, words: words.to_owned() };
+    let state = |run, words: &str| State {
+        enabled: true,
+        run,
+        words: words.to_owned(),
+    };
     assert_eq!(windows::state(&csv("267009")), state(Run::Running, ""));
     assert_eq!(windows::state(&csv("267011")), state(Run::Not, ""));
-    assert_eq!(windows::state(&csv("77")), state(Run::Not, "it ended with 77: token rejected"));
-    assert_eq!(windows::state(&csv("-1073741510")), state(Run::Not, "its last result is -1073741510"));
-    let printed =
-        "\r\nHKEY_CURRENT_USER\\Environment\r\n    Path    REG_EXPAND_SZ    %USERPROFILE%\\bin;C:\\a    b\r\n\r\n";
-    assert_eq!(windows::registry_value(printed).as_deref(), Some("%USERPROFILE%\\bin;C:\\a    b"));
+    assert_eq!(
+        windows::state(&csv("77")),
+        state(Run::Not, "it ended with 77: token rejected")
+    );
+    assert_eq!(
+        windows::state(&csv("-1073741510")),
+        state(Run::Not, "its last result is -1073741510")
+    );
+    let printed = "\r\nHKEY_CURRENT_USER\\Environment\r\n    Path    REG_EXPAND_SZ    %USERPROFILE%\\bin;C:\\a    b\r\n\r\n";
+    assert_eq!(
+        windows::registry_value(printed).as_deref(),
+        Some("%USERPROFILE%\\bin;C:\\a    b")
+    );
     assert_eq!(windows::registry_value("ERROR: nothing"), None);
     let line = r#""C:\a b\wf0-agent.exe" run-as-service --env-file C:\s """#;
-    assert_eq!(windows::split(line), [r"C:\a b\wf0-agent.exe", "run-as-service", "--env-file", r"C:\s", ""]);
+    assert_eq!(
+        windows::split(line),
+        [
+            r"C:\a b\wf0-agent.exe",
+            "run-as-service",
+            "--env-file",
+            r"C:\s",
+            ""
+        ]
+    );
     let variable = |name: &str| (name == "HOME").then(|| "C:\\me".to_owned());
-    for (text, wanted) in
-        [("%HOME%\\x;%HOME%", "C:\\me\\x;C:\\me"), ("50%", "50%"), ("%NO%HOME%", "%NOC:\\me"), ("%%", "%%")]
-    {
+    for (text, wanted) in [
+        ("%HOME%\\x;%HOME%", "C:\\me\\x;C:\\me"),
+        ("50%", "50%"),
+        ("%NO%HOME%", "%NOC:\\me"),
+        ("%%", "%%"),
+    ] {
         assert_eq!(windows::expand(text, variable), wanted, "{text}");
     }
 }
@@ -247,8 +339,12 @@ fn what_windows_tools_print_is_read() {
 fn a_log_file_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("below/wf0-agent.log");
-    let read = |name: &str| fs::read_to_string(folder.path().join("below").join(name)).unwrap_or_default();
-    LogFile::open(&path, 20).unwrap().write_all(b"first 789\n").unwrap();
+    let read =
+        |name: &str| fs::read_to_string(folder.path().join("below").join(name)).unwrap_or_default();
+    LogFile::open(&path, 20)
+        .unwrap()
+        .write_all(b"first 789\n")
+        .unwrap();
     let mut log = LogFile::open(&path, 20).unwrap();
     log.write_all(b"second 89\n").unwrap();
     assert_eq!(
@@ -257,19 +353,31 @@ fn a_log_file_is_bounded() {
     );
     log.write_all(b"third 789\n").unwrap();
     assert_eq!(
-        (read("wf0-agent.log").as_str(), read("wf0-agent.log.1").as_str()),
+        (
+            read("wf0-agent.log").as_str(),
+            read("wf0-agent.log.1").as_str()
+        ),
         ("third 789\n", "first 789\nsecond 89\n")
     );
     log.write_all(b"longer than the whole limit\n").unwrap();
     log.write_all(b"fourth\n").unwrap();
     assert_eq!(
-        (read("wf0-agent.log").as_str(), read("wf0-agent.log.1").as_str()),
+        (
+            read("wf0-agent.log").as_str(),
+            read("wf0-agent.log.1").as_str()
+        ),
         ("fourth\n", "longer than the whole limit\n")
     );
-    assert_eq!(fs::read_dir(folder.path().join("below")).unwrap().count(), 2);
+    assert_eq!(
+        fs::read_dir(folder.path().join("below")).unwrap().count(),
+        2
+    );
     // One that cannot be set aside is written on.
     fs::remove_file(folder.path().join("below/wf0-agent.log.1")).unwrap();
     fs::create_dir_all(folder.path().join("below/wf0-agent.log.1/x")).unwrap();
     log.write_all(b"longer than the whole limit\n").unwrap();
-    assert_eq!(read("wf0-agent.log"), "fourth\nlonger than the whole limit\n");
+    assert_eq!(
+        read("wf0-agent.log"),
+        "fourth\nlonger than the whole limit\n"
+    );
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::domain::Now;
 use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress};
+use wf0_agent::domain::event::{
+    Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress,
+};
 use wf0_agent::domain::event::{Setback, Unavailable};
 use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
@@ -19,7 +21,8 @@ use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
 
 use super::support::{
-    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded, role, ticket,
+    Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded,
+    role, ticket,
 };
 
 const REPOS: [&str; 4] = ["app", "web", "api", "docs"];
@@ -39,7 +42,13 @@ impl Fixture {
     fn new(policy: Policy) -> Self {
         let clock = Clock::new();
         let session = Session::new(policy, clock.now());
-        Self { session, disk: Disk::default(), clock, runs: HashMap::new(), dialect: Dialect::Ticket }
+        Self {
+            session,
+            disk: Disk::default(),
+            clock,
+            runs: HashMap::new(),
+            dialect: Dialect::Ticket,
+        }
     }
 
     /// Connected and registered.
@@ -48,7 +57,10 @@ impl Fixture {
     }
 
     fn online_with(dialect: Dialect, slots: usize) -> Self {
-        let mut fixture = Self { dialect, ..Self::new(policy(slots, &REPOS, 1)) };
+        let mut fixture = Self {
+            dialect,
+            ..Self::new(policy(slots, &REPOS, 1))
+        };
         fixture.step("wait 0");
         fixture.step("connect");
         fixture
@@ -87,7 +99,9 @@ impl Fixture {
 
     /// How long the session wants to wait before it does anything.
     fn pause(&self) -> Duration {
-        self.session.deadline().map_or(Duration::MAX, |at| at.saturating_duration_since(self.now().mono))
+        self.session.deadline().map_or(Duration::MAX, |at| {
+            at.saturating_duration_since(self.now().mono)
+        })
     }
 
     /// Carries out one step, as written in a table, and says what came of it.
@@ -109,37 +123,66 @@ impl Fixture {
             ["lost"] => self.on(Event::Disconnected(Setback::Failed("reset".to_owned()))),
             ["retry-after", seconds] => {
                 let at_least = seconds_of(seconds);
-                self.on(Event::Disconnected(Setback::Wait { why: "503".to_owned(), at_least }))
+                self.on(Event::Disconnected(Setback::Wait {
+                    why: "503".to_owned(),
+                    at_least,
+                }))
             }
-            ["rejected"] => self.on(Event::Disconnected(Setback::TokenRejected("401".to_owned()))),
-            ["version"] => self.on(Event::Disconnected(Setback::VersionRefused("426".to_owned()))),
+            ["rejected"] => self.on(Event::Disconnected(Setback::TokenRejected(
+                "401".to_owned(),
+            ))),
+            ["version"] => self.on(Event::Disconnected(Setback::VersionRefused(
+                "426".to_owned(),
+            ))),
             ["heard"] => self.on(Event::Heard),
             ["pong", number] => self.on(Event::Pong(number.parse().unwrap())),
             ["assign", name, ref details @ ..] => self.on(assigned(assignment(name, details))),
             ["unusable", name] => {
                 let (name, attempt) = name_and_attempt(name);
-                self.on(Event::Backend(Order::Unusable { id: id(name), attempt, why: "no role".to_owned() }))
+                self.on(Event::Backend(Order::Unusable {
+                    id: id(name),
+                    attempt,
+                    why: "no role".to_owned(),
+                }))
             }
-            ["cancel", name] => self.on(Event::Backend(Order::Cancel { id: id(name), reason: "changed".to_owned() })),
+            ["cancel", name] => self.on(Event::Backend(Order::Cancel {
+                id: id(name),
+                reason: "changed".to_owned(),
+            })),
             ["ack", name] => {
                 let attempt = name.contains('#').then(|| name_and_attempt(name).1);
-                self.on(Event::Backend(Order::Ack { id: id(name_and_attempt(name).0), attempt }))
+                self.on(Event::Backend(Order::Ack {
+                    id: id(name_and_attempt(name).0),
+                    attempt,
+                }))
             }
-            ["server.shutdown", seconds] => {
-                self.on(Event::Backend(Order::ServerShutdown { reconnect_after: seconds_of(seconds) }))
-            }
+            ["server.shutdown", seconds] => self.on(Event::Backend(Order::ServerShutdown {
+                reconnect_after: seconds_of(seconds),
+            })),
             ["progress", name] => self.progress(self.runs[name]),
-            ["finish", name] => self.on(Event::Job(self.runs[name], JobEvent::Finished(done(name)))),
-            ["fail", name] => self.on(Event::Job(self.runs[name], JobEvent::Finished(failed(FailCode::CliExit)))),
+            ["finish", name] => {
+                self.on(Event::Job(self.runs[name], JobEvent::Finished(done(name))))
+            }
+            ["fail", name] => self.on(Event::Job(
+                self.runs[name],
+                JobEvent::Finished(failed(FailCode::CliExit)),
+            )),
             ["quota", name] => self.quota_gone(name, None),
             // The CLI says that it is back in so many seconds.
             ["quota", name, seconds] => self.quota_gone(name, Some(seconds_of(seconds))),
-            ["cli", "gone"] => self.on(Event::Cli(CliState { unavailable: Some(Unavailable::NotFound), ..cli() })),
+            ["cli", "gone"] => self.on(Event::Cli(CliState {
+                unavailable: Some(Unavailable::NotFound),
+                ..cli()
+            })),
             ["cli", "back"] => self.on(Event::Cli(cli())),
             ["stop"] => self.on(Event::Stop),
             _ => panic!("no such step: {step}"),
         };
-        actions.iter().filter_map(|action| self.describe(action)).collect::<Vec<_>>().join("; ")
+        actions
+            .iter()
+            .filter_map(|action| self.describe(action))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     /// How long there are no roles after a run that does not say when the quota is back.
@@ -150,7 +193,10 @@ impl Fixture {
         loop {
             self.step("heard");
             let pause = self.pause();
-            if self.step(&format!("wait {}", pause.as_secs_f64())).contains("register") {
+            if self
+                .step(&format!("wait {}", pause.as_secs_f64()))
+                .contains("register")
+            {
                 return (self.now().mono - since).as_secs() / 60;
             }
         }
@@ -158,7 +204,12 @@ impl Fixture {
 
     fn progress(&mut self, run: RunId) -> Vec<Action> {
         let elapsed = Duration::from_secs(10);
-        let progress = Progress { phase: Phase::Running, elapsed, stdout_bytes: 3, lines: vec!["ok".to_owned()] };
+        let progress = Progress {
+            phase: Phase::Running,
+            elapsed,
+            stdout_bytes: 3,
+            lines: vec!["ok".to_owned()],
+        };
         self.on(Event::Job(run, JobEvent::Progress(progress)))
     }
 
@@ -169,7 +220,11 @@ impl Fixture {
 
     fn describe(&self, action: &Action) -> Option<String> {
         Some(match action {
-            Action::Log(_) | Action::Show(_) | Action::Keep(_) | Action::Recall(_) | Action::LookForCli => {
+            Action::Log(_)
+            | Action::Show(_)
+            | Action::Keep(_)
+            | Action::Recall(_)
+            | Action::LookForCli => {
                 return None;
             }
             Action::Dial => "dial".to_owned(),
@@ -179,10 +234,17 @@ impl Fixture {
             Action::Disconnect(Goodbye::Dead) => "close dead".to_owned(),
             Action::Start { slot, job, offline } => {
                 let offline = if *offline { " offline" } else { "" };
-                format!("start {slot} {}#{}{offline}", job.ticket.id, job.ticket.attempt)
+                format!(
+                    "start {slot} {}#{}{offline}",
+                    job.ticket.id, job.ticket.attempt
+                )
             }
             Action::Stop { slot, run, reason } => {
-                let name = self.runs.iter().find(|(_, own)| *own == run).map_or("?", |(name, _)| name);
+                let name = self
+                    .runs
+                    .iter()
+                    .find(|(_, own)| *own == run)
+                    .map_or("?", |(name, _)| name);
                 let reason = match reason {
                     StopReason::Cancelled => "cancelled",
                     StopReason::Shutdown => "shutdown",
@@ -200,8 +262,16 @@ impl Fixture {
 fn describe_message(message: &Message) -> String {
     match message {
         Message::Register(register) => {
-            let roles = if register.roles.is_empty() { " (no roles)" } else { "" };
-            let active = register.active.iter().map(|a| format!(" {}#{}", a.id, a.attempt)).collect::<String>();
+            let roles = if register.roles.is_empty() {
+                " (no roles)"
+            } else {
+                ""
+            };
+            let active = register
+                .active
+                .iter()
+                .map(|a| format!(" {}#{}", a.id, a.attempt))
+                .collect::<String>();
             format!("register{roles}{active}")
         }
         Message::Heartbeat(Heartbeat { status, active, .. }) => {
@@ -210,11 +280,20 @@ fn describe_message(message: &Message) -> String {
                 Status::Draining => "draining",
                 Status::Degraded => "degraded",
             };
-            format!("beat {status}{}", active.iter().map(|id| format!(" {id}")).collect::<String>())
+            format!(
+                "beat {status}{}",
+                active.iter().map(|id| format!(" {id}")).collect::<String>()
+            )
         }
         Message::Claim { id, attempt, .. } => format!("claim {id}#{attempt}"),
-        Message::Progress { id, attempt, seq, .. } => format!("progress {id}#{attempt} {seq}"),
-        Message::Outcome { id, attempt, outcome } => match &outcome.failure {
+        Message::Progress {
+            id, attempt, seq, ..
+        } => format!("progress {id}#{attempt} {seq}"),
+        Message::Outcome {
+            id,
+            attempt,
+            outcome,
+        } => match &outcome.failure {
             None => format!("result {id}#{attempt}"),
             Some(failure) => format!("fail {id}#{attempt} {}", failure.code.as_str()),
         },
@@ -227,7 +306,9 @@ fn seconds_of(text: &str) -> Duration {
 
 /// `A#2` is the second attempt of `A`; `A` is the first.
 fn name_and_attempt(text: &str) -> (&str, u32) {
-    text.split_once('#').map_or((text, 1), |(name, attempt)| (name, attempt.parse().unwrap()))
+    text.split_once('#').map_or((text, 1), |(name, attempt)| {
+        (name, attempt.parse().unwrap())
+    })
 }
 
 /// `A#2 in web as qa limit 60`: everything but the name may be left out.
@@ -261,7 +342,12 @@ fn play_with(dialect: Dialect, rules: &[Rule<'_>]) {
     for (label, slots, steps) in rules {
         let mut fixture = Fixture::online_with(dialect, *slots);
         for (at, (step, wanted)) in steps.iter().enumerate() {
-            assert_eq!(fixture.step(step), *wanted, "{label}: step {}: {step}", at + 1);
+            assert_eq!(
+                fixture.step(step),
+                *wanted,
+                "{label}: step {}: {step}",
+                at + 1
+            );
         }
     }
 }
@@ -346,7 +432,11 @@ fn moments_are_of_the_wall_clock() {
     let claim = fixture.on(assigned(ticket("A", 1)));
     let wall = fixture.now().wall;
     assert_eq!(wall, SystemTime::UNIX_EPOCH + Duration::from_millis(1234));
-    let claimed = Action::Send(Message::Claim { id: id("A"), attempt: 1, at: wall });
+    let claimed = Action::Send(Message::Claim {
+        id: id("A"),
+        attempt: 1,
+        at: wall,
+    });
     assert!(claim.contains(&claimed), "{claim:?}");
     fixture.clock.advance(Duration::from_secs(10));
     let wall = fixture.now().wall;
@@ -361,14 +451,37 @@ fn accepted_tickets_are_claimed_first() {
     play(&[
         ("free slot", 1, &[("assign A", "claim A#1; start 0 A#1")]),
         ("attempt", 1, &[("assign A#3", "claim A#3; start 0 A#3")]),
-        ("no free slot", 1, &[("assign A", "claim A#1; start 0 A#1"), ("assign B in web", "claim B#1")]),
-        ("by path", 1, &[("assign A in /repos/web", "claim A#1; start 0 A#1")]),
-        ("other role", 1, &[("assign A as qa", "claim A#1; start 0 A#1")]),
-        ("long form of a role", 1, &[("assign A as dev_agent", "claim A#1; start 0 A#1")]),
+        (
+            "no free slot",
+            1,
+            &[
+                ("assign A", "claim A#1; start 0 A#1"),
+                ("assign B in web", "claim B#1"),
+            ],
+        ),
+        (
+            "by path",
+            1,
+            &[("assign A in /repos/web", "claim A#1; start 0 A#1")],
+        ),
+        (
+            "other role",
+            1,
+            &[("assign A as qa", "claim A#1; start 0 A#1")],
+        ),
+        (
+            "long form of a role",
+            1,
+            &[("assign A as dev_agent", "claim A#1; start 0 A#1")],
+        ),
         (
             "two slots",
             2,
-            &[("assign A", "claim A#1; start 0 A#1"), ("assign B in web", "claim B#1; start 1 B#1"), ("wait 1", "")],
+            &[
+                ("assign A", "claim A#1; start 0 A#1"),
+                ("assign B in web", "claim B#1; start 1 B#1"),
+                ("wait 1", ""),
+            ],
         ),
     ]);
 }
@@ -383,8 +496,15 @@ fn a_job_holds_what_was_accepted() {
         let actions = fixture.on(assigned(wanted.clone()));
         let jobs = starts(&actions);
         assert_eq!(jobs.len(), 1, "{name}");
-        assert_eq!((&jobs[0].ticket, &jobs[0].repo), (&wanted, &super::support::repo(repo)), "{name}");
-        assert!(!runs.contains(&jobs[0].run), "{name}: the run id was used before");
+        assert_eq!(
+            (&jobs[0].ticket, &jobs[0].repo),
+            (&wanted, &super::support::repo(repo)),
+            "{name}"
+        );
+        assert!(
+            !runs.contains(&jobs[0].run),
+            "{name}: the run id was used before"
+        );
         runs.push(jobs[0].run);
     }
 }
@@ -401,7 +521,10 @@ fn a_ticket_can_only_shorten_the_limit() {
     ];
     for (label, asked, wanted) in rows {
         let mut fixture = Fixture::online(1);
-        let ticket = Ticket { time_limit: asked.map(Duration::from_secs), ..ticket("A", 1) };
+        let ticket = Ticket {
+            time_limit: asked.map(Duration::from_secs),
+            ..ticket("A", 1)
+        };
         let actions = fixture.on(assigned(ticket));
         assert_eq!(starts(&actions)[0].time_limit, wanted, "{label}");
     }
@@ -413,17 +536,64 @@ fn refusals_have_no_claim() {
     let good = ("assign A", "claim A#1; start 0 A#1");
     let none = ("wait 10", "beat ready; ping 1");
     play(&[
-        ("role", 1, &[("assign A as ops", "fail A#1 role_not_allowed"), none, good]),
-        ("slug", 1, &[("assign A in secret", "fail A#1 repo_not_allowed"), none, good]),
-        ("path", 1, &[("assign A in /repos/secret", "fail A#1 repo_not_allowed"), none, good]),
-        ("path within", 1, &[("assign A in /repos/app/src", "fail A#1 repo_not_allowed"), none, good]),
-        ("path above", 1, &[("assign A in /repos", "fail A#1 repo_not_allowed"), none, good]),
-        ("unusable", 1, &[("unusable A", "fail A#1 invalid_ticket"), none, good]),
-        ("unusable attempt", 1, &[("unusable A#4", "fail A#4 invalid_ticket")]),
+        (
+            "role",
+            1,
+            &[("assign A as ops", "fail A#1 role_not_allowed"), none, good],
+        ),
+        (
+            "slug",
+            1,
+            &[
+                ("assign A in secret", "fail A#1 repo_not_allowed"),
+                none,
+                good,
+            ],
+        ),
+        (
+            "path",
+            1,
+            &[
+                ("assign A in /repos/secret", "fail A#1 repo_not_allowed"),
+                none,
+                good,
+            ],
+        ),
+        (
+            "path within",
+            1,
+            &[
+                ("assign A in /repos/app/src", "fail A#1 repo_not_allowed"),
+                none,
+                good,
+            ],
+        ),
+        (
+            "path above",
+            1,
+            &[
+                ("assign A in /repos", "fail A#1 repo_not_allowed"),
+                none,
+                good,
+            ],
+        ),
+        (
+            "unusable",
+            1,
+            &[("unusable A", "fail A#1 invalid_ticket"), none, good],
+        ),
+        (
+            "unusable attempt",
+            1,
+            &[("unusable A#4", "fail A#4 invalid_ticket")],
+        ),
         (
             "the same again",
             1,
-            &[("unusable A", "fail A#1 invalid_ticket"), ("unusable A", "fail A#1 invalid_ticket")],
+            &[
+                ("unusable A", "fail A#1 invalid_ticket"),
+                ("unusable A", "fail A#1 invalid_ticket"),
+            ],
         ),
         (
             "not sent again after a reconnect",
@@ -438,7 +608,11 @@ fn refusals_have_no_claim() {
         (
             "others go on",
             1,
-            &[good, ("assign B as ops", "fail B#1 role_not_allowed"), ("finish A", "result A#1; ping 1")],
+            &[
+                good,
+                ("assign B as ops", "fail B#1 role_not_allowed"),
+                ("finish A", "result A#1; ping 1"),
+            ],
         ),
     ]);
 }
@@ -450,7 +624,11 @@ fn unusable_assignments_do_not_touch_a_known_ticket() {
         (
             "running",
             1,
-            &[("assign A", "claim A#1; start 0 A#1"), ("unusable A#2", ""), ("finish A", "result A#1; ping 1")],
+            &[
+                ("assign A", "claim A#1; start 0 A#1"),
+                ("unusable A#2", ""),
+                ("finish A", "result A#1; ping 1"),
+            ],
         ),
         (
             "waiting",
@@ -483,31 +661,78 @@ fn the_waiting_line_holds_sixteen() {
         let mut fixture = Fixture::online(slots);
         for (n, repo) in REPOS.iter().take(slots).enumerate() {
             let got = fixture.step(&format!("assign R{n} in {repo}"));
-            assert_eq!(got, format!("claim R{n}#1; start {n} R{n}#1"), "{slots} slots");
+            assert_eq!(
+                got,
+                format!("claim R{n}#1; start {n} R{n}#1"),
+                "{slots} slots"
+            );
         }
         for n in 0..16 {
-            assert_eq!(fixture.step(&format!("assign W{n}")), format!("claim W{n}#1"), "{slots} slots, place {n}");
+            assert_eq!(
+                fixture.step(&format!("assign W{n}")),
+                format!("claim W{n}#1"),
+                "{slots} slots, place {n}"
+            );
         }
-        assert_eq!(fixture.step("assign X"), "fail X#1 at_capacity", "{slots} slots");
-        assert_eq!(fixture.step("assign X#2 in docs"), "fail X#2 at_capacity", "{slots} slots");
-        assert_eq!(fixture.step("cancel W3"), "fail W3#1 cancelled; ping 1", "{slots} slots");
-        assert_eq!(fixture.step("assign X"), "claim X#1", "{slots} slots: one was withdrawn");
-        assert_eq!(fixture.step("assign Y"), "fail Y#1 at_capacity", "{slots} slots: full again");
-        assert_eq!(fixture.step("finish R0"), "start 0 W0#1; result R0#1; ping 2", "{slots} slots");
-        assert_eq!(fixture.step("assign Y"), "claim Y#1", "{slots} slots: one has started");
+        assert_eq!(
+            fixture.step("assign X"),
+            "fail X#1 at_capacity",
+            "{slots} slots"
+        );
+        assert_eq!(
+            fixture.step("assign X#2 in docs"),
+            "fail X#2 at_capacity",
+            "{slots} slots"
+        );
+        assert_eq!(
+            fixture.step("cancel W3"),
+            "fail W3#1 cancelled; ping 1",
+            "{slots} slots"
+        );
+        assert_eq!(
+            fixture.step("assign X"),
+            "claim X#1",
+            "{slots} slots: one was withdrawn"
+        );
+        assert_eq!(
+            fixture.step("assign Y"),
+            "fail Y#1 at_capacity",
+            "{slots} slots: full again"
+        );
+        assert_eq!(
+            fixture.step("finish R0"),
+            "start 0 W0#1; result R0#1; ping 2",
+            "{slots} slots"
+        );
+        assert_eq!(
+            fixture.step("assign Y"),
+            "claim Y#1",
+            "{slots} slots: one has started"
+        );
     }
 }
 
 /// In one repository tickets run one after the other, in their order, and other repositories do not wait for that.
 #[test]
 fn one_run_at_a_time_in_one_repository() {
-    let two_in_app: [(&str, &str); 2] = [("assign A", "claim A#1; start 0 A#1"), ("assign B", "claim B#1")];
+    let two_in_app: [(&str, &str); 2] = [
+        ("assign A", "claim A#1; start 0 A#1"),
+        ("assign B", "claim B#1"),
+    ];
     play(&[
-        ("the second waits though a slot is free", 2, &[two_in_app[0], two_in_app[1], ("wait 1", "")]),
+        (
+            "the second waits though a slot is free",
+            2,
+            &[two_in_app[0], two_in_app[1], ("wait 1", "")],
+        ),
         (
             "it starts when the first has ended",
             2,
-            &[two_in_app[0], two_in_app[1], ("finish A", "start 0 B#1; result A#1; ping 1")],
+            &[
+                two_in_app[0],
+                two_in_app[1],
+                ("finish A", "start 0 B#1; result A#1; ping 1"),
+            ],
         ),
         (
             "another repository overtakes",
@@ -523,7 +748,10 @@ fn one_run_at_a_time_in_one_repository() {
         (
             "slug and path are the same repository",
             2,
-            &[("assign A in app", "claim A#1; start 0 A#1"), ("assign B in /repos/app", "claim B#1")],
+            &[
+                ("assign A in app", "claim A#1; start 0 A#1"),
+                ("assign B in /repos/app", "claim B#1"),
+            ],
         ),
         (
             "first come, first served",
@@ -545,14 +773,28 @@ fn one_run_at_a_time_in_one_repository() {
 /// also beside a clone of it.
 #[test]
 fn in_clones_they_run_at_once() {
-    let mut fixture = Fixture::new(in_clones(policy(3, &["app", "app/sub", "web"], 1), &["app"]));
+    let mut fixture = Fixture::new(in_clones(
+        policy(3, &["app", "app/sub", "web"], 1),
+        &["app"],
+    ));
     fixture.step("wait 0");
     fixture.step("connect");
     assert_eq!(fixture.step("assign A"), "claim A#1; start 0 A#1");
-    assert_eq!(fixture.step("assign B in app/sub"), "claim B#1; start 1 B#1");
-    assert_eq!(fixture.step("assign C in app/sub"), "claim C#1", "one at a time where it is worked in");
+    assert_eq!(
+        fixture.step("assign B in app/sub"),
+        "claim B#1; start 1 B#1"
+    );
+    assert_eq!(
+        fixture.step("assign C in app/sub"),
+        "claim C#1",
+        "one at a time where it is worked in"
+    );
     assert_eq!(fixture.step("assign D"), "claim D#1; start 2 D#1");
-    assert_eq!(fixture.step("assign E"), "claim E#1", "never more than slots");
+    assert_eq!(
+        fixture.step("assign E"),
+        "claim E#1",
+        "never more than slots"
+    );
     assert_eq!(fixture.step("finish A"), "start 0 E#1; result A#1; ping 1");
     assert_eq!(fixture.step("finish B"), "start 1 C#1; result B#1; ping 2");
 }
@@ -579,10 +821,26 @@ fn repositories_within_each_other_take_turns() {
             let mut fixture = Fixture::new(policy(3, &[outer, inner, other], 1));
             fixture.step("wait 0");
             fixture.step("connect");
-            assert_eq!(fixture.step(&format!("assign A in {first}")), "claim A#1; start 0 A#1", "{first}");
-            assert_eq!(fixture.step(&format!("assign B in {second}")), "claim B#1", "{second} beside {first}");
-            assert_eq!(fixture.step(&format!("assign C in {other}")), "claim C#1; start 1 C#1", "{other}");
-            assert_eq!(fixture.step("finish A"), "start 0 B#1; result A#1; ping 1", "{second} after {first}");
+            assert_eq!(
+                fixture.step(&format!("assign A in {first}")),
+                "claim A#1; start 0 A#1",
+                "{first}"
+            );
+            assert_eq!(
+                fixture.step(&format!("assign B in {second}")),
+                "claim B#1",
+                "{second} beside {first}"
+            );
+            assert_eq!(
+                fixture.step(&format!("assign C in {other}")),
+                "claim C#1; start 1 C#1",
+                "{other}"
+            );
+            assert_eq!(
+                fixture.step("finish A"),
+                "start 0 B#1; result A#1; ping 1",
+                "{second} after {first}"
+            );
         }
     }
 }
@@ -616,7 +874,11 @@ fn repeated_assignments_do_not_run_twice() {
         (
             "newer while it runs: one run answers for both",
             2,
-            &[running, ("assign A#2", "claim A#2"), ("finish A", "result A#2; ping 1")],
+            &[
+                running,
+                ("assign A#2", "claim A#2"),
+                ("finish A", "result A#2; ping 1"),
+            ],
         ),
         (
             "newer while it waits",
@@ -632,12 +894,20 @@ fn repeated_assignments_do_not_run_twice() {
         (
             "older than the one that runs",
             1,
-            &[("assign A#3", "claim A#3; start 0 A#3"), ("assign A#2", ""), ("finish A", "result A#3; ping 1")],
+            &[
+                ("assign A#3", "claim A#3; start 0 A#3"),
+                ("assign A#2", ""),
+                ("finish A", "result A#3; ping 1"),
+            ],
         ),
         (
             "not even where it could not be accepted",
             1,
-            &[running, ("assign A as ops", "claim A#1"), ("finish A", "result A#1; ping 1")],
+            &[
+                running,
+                ("assign A as ops", "claim A#1"),
+                ("finish A", "result A#1; ping 1"),
+            ],
         ),
     ]);
 }
@@ -645,15 +915,33 @@ fn repeated_assignments_do_not_run_twice() {
 /// The same attempt of a ticket that has ended gets the stored outcome; a newer attempt is a new run.
 #[test]
 fn repeated_assignments_of_an_ended_ticket() {
-    let ran: [(&str, &str); 2] = [("assign A", "claim A#1; start 0 A#1"), ("finish A", "result A#1; ping 1")];
+    let ran: [(&str, &str); 2] = [
+        ("assign A", "claim A#1; start 0 A#1"),
+        ("finish A", "result A#1; ping 1"),
+    ];
     let again = ("assign A", "result A#1; ping 2");
     play(&[
-        ("delivered by pong", 1, &[ran[0], ran[1], ("pong 1", ""), again]),
-        ("delivered by ack", 1, &[ran[0], ran[1], ("ack A#1", ""), again]),
+        (
+            "delivered by pong",
+            1,
+            &[ran[0], ran[1], ("pong 1", ""), again],
+        ),
+        (
+            "delivered by ack",
+            1,
+            &[ran[0], ran[1], ("ack A#1", ""), again],
+        ),
         (
             "as often as it is asked for",
             1,
-            &[ran[0], ran[1], ("pong 1", ""), again, ("pong 2", ""), ("assign A", "result A#1; ping 3")],
+            &[
+                ran[0],
+                ran[1],
+                ("pong 1", ""),
+                again,
+                ("pong 2", ""),
+                ("assign A", "result A#1; ping 3"),
+            ],
         ),
         (
             "a failure too",
@@ -676,8 +964,21 @@ fn repeated_assignments_of_an_ended_ticket() {
                 ("assign B", "fail B#1 cancelled; ping 2"),
             ],
         ),
-        ("newer attempt", 1, &[ran[0], ran[1], ("pong 1", ""), ("assign A#2", "claim A#2; start 0 A#2")]),
-        ("newer attempt before delivery", 1, &[ran[0], ran[1], ("assign A#2", "claim A#2; start 0 A#2")]),
+        (
+            "newer attempt",
+            1,
+            &[
+                ran[0],
+                ran[1],
+                ("pong 1", ""),
+                ("assign A#2", "claim A#2; start 0 A#2"),
+            ],
+        ),
+        (
+            "newer attempt before delivery",
+            1,
+            &[ran[0], ran[1], ("assign A#2", "claim A#2; start 0 A#2")],
+        ),
         (
             "the newest of two",
             1,
@@ -718,8 +1019,15 @@ fn a_large_outcome_is_kept_too() {
     let run = fixture.runs["A"];
     // The most that the settings allow of each.
     let stdout = Excerpt::from_bytes(&vec![b'x'; 4 << 20], b"", 4 << 20);
-    let changes = Changes { diff: Some("x".repeat(4 << 20)), ..Changes::default() };
-    let outcome = Arc::new(Outcome { stdout, changes, ..Outcome::default() });
+    let changes = Changes {
+        diff: Some("x".repeat(4 << 20)),
+        ..Changes::default()
+    };
+    let outcome = Arc::new(Outcome {
+        stdout,
+        changes,
+        ..Outcome::default()
+    });
     fixture.on(Event::Job(run, JobEvent::Finished(outcome)));
     assert_eq!(fixture.step("pong 1"), "");
     assert_eq!(fixture.step("assign A"), "result A#1; ping 2");
@@ -731,11 +1039,23 @@ fn cancelling() {
     let running = ("assign A", "claim A#1; start 0 A#1");
     play(&[
         ("unknown", 1, &[("cancel A", ""), running]),
-        ("running", 1, &[running, ("cancel A", "stop 0 A cancelled"), ("fail A", "fail A#1 cli_exit; ping 1")]),
+        (
+            "running",
+            1,
+            &[
+                running,
+                ("cancel A", "stop 0 A cancelled"),
+                ("fail A", "fail A#1 cli_exit; ping 1"),
+            ],
+        ),
         (
             "in the second slot",
             2,
-            &[running, ("assign B in web", "claim B#1; start 1 B#1"), ("cancel B", "stop 1 B cancelled")],
+            &[
+                running,
+                ("assign B in web", "claim B#1; start 1 B#1"),
+                ("cancel B", "stop 1 B cancelled"),
+            ],
         ),
         (
             "the slot is taken until it has ended",
@@ -783,7 +1103,13 @@ fn cancelling() {
         (
             "ended",
             1,
-            &[running, ("finish A", "result A#1; ping 1"), ("cancel A", ""), ("pong 1", ""), ("cancel A", "")],
+            &[
+                running,
+                ("finish A", "result A#1; ping 1"),
+                ("cancel A", ""),
+                ("pong 1", ""),
+                ("cancel A", ""),
+            ],
         ),
         (
             "assigned again after it was withdrawn",
@@ -803,7 +1129,11 @@ fn cancelling() {
 #[test]
 fn heartbeats() {
     play(&[
-        ("not early", 1, &[("wait 9.999", ""), ("wait 0.001", "beat ready; ping 1")]),
+        (
+            "not early",
+            1,
+            &[("wait 9.999", ""), ("wait 0.001", "beat ready; ping 1")],
+        ),
         (
             "again and again",
             1,
@@ -823,8 +1153,20 @@ fn heartbeats() {
                 ("wait 10", "beat ready A B; ping 1"),
             ],
         ),
-        ("one for a long sleep", 1, &[("sleep 24", "beat ready; ping 1"), ("heard", ""), ("wait 9.999", "")]),
-        ("none while not connected", 1, &[("lost", ""), ("wait 1", "dial"), ("wait 60", "")]),
+        (
+            "one for a long sleep",
+            1,
+            &[
+                ("sleep 24", "beat ready; ping 1"),
+                ("heard", ""),
+                ("wait 9.999", ""),
+            ],
+        ),
+        (
+            "none while not connected",
+            1,
+            &[("lost", ""), ("wait 1", "dial"), ("wait 60", "")],
+        ),
         (
             "counted anew on a new connection",
             1,
@@ -869,22 +1211,40 @@ fn heartbeats_of_the_hub() {
     ];
     play_with(
         Dialect::Hub,
-        &[("every third", 1, &beats), ("anew on a new connection", 1, &anew), ("at once after a sleep", 1, &slept)],
+        &[
+            ("every third", 1, &beats),
+            ("anew on a new connection", 1, &anew),
+            ("at once after a sleep", 1, &slept),
+        ],
     );
 }
 
 /// The hub hands out what waits only on register: one follows each outcome and each refusal.
 #[test]
 fn the_hub_hears_a_register_after_each_outcome() {
-    let ran: [(&str, &str); 2] =
-        [("assign A", "claim A#1; start 0 A#1"), ("finish A", "result A#1; register; ping 1")];
+    let ran: [(&str, &str); 2] = [
+        ("assign A", "claim A#1; start 0 A#1"),
+        ("finish A", "result A#1; register; ping 1"),
+    ];
     play_with(
         Dialect::Hub,
         &[
             ("a result", 1, &ran),
-            ("a failure", 1, &[ran[0], ("fail A", "fail A#1 cli_exit; register; ping 1")]),
-            ("a refusal", 1, &[("assign A in nowhere", "fail A#1 repo_not_allowed; register")]),
-            ("what cannot be used", 1, &[("unusable A", "fail A#1 invalid_ticket; register")]),
+            (
+                "a failure",
+                1,
+                &[ran[0], ("fail A", "fail A#1 cli_exit; register; ping 1")],
+            ),
+            (
+                "a refusal",
+                1,
+                &[("assign A in nowhere", "fail A#1 repo_not_allowed; register")],
+            ),
+            (
+                "what cannot be used",
+                1,
+                &[("unusable A", "fail A#1 invalid_ticket; register")],
+            ),
             (
                 "each that is sent again",
                 2,
@@ -895,7 +1255,10 @@ fn the_hub_hears_a_register_after_each_outcome() {
                     ("fail B", "fail B#1 cli_exit; register; ping 2"),
                     ("lost", ""),
                     ("wait 1", "dial"),
-                    ("connect", "register; result A#1; register; ping 3; fail B#1 cli_exit; register; ping 4"),
+                    (
+                        "connect",
+                        "register; result A#1; register; ping 3; fail B#1 cli_exit; register; ping 4",
+                    ),
                 ],
             ),
             (
@@ -916,14 +1279,22 @@ fn the_hub_hears_a_register_after_each_outcome() {
 /// restart, or is left unanswered, and handed out again.
 #[test]
 fn the_hub_hears_no_failure_that_passes() {
-    let two: [(&str, &str); 2] = [("assign A", "claim A#1; start 0 A#1"), ("assign B", "claim B#1")];
+    let two: [(&str, &str); 2] = [
+        ("assign A", "claim A#1; start 0 A#1"),
+        ("assign B", "claim B#1"),
+    ];
     play_with(
         Dialect::Hub,
         &[
             (
                 "a stop leaves what waits for the next start",
                 1,
-                &[two[0], two[1], ("stop", "stop 0 A shutdown"), ("assign C", "")],
+                &[
+                    two[0],
+                    two[1],
+                    ("stop", "stop 0 A shutdown"),
+                    ("assign C", ""),
+                ],
             ),
             (
                 "without a quota, what waits waits for it",
@@ -947,28 +1318,69 @@ fn the_hub_hears_no_failure_that_passes() {
 /// has ended is left alone, however it comes again, and its result is repeated only on a new connection, until proven.
 #[test]
 fn the_hub_hears_each_outcome_once() {
-    let ran: [(&str, &str); 2] =
-        [("assign A", "claim A#1; start 0 A#1"), ("finish A", "result A#1; register; ping 1")];
+    let ran: [(&str, &str); 2] = [
+        ("assign A", "claim A#1; start 0 A#1"),
+        ("finish A", "result A#1; register; ping 1"),
+    ];
     let again = ("assign A", "");
     let (lost, dial) = (("lost", ""), ("wait 1", "dial"));
     play_with(
         Dialect::Hub,
         &[
             ("unproven", 1, &[ran[0], ran[1], again, ("unusable A", "")]),
-            ("proven by pong", 1, &[ran[0], ran[1], ("pong 1", ""), again, ("unusable A", "")]),
-            ("proven by job_complete", 1, &[ran[0], ran[1], ("ack A", ""), again]),
+            (
+                "proven by pong",
+                1,
+                &[ran[0], ran[1], ("pong 1", ""), again, ("unusable A", "")],
+            ),
+            (
+                "proven by job_complete",
+                1,
+                &[ran[0], ran[1], ("ack A", ""), again],
+            ),
             (
                 "not repeated once proven by pong",
                 1,
-                &[ran[0], ran[1], ("pong 1", ""), lost, dial, ("connect", "register")],
+                &[
+                    ran[0],
+                    ran[1],
+                    ("pong 1", ""),
+                    lost,
+                    dial,
+                    ("connect", "register"),
+                ],
             ),
-            ("nor by job_complete", 1, &[ran[0], ran[1], ("ack A", ""), again, lost, dial, ("connect", "register")]),
+            (
+                "nor by job_complete",
+                1,
+                &[
+                    ran[0],
+                    ran[1],
+                    ("ack A", ""),
+                    again,
+                    lost,
+                    dial,
+                    ("connect", "register"),
+                ],
+            ),
             (
                 "repeated while unproven",
                 1,
-                &[ran[0], ran[1], again, lost, dial, ("connect", "register; result A#1; register; ping 2"), again],
+                &[
+                    ran[0],
+                    ran[1],
+                    again,
+                    lost,
+                    dial,
+                    ("connect", "register; result A#1; register; ping 2"),
+                    again,
+                ],
             ),
-            ("while it runs", 1, &[ran[0], ("assign A", "claim A#1"), ran[1]]),
+            (
+                "while it runs",
+                1,
+                &[ran[0], ("assign A", "claim A#1"), ran[1]],
+            ),
         ],
     );
 }
@@ -992,7 +1404,11 @@ fn capacity_counts_who_waits() {
     fixture.step("assign A");
     assert_eq!(free(&mut fixture), 2, "one runs");
     fixture.step("assign B");
-    assert_eq!(free(&mut fixture), 2, "one waits for its repository, and its slot is free for others");
+    assert_eq!(
+        free(&mut fixture),
+        2,
+        "one waits for its repository, and its slot is free for others"
+    );
     for n in 0..5 {
         fixture.step(&format!("assign W{n}"));
     }
@@ -1000,7 +1416,13 @@ fn capacity_counts_who_waits() {
     fixture.step("assign X in web");
     assert_eq!(free(&mut fixture), 1, "another runs elsewhere");
     fixture.step("stop");
-    assert_eq!(registers(fixture.on(Event::Connected(Dialect::Ticket)))[0].capacity.free, 0, "stopping");
+    assert_eq!(
+        registers(fixture.on(Event::Connected(Dialect::Ticket)))[0]
+            .capacity
+            .free,
+        0,
+        "stopping"
+    );
 }
 
 /// A peer that is silent for 25 s is given up at once; any frame counts as life.
@@ -1026,7 +1448,11 @@ fn silence_ends_a_connection() {
                 ("wait 0.001", "close dead"),
             ],
         ),
-        ("the machine slept: nothing more is said on it", 1, &[("sleep 3600", "close dead"), ("wait 1", "dial")]),
+        (
+            "the machine slept: nothing more is said on it",
+            1,
+            &[("sleep 3600", "close dead"), ("wait 1", "dial")],
+        ),
         (
             "runs go on",
             1,
@@ -1037,8 +1463,16 @@ fn silence_ends_a_connection() {
                 ("connect", "register A#1"),
             ],
         ),
-        ("it is lost once only", 1, &[("sleep 60", "close dead"), ("lost", ""), ("wait 1", "dial")]),
-        ("silence while dialing is the dialer's matter", 1, &[("lost", ""), ("wait 1", "dial"), ("wait 600", "")]),
+        (
+            "it is lost once only",
+            1,
+            &[("sleep 60", "close dead"), ("lost", ""), ("wait 1", "dial")],
+        ),
+        (
+            "silence while dialing is the dialer's matter",
+            1,
+            &[("lost", ""), ("wait 1", "dial"), ("wait 600", "")],
+        ),
     ]);
 }
 
@@ -1049,13 +1483,22 @@ fn reconnects_with_backoff() {
     for seed in 0..100 {
         let mut fixture = Fixture::new(policy(1, &REPOS, seed));
         assert_eq!(fixture.step("wait 0"), "dial", "seed {seed}");
-        for (step, whole) in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0].into_iter().enumerate() {
+        for (step, whole) in [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+            .into_iter()
+            .enumerate()
+        {
             assert_eq!(fixture.step("lost"), "", "seed {seed}");
             let pause = fixture.pause();
-            assert!(within(pause, whole / 2.0..=whole), "seed {seed}, wait {step}: {pause:?}");
+            assert!(
+                within(pause, whole / 2.0..=whole),
+                "seed {seed}, wait {step}: {pause:?}"
+            );
             seen[step].push(pause);
             let just_before = pause - Duration::from_nanos(1);
-            assert!(fixture.wait(just_before).is_empty(), "seed {seed}, wait {step}: early");
+            assert!(
+                fixture.wait(just_before).is_empty(),
+                "seed {seed}, wait {step}: early"
+            );
             let actions = fixture.wait(Duration::from_nanos(1));
             assert_eq!(actions, [Action::Dial], "seed {seed}, wait {step}");
         }
@@ -1063,7 +1506,10 @@ fn reconnects_with_backoff() {
     for (step, waits) in seen.iter_mut().enumerate() {
         waits.sort();
         let spread = waits[99] - waits[0];
-        assert!(spread > waits[99].mul_f64(0.4), "wait {step} is hardly drawn at all: {spread:?}");
+        assert!(
+            spread > waits[99].mul_f64(0.4),
+            "wait {step} is hardly drawn at all: {spread:?}"
+        );
     }
 }
 
@@ -1076,7 +1522,12 @@ fn backoff_begins_anew_after_a_good_connection() {
         ("just enough", 30.0, "lost", true),
         ("an hour", 3600.0, "lost", true),
         ("the backend restarts soon", 5.0, "server.shutdown 1", false),
-        ("the backend restarts later", 3600.0, "server.shutdown 1", true),
+        (
+            "the backend restarts later",
+            3600.0,
+            "server.shutdown 1",
+            true,
+        ),
     ];
     for (label, lasted, end, anew) in rows {
         let mut fixture = Fixture::new(policy(1, &REPOS, 3));
@@ -1099,7 +1550,10 @@ fn backoff_begins_anew_after_a_good_connection() {
         }
         let pause = fixture.pause();
         let bounds = if *anew { 0.5..=1.0 } else { 15.0..=30.0 };
-        assert!(within(pause, bounds.clone()), "{label}: {pause:?} is not within {bounds:?}");
+        assert!(
+            within(pause, bounds.clone()),
+            "{label}: {pause:?} is not within {bounds:?}"
+        );
     }
 }
 
@@ -1123,10 +1577,17 @@ fn retry_after_is_a_floor_with_a_cap() {
             }
             fixture.step(&format!("retry-after {seconds}"));
             let pause = fixture.pause();
-            assert!(within(pause, bounds.clone()), "{label}, connected {connected}: {pause:?}");
+            assert!(
+                within(pause, bounds.clone()),
+                "{label}, connected {connected}: {pause:?}"
+            );
             fixture.wait(pause);
             fixture.step("connect");
-            assert_eq!(fixture.step("assign A"), "claim A#1; start 0 A#1", "{label}: it is back");
+            assert_eq!(
+                fixture.step("assign A"),
+                "claim A#1; start 0 A#1",
+                "{label}: it is back"
+            );
         }
     }
 }
@@ -1134,8 +1595,12 @@ fn retry_after_is_a_floor_with_a_cap() {
 /// `server.shutdown`: close, keep what runs, come back after that time and a little more.
 #[test]
 fn the_backend_may_restart() {
-    let rows =
-        [("at once", 0.0, 1.0), ("soon", 5.0, 1.0), ("in a minute", 60.0, 6.0), ("in five minutes", 300.0, 30.0)];
+    let rows = [
+        ("at once", 0.0, 1.0),
+        ("soon", 5.0, 1.0),
+        ("in a minute", 60.0, 6.0),
+        ("in five minutes", 300.0, 30.0),
+    ];
     let mut waits = Vec::new();
     for (label, seconds, jitter) in rows {
         for seed in 0..20 {
@@ -1143,22 +1608,50 @@ fn the_backend_may_restart() {
             fixture.step("wait 0");
             fixture.step("connect");
             fixture.step("assign A");
-            assert_eq!(fixture.step(&format!("server.shutdown {seconds}")), "close normal", "{label}");
-            assert_eq!(fixture.step("lost"), "", "{label}: that it is gone is no news");
+            assert_eq!(
+                fixture.step(&format!("server.shutdown {seconds}")),
+                "close normal",
+                "{label}"
+            );
+            assert_eq!(
+                fixture.step("lost"),
+                "",
+                "{label}: that it is gone is no news"
+            );
             let pause = fixture.pause();
-            assert!(within(pause, seconds..=seconds + jitter), "{label}, seed {seed}: {pause:?}");
+            assert!(
+                within(pause, seconds..=seconds + jitter),
+                "{label}, seed {seed}: {pause:?}"
+            );
             waits.push(pause);
-            assert_eq!(fixture.step("finish A"), "", "{label}: nothing is sent meanwhile");
+            assert_eq!(
+                fixture.step("finish A"),
+                "",
+                "{label}: nothing is sent meanwhile"
+            );
             assert_eq!(fixture.wait(pause), [Action::Dial], "{label}");
-            assert_eq!(fixture.step("connect"), "register; result A#1; ping 1", "{label}");
+            assert_eq!(
+                fixture.step("connect"),
+                "register; result A#1; ping 1",
+                "{label}"
+            );
         }
     }
     waits.sort();
     waits.dedup();
-    assert!(waits.len() > 70, "the time to come back is hardly drawn at all: {} different ones", waits.len());
+    assert!(
+        waits.len() > 70,
+        "the time to come back is hardly drawn at all: {} different ones",
+        waits.len()
+    );
     let mut fixture = Fixture::online(1);
-    fixture.on(Event::Backend(Order::ServerShutdown { reconnect_after: Duration::MAX }));
-    assert!(fixture.pause() < Duration::from_secs(2 * 3600), "a backend cannot keep agents away for ever");
+    fixture.on(Event::Backend(Order::ServerShutdown {
+        reconnect_after: Duration::MAX,
+    }));
+    assert!(
+        fixture.pause() < Duration::from_secs(2 * 3600),
+        "a backend cannot keep agents away for ever"
+    );
 }
 
 /// After a reconnect: register, then every unconfirmed outcome, oldest first, then anything new.
@@ -1182,7 +1675,10 @@ fn outcomes_follow_register_oldest_first() {
                 ("fail A", ""),
                 ("finish C", ""),
                 ("wait 1", "dial"),
-                ("connect", "register; result B#1; ping 1; fail A#1 cli_exit; ping 2; result C#1; ping 3"),
+                (
+                    "connect",
+                    "register; result B#1; ping 1; fail A#1 cli_exit; ping 2; result C#1; ping 3",
+                ),
             ],
         ),
         (
@@ -1195,7 +1691,10 @@ fn outcomes_follow_register_oldest_first() {
                 ("lost", ""),
                 ("finish B", ""),
                 ("wait 1", "dial"),
-                ("connect", "register; result A#1; ping 2; result B#1; ping 3"),
+                (
+                    "connect",
+                    "register; result A#1; ping 2; result B#1; ping 3",
+                ),
                 ("pong 3", ""),
                 ("lost", ""),
                 ("wait 2", "dial"),
@@ -1221,12 +1720,30 @@ fn only_a_later_pong_proves_an_outcome() {
     let [e, f] = after;
     play(&[
         ("no pong", 1, &[a, b, c, d, e, f, open]),
-        ("pong to the ping before it", 1, &[a, b, c, d, ("pong 1", ""), e, f, open]),
-        ("pong to the ping after it", 1, &[a, b, c, d, ("pong 2", ""), e, f, gone]),
+        (
+            "pong to the ping before it",
+            1,
+            &[a, b, c, d, ("pong 1", ""), e, f, open],
+        ),
+        (
+            "pong to the ping after it",
+            1,
+            &[a, b, c, d, ("pong 2", ""), e, f, gone],
+        ),
         (
             "pong to an even later ping",
             1,
-            &[a, b, c, d, ("wait 10", "beat ready; ping 3"), ("pong 3", ""), e, f, gone],
+            &[
+                a,
+                b,
+                c,
+                d,
+                ("wait 10", "beat ready; ping 3"),
+                ("pong 3", ""),
+                e,
+                f,
+                gone,
+            ],
         ),
         (
             "late pong of the connection before",
@@ -1245,7 +1762,11 @@ fn only_a_later_pong_proves_an_outcome() {
                 ("connect", "register; result A#1; ping 4"),
             ],
         ),
-        ("pongs out of order", 1, &[a, b, c, d, ("pong 2", ""), ("pong 1", ""), e, f, gone]),
+        (
+            "pongs out of order",
+            1,
+            &[a, b, c, d, ("pong 2", ""), ("pong 1", ""), e, f, gone],
+        ),
         (
             "one of two",
             2,
@@ -1283,18 +1804,49 @@ fn a_pong_to_no_ping_proves_nothing() {
 /// `ticket.ack` takes the outcome of that ticket and attempt out of the outbox, and no other.
 #[test]
 fn an_ack_settles_its_outcome() {
-    let sent: [(&str, &str); 2] = [("assign A#2", "claim A#2; start 0 A#2"), ("finish A", "result A#2; ping 1")];
+    let sent: [(&str, &str); 2] = [
+        ("assign A#2", "claim A#2; start 0 A#2"),
+        ("finish A", "result A#2; ping 1"),
+    ];
     let [a, b] = sent;
     let [e, f] = [("lost", ""), ("wait 1", "dial")];
-    let (open, gone) = (("connect", "register; result A#2; ping 2"), ("connect", "register"));
+    let (open, gone) = (
+        ("connect", "register; result A#2; ping 2"),
+        ("connect", "register"),
+    );
     play(&[
         ("of this attempt", 1, &[a, b, ("ack A#2", ""), e, f, gone]),
         ("without an attempt", 1, &[a, b, ("ack A", ""), e, f, gone]),
-        ("of an older attempt", 1, &[a, b, ("ack A#1", ""), e, f, open]),
-        ("of a newer attempt", 1, &[a, b, ("ack A#3", ""), e, f, open]),
+        (
+            "of an older attempt",
+            1,
+            &[a, b, ("ack A#1", ""), e, f, open],
+        ),
+        (
+            "of a newer attempt",
+            1,
+            &[a, b, ("ack A#3", ""), e, f, open],
+        ),
         ("of another ticket", 1, &[a, b, ("ack B", ""), e, f, open]),
-        ("twice", 1, &[a, b, ("ack A#2", ""), ("ack A#2", ""), ("pong 1", ""), e, f, gone]),
-        ("before it has ended", 1, &[a, ("ack A#2", ""), b, e, f, open]),
+        (
+            "twice",
+            1,
+            &[
+                a,
+                b,
+                ("ack A#2", ""),
+                ("ack A#2", ""),
+                ("pong 1", ""),
+                e,
+                f,
+                gone,
+            ],
+        ),
+        (
+            "before it has ended",
+            1,
+            &[a, ("ack A#2", ""), b, e, f, open],
+        ),
     ]);
 }
 
@@ -1309,8 +1861,14 @@ fn large_outcomes_take_turns() {
     fixture.step("lost");
     let sizes = HashMap::from([("A", 3), ("B", 3), ("C", 12), ("D", 3)]);
     for name in ["A", "B", "C", "D"] {
-        let changes = Changes { diff: Some("x".repeat(sizes[name] * MIB)), ..Changes::default() };
-        let outcome = Arc::new(Outcome { changes, ..Outcome::default() });
+        let changes = Changes {
+            diff: Some("x".repeat(sizes[name] * MIB)),
+            ..Changes::default()
+        };
+        let outcome = Arc::new(Outcome {
+            changes,
+            ..Outcome::default()
+        });
         fixture.on(Event::Job(fixture.runs[name], JobEvent::Finished(outcome)));
     }
     fixture.step("wait 1");
@@ -1319,14 +1877,28 @@ fn large_outcomes_take_turns() {
     for pong in 1..=4 {
         let before = sent.len();
         sent.extend(
-            came.split("; ").filter_map(|word| word.strip_prefix("result ")).map(|name| name[..1].to_owned()),
+            came.split("; ")
+                .filter_map(|word| word.strip_prefix("result "))
+                .map(|name| name[..1].to_owned()),
         );
-        let unproven: usize = sent[pong - 1..].iter().map(|name| sizes[name.as_str()]).sum();
-        assert!(sent.len() >= pong, "pong {pong}: nothing is under way, {sent:?}");
-        assert!(unproven <= 8 || sent.len() == pong, "pong {pong}: {unproven} MiB at once after {before}: {sent:?}");
+        let unproven: usize = sent[pong - 1..]
+            .iter()
+            .map(|name| sizes[name.as_str()])
+            .sum();
+        assert!(
+            sent.len() >= pong,
+            "pong {pong}: nothing is under way, {sent:?}"
+        );
+        assert!(
+            unproven <= 8 || sent.len() == pong,
+            "pong {pong}: {unproven} MiB at once after {before}: {sent:?}"
+        );
         came = fixture.step(&format!("pong {pong}"));
     }
-    assert_eq!((sent, came.as_str()), (["A", "B", "C", "D"].map(str::to_owned).to_vec(), ""));
+    assert_eq!(
+        (sent, came.as_str()),
+        (["A", "B", "C", "D"].map(str::to_owned).to_vec(), "")
+    );
 }
 
 /// Told to stop: runs are stopped, those who wait are answered, nothing new is taken, and the end waits for proof.
@@ -1336,7 +1908,11 @@ fn stopping() {
     play(&[
         ("idle", 1, &[("stop", "close away; exit asked")]),
         ("not connected", 1, &[("lost", ""), ("stop", "exit asked")]),
-        ("dialing", 1, &[("lost", ""), ("wait 1", "dial"), ("stop", "exit asked")]),
+        (
+            "dialing",
+            1,
+            &[("lost", ""), ("wait 1", "dial"), ("stop", "exit asked")],
+        ),
         (
             "with a run",
             1,
@@ -1372,7 +1948,11 @@ fn stopping() {
         (
             "new tickets are refused",
             1,
-            &[running, ("stop", "stop 0 A shutdown"), ("assign B", "fail B#1 agent_shutdown")],
+            &[
+                running,
+                ("stop", "stop 0 A shutdown"),
+                ("assign B", "fail B#1 agent_shutdown"),
+            ],
         ),
         (
             "none starts in the freed slot",
@@ -1384,12 +1964,29 @@ fn stopping() {
                 ("finish A", "result A#1; ping 2"),
             ],
         ),
-        ("told twice", 1, &[running, ("stop", "stop 0 A shutdown"), ("stop", "")]),
-        ("heartbeats say so", 1, &[running, ("stop", "stop 0 A shutdown"), ("wait 10", "beat draining A; ping 1")]),
+        (
+            "told twice",
+            1,
+            &[running, ("stop", "stop 0 A shutdown"), ("stop", "")],
+        ),
+        (
+            "heartbeats say so",
+            1,
+            &[
+                running,
+                ("stop", "stop 0 A shutdown"),
+                ("wait 10", "beat draining A; ping 1"),
+            ],
+        ),
         (
             "what was unconfirmed before counts too",
             1,
-            &[running, ("finish A", "result A#1; ping 1"), ("stop", ""), ("pong 1", "close away; exit asked")],
+            &[
+                running,
+                ("finish A", "result A#1; ping 1"),
+                ("stop", ""),
+                ("pong 1", "close away; exit asked"),
+            ],
         ),
         (
             "the proof may take 5 s",
@@ -1406,7 +2003,12 @@ fn stopping() {
         (
             "the connection is lost while the proof is awaited",
             1,
-            &[running, ("stop", "stop 0 A shutdown"), ("finish A", "result A#1; ping 1"), ("lost", "exit asked")],
+            &[
+                running,
+                ("stop", "stop 0 A shutdown"),
+                ("finish A", "result A#1; ping 1"),
+                ("lost", "exit asked"),
+            ],
         ),
         (
             "a run that does not end is given up after the grace and 10 s",
@@ -1441,8 +2043,16 @@ fn stopping() {
 /// The exit is the end: the goodbye has been said, and nothing that comes later is answered.
 #[test]
 fn nothing_follows_the_exit() {
-    for late in ["assign A", "assign A as ops", "unusable A", "cli gone", "sleep 10", "sleep 3600", "stop", "connect"]
-    {
+    for late in [
+        "assign A",
+        "assign A as ops",
+        "unusable A",
+        "cli gone",
+        "sleep 10",
+        "sleep 3600",
+        "stop",
+        "connect",
+    ] {
         let mut fixture = Fixture::online(1);
         assert_eq!(fixture.step("stop"), "close away; exit asked");
         assert_eq!(fixture.step(late), "", "{late}");
@@ -1459,16 +2069,31 @@ fn rejections_end_the_daemon() {
     ] {
         play(&[
             ("connected", 1, &[(step, exit)]),
-            ("dialing", 1, &[("lost", ""), ("wait 1", "dial"), (step, exit)]),
+            (
+                "dialing",
+                1,
+                &[("lost", ""), ("wait 1", "dial"), (step, exit)],
+            ),
             (
                 "with runs",
                 1,
-                &[running, ("assign B", "claim B#1"), (step, "stop 0 A shutdown"), ("wait 3", ""), ("fail A", exit)],
+                &[
+                    running,
+                    ("assign B", "claim B#1"),
+                    (step, "stop 0 A shutdown"),
+                    ("wait 3", ""),
+                    ("fail A", exit),
+                ],
             ),
             (
                 "with a run that does not end",
                 1,
-                &[running, (step, "stop 0 A shutdown"), ("wait 14.999", ""), ("wait 0.001", exit)],
+                &[
+                    running,
+                    (step, "stop 0 A shutdown"),
+                    ("wait 14.999", ""),
+                    ("wait 0.001", exit),
+                ],
             ),
         ]);
         let mut fixture = Fixture::online(1);
@@ -1480,13 +2105,23 @@ fn rejections_end_the_daemon() {
         let errors: Vec<_> = actions
             .iter()
             .filter_map(|action| match action {
-                Action::Log(Notice { level: Level::Error, text, .. }) => Some(text),
+                Action::Log(Notice {
+                    level: Level::Error,
+                    text,
+                    ..
+                }) => Some(text),
                 _ => None,
             })
             .collect();
         assert_eq!(errors.len(), 1, "{step}: {errors:?}");
-        assert!(helps.iter().all(|part| errors[0].contains(part)) && !errors[0].contains('\n'), "{step}: {errors:?}");
-        assert!(matches!(actions.last(), Some(Action::Exit(_))), "{step}: the exit is last: {actions:?}");
+        assert!(
+            helps.iter().all(|part| errors[0].contains(part)) && !errors[0].contains('\n'),
+            "{step}: {errors:?}"
+        );
+        assert!(
+            matches!(actions.last(), Some(Action::Exit(_))),
+            "{step}: the exit is last: {actions:?}"
+        );
     }
 }
 
@@ -1495,7 +2130,15 @@ fn rejections_end_the_daemon() {
 fn progress_is_counted() {
     let running = ("assign A", "claim A#1; start 0 A#1");
     play(&[
-        ("counted", 1, &[running, ("progress A", "progress A#1 1"), ("progress A", "progress A#1 2")]),
+        (
+            "counted",
+            1,
+            &[
+                running,
+                ("progress A", "progress A#1 1"),
+                ("progress A", "progress A#1 2"),
+            ],
+        ),
         (
             "for each ticket",
             2,
@@ -1531,7 +2174,15 @@ fn progress_is_counted() {
                 ("progress A", "progress A#2 2"),
             ],
         ),
-        ("none after the end", 1, &[running, ("finish A", "result A#1; ping 1"), ("progress A", "")]),
+        (
+            "none after the end",
+            1,
+            &[
+                running,
+                ("finish A", "result A#1; ping 1"),
+                ("progress A", ""),
+            ],
+        ),
         (
             "a new run counts anew",
             1,
@@ -1543,11 +2194,27 @@ fn progress_is_counted() {
                 ("progress A", "progress A#2 1"),
             ],
         ),
-        ("while stopping", 1, &[running, ("stop", "stop 0 A shutdown"), ("progress A", "progress A#1 1")]),
+        (
+            "while stopping",
+            1,
+            &[
+                running,
+                ("stop", "stop 0 A shutdown"),
+                ("progress A", "progress A#1 1"),
+            ],
+        ),
     ]);
     let mut fixture = Fixture::online(1);
-    assert!(fixture.progress(RunId(7)).is_empty(), "a run that nobody knows");
-    assert!(fixture.on(Event::Job(RunId(7), JobEvent::Finished(done("x")))).is_empty(), "its end");
+    assert!(
+        fixture.progress(RunId(7)).is_empty(),
+        "a run that nobody knows"
+    );
+    assert!(
+        fixture
+            .on(Event::Job(RunId(7), JobEvent::Finished(done("x"))))
+            .is_empty(),
+        "its end"
+    );
 }
 
 /// A CLI that cannot run takes the roles back with a new register, and gives them again when it can.
@@ -1565,11 +2232,24 @@ fn an_unavailable_cli_takes_the_roles_back() {
                 ("wait 10", "beat ready; ping 2"),
             ],
         ),
-        ("no news, no register", 1, &[("cli back", ""), ("cli gone", "register (no roles)"), ("cli gone", "")]),
+        (
+            "no news, no register",
+            1,
+            &[
+                ("cli back", ""),
+                ("cli gone", "register (no roles)"),
+                ("cli gone", ""),
+            ],
+        ),
         (
             "while not connected",
             1,
-            &[("lost", ""), ("cli gone", ""), ("wait 1", "dial"), ("connect", "register (no roles)")],
+            &[
+                ("lost", ""),
+                ("cli gone", ""),
+                ("wait 1", "dial"),
+                ("connect", "register (no roles)"),
+            ],
         ),
         (
             "what runs goes on",
@@ -1591,14 +2271,31 @@ fn an_unavailable_cli_takes_the_roles_back() {
             ],
         ),
     ]);
-    let gone = CliState { unavailable: Some(Unavailable::NotFound), ..cli() };
-    let mut fixture = Fixture::new(Policy { cli: gone.clone(), ..policy(1, &REPOS, 1) });
+    let gone = CliState {
+        unavailable: Some(Unavailable::NotFound),
+        ..cli()
+    };
+    let mut fixture = Fixture::new(Policy {
+        cli: gone.clone(),
+        ..policy(1, &REPOS, 1)
+    });
     fixture.step("wait 0");
     let register = registers(fixture.on(Event::Connected(Dialect::Ticket))).remove(0);
-    assert_eq!((register.roles.len(), &register.cli), (0, &gone), "from the start");
-    let newer = CliState { version: Some("2.0".to_owned()), ..cli() };
+    assert_eq!(
+        (register.roles.len(), &register.cli),
+        (0, &gone),
+        "from the start"
+    );
+    let newer = CliState {
+        version: Some("2.0".to_owned()),
+        ..cli()
+    };
     let registers = registers(fixture.on(Event::Cli(newer.clone())));
-    assert_eq!(registers.iter().map(|r| &r.cli).collect::<Vec<_>>(), [&newer], "a new version is news too");
+    assert_eq!(
+        registers.iter().map(|r| &r.cli).collect::<Vec<_>>(),
+        [&newer],
+        "a new version is news too"
+    );
 }
 
 /// A run that used up the quota takes the roles away until the quota is back: when the CLI said, else after a wait
@@ -1606,14 +2303,20 @@ fn an_unavailable_cli_takes_the_roles_back() {
 #[test]
 fn a_used_up_quota_takes_the_roles_away_for_a_while() {
     let running = ("assign A", "claim A#1; start 0 A#1");
-    let gone = ("quota A", "register (no roles); fail A#1 quota_exceeded; ping 1");
+    let gone = (
+        "quota A",
+        "register (no roles); fail A#1 quota_exceeded; ping 1",
+    );
     play(&[
         (
             "until the CLI says",
             1,
             &[
                 running,
-                ("quota A 25", "register (no roles); fail A#1 quota_exceeded; ping 1"),
+                (
+                    "quota A 25",
+                    "register (no roles); fail A#1 quota_exceeded; ping 1",
+                ),
                 ("heard", ""),
                 ("wait 10", "beat degraded; ping 2"),
                 ("assign B", "fail B#1 quota_exceeded"),
@@ -1645,7 +2348,10 @@ fn a_used_up_quota_takes_the_roles_away_for_a_while() {
             &[
                 running,
                 ("assign B in web", "claim B#1; start 1 B#1"),
-                ("quota A", "register (no roles) B#1; fail A#1 quota_exceeded; ping 1"),
+                (
+                    "quota A",
+                    "register (no roles) B#1; fail A#1 quota_exceeded; ping 1",
+                ),
                 ("quota B", "fail B#1 quota_exceeded; ping 2"),
             ],
         ),
@@ -1657,18 +2363,36 @@ fn a_used_up_quota_takes_the_roles_away_for_a_while() {
                 ("lost", ""),
                 ("quota A", ""),
                 ("wait 1", "dial"),
-                ("connect", "register (no roles); fail A#1 quota_exceeded; ping 1"),
+                (
+                    "connect",
+                    "register (no roles); fail A#1 quota_exceeded; ping 1",
+                ),
             ],
         ),
-        ("the time has passed already", 1, &[running, ("quota A 0", gone.1)]),
+        (
+            "the time has passed already",
+            1,
+            &[running, ("quota A 0", gone.1)],
+        ),
     ]);
     let mut fixture = Fixture::online(1);
-    for (name, minutes) in [("A", 15), ("B", 30), ("C", 60), ("D", 120), ("E", 240), ("F", 240)] {
+    for (name, minutes) in [
+        ("A", 15),
+        ("B", 30),
+        ("C", 60),
+        ("D", 120),
+        ("E", 240),
+        ("F", 240),
+    ] {
         assert_eq!(fixture.minutes_without_quota(name), minutes, "{name}");
     }
     fixture.step("assign G");
     fixture.step("finish G");
-    assert_eq!(fixture.minutes_without_quota("H"), 15, "after a run that went well");
+    assert_eq!(
+        fixture.minutes_without_quota("H"),
+        15,
+        "after a run that went well"
+    );
 }
 
 /// What the register says of a used-up quota: the reason, and the time where the CLI named one.
@@ -1679,8 +2403,14 @@ fn the_register_tells_when_the_quota_is_back() {
         fixture.step("assign A");
         let available_at = told.map(|after| fixture.now().wall + after);
         let registers = registers(fixture.quota_gone("A", told));
-        let wanted = CliState { unavailable: Some(Unavailable::QuotaExceeded { available_at }), ..cli() };
-        assert_eq!(registers.iter().map(|r| &r.cli).collect::<Vec<_>>(), [&wanted]);
+        let wanted = CliState {
+            unavailable: Some(Unavailable::QuotaExceeded { available_at }),
+            ..cli()
+        };
+        assert_eq!(
+            registers.iter().map(|r| &r.cli).collect::<Vec<_>>(),
+            [&wanted]
+        );
     }
 }
 
@@ -1738,7 +2468,10 @@ fn the_deadline_is_ahead() {
         let dialing = got.ends_with("dial");
         match fixture.session.deadline() {
             Some(deadline) => assert!(deadline > now, "step {at}: {step}: the deadline has passed"),
-            None => assert!(dialing, "step {at}: {step}: nothing would ever happen again"),
+            None => assert!(
+                dialing,
+                "step {at}: {step}: nothing would ever happen again"
+            ),
         }
     }
 }

@@ -12,7 +12,9 @@ use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::outbox::Entry;
 use wf0_agent::domain::repos::{Repo, RepoRef, Repos, Workspace};
 use wf0_agent::domain::session::{Policy, Session};
-use wf0_agent::domain::ticket::{Brief, FailCode, Failure, Outcome, Payload, Role, RunId, Ticket, TicketId};
+use wf0_agent::domain::ticket::{
+    Brief, FailCode, Failure, Outcome, Payload, Role, RunId, Ticket, TicketId,
+};
 
 pub const ROLE_LIMIT: Duration = Duration::from_secs(1800);
 
@@ -28,11 +30,18 @@ pub struct Clock {
 impl Clock {
     /// The one look at the real clock: an `Instant` cannot be had otherwise.
     pub fn new() -> Self {
-        Self { begin: Instant::now(), elapsed: Duration::ZERO, asleep: Duration::ZERO }
+        Self {
+            begin: Instant::now(),
+            elapsed: Duration::ZERO,
+            asleep: Duration::ZERO,
+        }
     }
 
     pub fn now(&self) -> Now {
-        Now { mono: self.begin + self.elapsed, wall: SystemTime::UNIX_EPOCH + self.elapsed + self.asleep }
+        Now {
+            mono: self.begin + self.elapsed,
+            wall: SystemTime::UNIX_EPOCH + self.elapsed + self.asleep,
+        }
     }
 
     pub fn advance(&mut self, by: Duration) {
@@ -46,7 +55,9 @@ impl Clock {
 
     /// Moves on to that moment; it never moves back.
     pub fn advance_to(&mut self, moment: Instant) {
-        self.elapsed = self.elapsed.max(moment.saturating_duration_since(self.begin));
+        self.elapsed = self
+            .elapsed
+            .max(moment.saturating_duration_since(self.begin));
     }
 }
 
@@ -65,16 +76,28 @@ pub fn api(url: &str) -> ApiUrl {
 /// A repository `acme/<name>` at `/repos/<name>`.
 pub fn repo(name: &str) -> Repo {
     let path = PathBuf::from(format!("/repos/{name}"));
-    Repo { root: path.clone(), path, slug: Some(format!("acme/{name}")), workspace: Workspace::InPlace }
+    Repo {
+        root: path.clone(),
+        path,
+        slug: Some(format!("acme/{name}")),
+        workspace: Workspace::InPlace,
+    }
 }
 
 pub fn cli() -> CliState {
-    CliState { name: "claude-code".to_owned(), version: None, unavailable: None }
+    CliState {
+        name: "claude-code".to_owned(),
+        version: None,
+        unavailable: None,
+    }
 }
 
 /// A path as the backend wrote it, that leads where it says.
 pub fn at_path(text: &str) -> RepoRef {
-    RepoRef::Path { asked: text.to_owned(), resolved: PathBuf::from(text) }
+    RepoRef::Path {
+        asked: text.to_owned(),
+        resolved: PathBuf::from(text),
+    }
 }
 
 /// The roles `dev` and `qa`, and the repositories of these names.
@@ -93,9 +116,23 @@ pub fn policy(slots: usize, repos: &[&str], seed: u64) -> Policy {
 /// The same, with each run in these repositories in a clone of its own.
 pub fn in_clones(mut policy: Policy, repos: &[&str]) -> Policy {
     let is_cloned = |own: &Repo| repos.iter().any(|name| repo(name).path == own.path);
-    let workspace = |own: &Repo| if is_cloned(own) { Workspace::Clone } else { Workspace::InPlace };
-    policy.repos =
-        Repos::new(policy.repos.iter().map(|own| Repo { workspace: workspace(own), ..own.clone() }).collect());
+    let workspace = |own: &Repo| {
+        if is_cloned(own) {
+            Workspace::Clone
+        } else {
+            Workspace::InPlace
+        }
+    };
+    policy.repos = Repos::new(
+        policy
+            .repos
+            .iter()
+            .map(|own| Repo {
+                workspace: workspace(own),
+                ..own.clone()
+            })
+            .collect(),
+    );
     policy
 }
 
@@ -106,7 +143,10 @@ pub fn ticket(name: &str, attempt: u32) -> Ticket {
         attempt,
         role: role("dev"),
         repo: RepoRef::Slug("acme/app".to_owned()),
-        brief: Brief { title: Some("Fix it".to_owned()), ..Brief::default() },
+        brief: Brief {
+            title: Some("Fix it".to_owned()),
+            ..Brief::default()
+        },
         payload: Payload::Inline,
         time_limit: None,
         branch: None,
@@ -116,7 +156,10 @@ pub fn ticket(name: &str, attempt: u32) -> Ticket {
 /// A run that went well and printed that.
 pub fn done(stdout: &str) -> Arc<Outcome> {
     let stdout = Excerpt::from_bytes(stdout.as_bytes(), b"", stdout.len() as u64);
-    Arc::new(Outcome { stdout, ..Outcome::default() })
+    Arc::new(Outcome {
+        stdout,
+        ..Outcome::default()
+    })
 }
 
 pub fn failed(code: FailCode) -> Arc<Outcome> {
@@ -125,7 +168,10 @@ pub fn failed(code: FailCode) -> Arc<Outcome> {
 
 /// A run that found the quota used up, and when the CLI said that it is back.
 pub fn quota_exceeded(available_at: Option<SystemTime>) -> Arc<Outcome> {
-    let failure = Failure { available_at, ..Failure::new(FailCode::QuotaExceeded, "usage limit reached") };
+    let failure = Failure {
+        available_at,
+        ..Failure::new(FailCode::QuotaExceeded, "usage limit reached")
+    };
     Arc::new(Outcome::unstarted(failure))
 }
 
@@ -156,5 +202,8 @@ pub fn on(session: &mut Session, disk: &mut Disk, now: Now, event: Event) -> Vec
 
 /// What the session wants done, without what it only shows.
 pub fn unseen(actions: Vec<Action>) -> Vec<Action> {
-    actions.into_iter().filter(|action| !matches!(action, Action::Show(_))).collect()
+    actions
+        .into_iter()
+        .filter(|action| !matches!(action, Action::Show(_)))
+        .collect()
 }

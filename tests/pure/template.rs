@@ -17,25 +17,51 @@ fn splits_like_a_shell_and_expands_nothing() {
     let rows: &[(&str, &str, &[&str])] = &[
         ("empty", "", &[]),
         ("only spaces", "  \t ", &[]),
-        ("plain words", "-p --verbose run", &["-p", "--verbose", "run"]),
-        ("double quotes", r#"--say "two words""#, &["--say", "two words"]),
-        ("single quotes", r#"--say 'a "b" \c'"#, &["--say", r#"a "b" \c"#]),
+        (
+            "plain words",
+            "-p --verbose run",
+            &["-p", "--verbose", "run"],
+        ),
+        (
+            "double quotes",
+            r#"--say "two words""#,
+            &["--say", "two words"],
+        ),
+        (
+            "single quotes",
+            r#"--say 'a "b" \c'"#,
+            &["--say", r#"a "b" \c"#],
+        ),
         ("backslash", r"two\ words", &["two words"]),
         ("empty word", "a '' b", &["a", "", "b"]),
         ("glued quotes", r#"--x="a b"c"#, &["--x=a bc"]),
         ("no variable", "$HOME ${HOME}", &["$HOME", "${HOME}"]),
         ("no substitution", "'$(id)' `id`", &["$(id)", "`id`"]),
         ("no glob, no tilde", "*.rs ~/x", &["*.rs", "~/x"]),
-        ("no operators", "a; b | c && d > e", &["a;", "b", "|", "c", "&&", "d", ">", "e"]),
+        (
+            "no operators",
+            "a; b | c && d > e",
+            &["a;", "b", "|", "c", "&&", "d", ">", "e"],
+        ),
         ("several lines", "a\nb", &["a", "b"]),
-        ("json is text", r#"'{"a": {"b": 1}}'"#, &[r#"{"a": {"b": 1}}"#]),
+        (
+            "json is text",
+            r#"'{"a": {"b": 1}}'"#,
+            &[r#"{"a": {"b": 1}}"#],
+        ),
         ("upper case is text", "{CWD} {}", &["{CWD}", "{}"]),
         ("brace left open", "a{cwd", &["a{cwd"]),
         ("brace within braces", "{{cwd}}", &["{/repos/my app}"]),
     ];
     for (label, text, wanted) in rows {
-        let filled = Template::parse(text).unwrap_or_else(|e| panic!("{label}: {e}")).fill(&VALUES);
-        assert_eq!(filled.as_deref(), Ok(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()[..]), "{label}");
+        let filled = Template::parse(text)
+            .unwrap_or_else(|e| panic!("{label}: {e}"))
+            .fill(&VALUES);
+        assert_eq!(
+            filled.as_deref(),
+            Ok(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()[..]),
+            "{label}"
+        );
     }
 }
 
@@ -43,19 +69,49 @@ fn splits_like_a_shell_and_expands_nothing() {
 #[test]
 fn values_are_put_in_as_they_are() {
     let rows: &[(&str, &str, &[&str])] = &[
-        ("cwd with a space stays one argument", "{cwd}", &["/repos/my app"]),
-        ("cwd within a word", "--dir={cwd}/src", &["--dir=/repos/my app/src"]),
-        ("prompt", "-p {prompt}", &["-p", "# Do {cwd} 'now'\n$(rm -rf /)"]),
+        (
+            "cwd with a space stays one argument",
+            "{cwd}",
+            &["/repos/my app"],
+        ),
+        (
+            "cwd within a word",
+            "--dir={cwd}/src",
+            &["--dir=/repos/my app/src"],
+        ),
+        (
+            "prompt",
+            "-p {prompt}",
+            &["-p", "# Do {cwd} 'now'\n$(rm -rf /)"],
+        ),
         ("prompt file", "{prompt_file}", &["/state/run/prompt.md"]),
         ("id and role", "{ticket_id}:{role}", &["TEAM-1:dev"]),
-        ("a placeholder in a title stays text", "{title}", &["A \"quoted\" {prompt}"]),
+        (
+            "a placeholder in a title stays text",
+            "{title}",
+            &["A \"quoted\" {prompt}"],
+        ),
         ("twice", "{role}{role} {role}", &["devdev", "dev"]),
-        ("in quotes too", "'{role} of {ticket_id}'", &["dev of TEAM-1"]),
-        ("inside json", r#"'{"role":"{role}"}'"#, &[r#"{"role":"dev"}"#]),
+        (
+            "in quotes too",
+            "'{role} of {ticket_id}'",
+            &["dev of TEAM-1"],
+        ),
+        (
+            "inside json",
+            r#"'{"role":"{role}"}'"#,
+            &[r#"{"role":"dev"}"#],
+        ),
     ];
     for (label, text, wanted) in rows {
-        let filled = Template::parse(text).unwrap_or_else(|e| panic!("{label}: {e}")).fill(&VALUES);
-        assert_eq!(filled.as_deref(), Ok(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()[..]), "{label}");
+        let filled = Template::parse(text)
+            .unwrap_or_else(|e| panic!("{label}: {e}"))
+            .fill(&VALUES);
+        assert_eq!(
+            filled.as_deref(),
+            Ok(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()[..]),
+            "{label}"
+        );
     }
 }
 
@@ -64,18 +120,38 @@ fn values_are_put_in_as_they_are() {
 fn bad_templates_are_errors() {
     let unknown = |name: &str| TemplateError::Unknown(name.to_owned());
     let rows = [
-        ("double quote left open", r#"-p "x"#, TemplateError::Unbalanced),
+        (
+            "double quote left open",
+            r#"-p "x"#,
+            TemplateError::Unbalanced,
+        ),
         ("single quote left open", "-p 'x", TemplateError::Unbalanced),
         ("misspelt", "{promt}", unknown("promt")),
-        ("misspelt within a word", "--dir={workdir}", unknown("workdir")),
+        (
+            "misspelt within a word",
+            "--dir={workdir}",
+            unknown("workdir"),
+        ),
         ("a second one", "{cwd} {ticket}", unknown("ticket")),
-        ("dash for underscore is text, the rest is not", "{prompt-file} {file}", unknown("file")),
+        (
+            "dash for underscore is text, the rest is not",
+            "{prompt-file} {file}",
+            unknown("file"),
+        ),
     ];
     for (label, text, wanted) in rows {
         assert_eq!(Template::parse(text), Err(wanted), "{label}");
     }
     let shown = unknown("promt").to_string();
-    for part in ["{promt}", "{cwd}", "{prompt}", "{prompt_file}", "{ticket_id}", "{role}", "{title}"] {
+    for part in [
+        "{promt}",
+        "{cwd}",
+        "{prompt}",
+        "{prompt_file}",
+        "{ticket_id}",
+        "{role}",
+        "{title}",
+    ] {
         assert!(shown.contains(part), "{part} is not in {shown:?}");
     }
 }
@@ -89,15 +165,28 @@ fn a_value_cannot_become_an_option() {
         ("a title with a dash", "{title}", "--evil", looks("--evil")),
         ("one dash", "{title}", "-", looks("-")),
         ("behind an empty value", "{cwd}{title}", "-x", looks("-x")),
-        ("the template's own option", "--title={title}", "--evil", one("--title=--evil")),
+        (
+            "the template's own option",
+            "--title={title}",
+            "--evil",
+            one("--title=--evil"),
+        ),
         ("the template's own dash", "-{title}", "x", one("-x")),
         ("text before it", "title:{title}", "-x", one("title:-x")),
         ("a dash inside", "{title}", "x-y", one("x-y")),
         ("empty", "{title}", "", one("")),
     ];
     for (label, text, title, wanted) in rows {
-        let values = Values { cwd: "", title, ..VALUES };
-        assert_eq!(Template::parse(text).unwrap().fill(&values), wanted, "{label}");
+        let values = Values {
+            cwd: "",
+            title,
+            ..VALUES
+        };
+        assert_eq!(
+            Template::parse(text).unwrap().fill(&values),
+            wanted,
+            "{label}"
+        );
     }
 }
 
@@ -114,7 +203,11 @@ fn where_the_prompt_goes() {
     ];
     for (label, text, stdin, argument) in rows {
         let template = Template::parse(text).unwrap();
-        assert_eq!((template.prompt_on_stdin(), template.prompt_as_argument()), (stdin, argument), "{label}");
+        assert_eq!(
+            (template.prompt_on_stdin(), template.prompt_as_argument()),
+            (stdin, argument),
+            "{label}"
+        );
     }
 }
 
@@ -122,13 +215,35 @@ fn where_the_prompt_goes() {
 #[test]
 fn survives_any_text() {
     let mut rng = fastrand::Rng::with_seed(7);
-    let alphabet = ['{', '}', '"', '\'', '\\', ' ', '\n', '-', 'c', 'w', 'd', '_', 'é', '\u{1F600}', '\0'];
+    let alphabet = [
+        '{',
+        '}',
+        '"',
+        '\'',
+        '\\',
+        ' ',
+        '\n',
+        '-',
+        'c',
+        'w',
+        'd',
+        '_',
+        'é',
+        '\u{1F600}',
+        '\0',
+    ];
     let mut used = 0;
     for round in 0..20_000 {
-        let text: String = (0..rng.usize(..16)).map(|_| alphabet[rng.usize(..alphabet.len())]).collect();
-        let Ok(template) = Template::parse(&text) else { continue };
+        let text: String = (0..rng.usize(..16))
+            .map(|_| alphabet[rng.usize(..alphabet.len())])
+            .collect();
+        let Ok(template) = Template::parse(&text) else {
+            continue;
+        };
         used += 1;
-        let Ok(words) = template.fill(&VALUES) else { continue };
+        let Ok(words) = template.fill(&VALUES) else {
+            continue;
+        };
         let split = shell_words::split(&text).unwrap();
         assert_eq!(words.len(), split.len(), "round {round}: {text:?}");
     }

@@ -31,7 +31,11 @@ fn fit_for_a_terminal() {
         ("indentation stays", "\ta  b", "\ta  b"),
         ("colours", "\u{1b}[31mred\u{1b}[0m", "red"),
         ("the cursor", "a\u{1b}[1;1Hb\rc\u{7}", "abc"),
-        ("direction of writing", "if admin \u{202e}{ // \u{2066}", "if admin { // "),
+        (
+            "direction of writing",
+            "if admin \u{202e}{ // \u{2066}",
+            "if admin { // ",
+        ),
         ("letters of any script", "日本語 עברית", "日本語 עברית"),
     ];
     for (label, text, wanted) in rows {
@@ -45,8 +49,12 @@ fn json_is_fit_for_a_terminal() {
     let value = serde_json::json!({"a": "b\u{9b}31m\u{85}\u{202e}\u{2028}\u{e0041}日本"});
     let json = escaped(&value.to_string());
     assert!(
-        json.chars().all(|c| !c.is_control()) && json.contains("\\u009b31m\\u0085\\u202e\\u2028\\udb40\\udc41日本"),
+        json.chars().all(|c| !c.is_control())
+            && json.contains("\\u009b31m\\u0085\\u202e\\u2028\\udb40\\udc41日本"),
         "{json}"
     );
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), value);
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&json).unwrap(),
+        value
+    );
 }

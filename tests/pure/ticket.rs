@@ -7,7 +7,16 @@ use wf0_agent::domain::ticket::{FailCode, Role, StopReason, TicketId};
 fn ticket_ids() {
     let longest = "x".repeat(128);
     let too_long = "x".repeat(129);
-    let good = ["a", "TEAM-1", "a.b_c:d-e", "0", "..", "-p", ":", longest.as_str()];
+    let good = [
+        "a",
+        "TEAM-1",
+        "a.b_c:d-e",
+        "0",
+        "..",
+        "-p",
+        ":",
+        longest.as_str(),
+    ];
     let bad = [
         "",
         " ",
@@ -25,7 +34,11 @@ fn ticket_ids() {
         too_long.as_str(),
     ];
     for text in good {
-        assert_eq!(TicketId::parse(text).map(|id| id.as_str().to_owned()), Ok(text.to_owned()), "{text:?}");
+        assert_eq!(
+            TicketId::parse(text).map(|id| id.as_str().to_owned()),
+            Ok(text.to_owned()),
+            "{text:?}"
+        );
     }
     for text in bad {
         assert!(TicketId::parse(text).is_err(), "{text:?}");
@@ -53,7 +66,11 @@ fn roles() {
         ("xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", None),
     ];
     for (text, wanted) in rows {
-        assert_eq!(Role::parse(text).ok().as_ref().map(Role::as_str), wanted, "{text:?}");
+        assert_eq!(
+            Role::parse(text).ok().as_ref().map(Role::as_str),
+            wanted,
+            "{text:?}"
+        );
     }
 }
 

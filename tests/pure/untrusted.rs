@@ -24,8 +24,8 @@ use wf0_agent::domain::repos::{Repo, RepoRef, Repos, Workspace};
 use wf0_agent::domain::session::{Past, Policy, Session};
 use wf0_agent::domain::template::{LooksLikeOption, Template, Values};
 use wf0_agent::domain::ticket::{
-    Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill, Span, Subagent,
-    Ticket, TicketId, Usage,
+    Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill,
+    Span, Subagent, Ticket, TicketId, Usage,
 };
 use wf0_agent::environment::Environment;
 use wf0_agent::link::protocol::{Codecs, Decoded, Identity, MAX_OUTBOUND, hub, ticket};
@@ -44,13 +44,19 @@ pub fn frames(data: &[u8]) -> bool {
     match data.split_first() {
         Some((first @ (b'>' | b'!'), rest)) => {
             let sum = data.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
-            let message = Makings { rest, long: *first == b'!' && sum == 0 }.message();
+            let message = Makings {
+                rest,
+                long: *first == b'!' && sum == 0,
+            }
+            .message();
             for dialect in Dialect::ALL {
                 HOME.with(|home| check_frame(dialect, &home.codecs(dialect).encode(&message)));
             }
             true
         }
-        Some((b'#', rest)) => HOME.with(|home| heard(home, Dialect::Hub, &String::from_utf8_lossy(rest))),
+        Some((b'#', rest)) => {
+            HOME.with(|home| heard(home, Dialect::Hub, &String::from_utf8_lossy(rest)))
+        }
         _ => HOME.with(|home| heard(home, Dialect::Ticket, &String::from_utf8_lossy(data))),
     }
 }
@@ -77,7 +83,8 @@ pub fn state(data: &[u8]) -> bool {
 }
 
 fn contains(data: &[u8], text: &str) -> bool {
-    data.windows(text.len()).any(|window| window == text.as_bytes())
+    data.windows(text.len())
+        .any(|window| window == text.as_bytes())
 }
 
 thread_local! {
@@ -88,7 +95,11 @@ thread_local! {
 /// A folder in memory where the system has such: thousands of files are written and flushed.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
 }
 
 /// Good settings, and a repository for them.
@@ -101,26 +112,62 @@ impl Home {
     fn new() -> Self {
         let folder = folder();
         fs::create_dir(folder.path().join("app")).unwrap();
-        let variables = good(folder.path()).map(|(name, value)| (name.into(), value)).to_vec();
-        let variables = [variables, vec![("WORKFORCE0_AGENT_TOKEN".into(), TOKEN.into())]].concat();
+        let variables = good(folder.path())
+            .map(|(name, value)| (name.into(), value))
+            .to_vec();
+        let variables = [
+            variables,
+            vec![("WORKFORCE0_AGENT_TOKEN".into(), TOKEN.into())],
+        ]
+        .concat();
         let none = folder.path().join("none.env");
         fs::write(&none, "").unwrap();
-        let sources =
-            Sources::collect(Given { env_file: Some(none), ..Given::default() }, Environment::new(variables))
-                .unwrap();
-        Self { folder, config: Config::load(&sources).unwrap() }
+        let sources = Sources::collect(
+            Given {
+                env_file: Some(none),
+                ..Given::default()
+            },
+            Environment::new(variables),
+        )
+        .unwrap();
+        Self {
+            folder,
+            config: Config::load(&sources).unwrap(),
+        }
     }
 
     fn codecs(&self, dialect: Dialect) -> Codecs {
         let agent_id = "5f3c1d9e-0000-4000-8000-000000000001".to_owned();
-        let identity = Identity { agent_id, name: self.config.agent_name.clone() };
+        let identity = Identity {
+            agent_id,
+            name: self.config.agent_name.clone(),
+        };
         let hub = hub::Codec::new(vec!["git".to_owned()]);
-        Codecs::new(dialect, ticket::Codec::new(identity, self.config.api.clone()), hub)
+        Codecs::new(
+            dialect,
+            ticket::Codec::new(identity, self.config.api.clone()),
+            hub,
+        )
     }
 
     fn policy(&self) -> Policy {
-        let Config { repos, roles, max_concurrent, grace, drain, .. } = self.config.clone();
-        Policy { repos: Repos::new(repos), roles, max_concurrent, grace, drain, cli: cli(), seed: 1 }
+        let Config {
+            repos,
+            roles,
+            max_concurrent,
+            grace,
+            drain,
+            ..
+        } = self.config.clone();
+        Policy {
+            repos: Repos::new(repos),
+            roles,
+            max_concurrent,
+            grace,
+            drain,
+            cli: cli(),
+            seed: 1,
+        }
     }
 }
 
@@ -172,7 +219,14 @@ impl Daemon {
         let clock = Clock::new();
         let session = Session::new(home.policy(), clock.now());
         let codecs = home.codecs(dialect);
-        Self { clock, session, disk: Disk::default(), codecs, running: VecDeque::new(), pinged: 0 }
+        Self {
+            clock,
+            session,
+            disk: Disk::default(),
+            codecs,
+            running: VecDeque::new(),
+            pinged: 0,
+        }
     }
 
     fn feed(&mut self, event: Event) {
@@ -184,7 +238,9 @@ impl Daemon {
         for action in actions {
             match action {
                 Action::Dial => self.feed(Event::Connected(self.codecs.current)),
-                Action::Send(message) => check_frame(self.codecs.current, &self.codecs.encode(&message)),
+                Action::Send(message) => {
+                    check_frame(self.codecs.current, &self.codecs.encode(&message))
+                }
                 Action::Ping(number) => self.pinged = number,
                 Action::Start { job, .. } => self.running.push_back(job.run),
                 Action::Log(line) => check_log(&line.to_string()),
@@ -200,19 +256,38 @@ impl Daemon {
         self.feed(Event::Heard);
         if let Some(run) = self.running.pop_front() {
             let elapsed = Duration::from_secs(10);
-            let progress = Progress { phase: Phase::Running, elapsed, stdout_bytes: 1, lines: vec!["x".to_owned()] };
+            let progress = Progress {
+                phase: Phase::Running,
+                elapsed,
+                stdout_bytes: 1,
+                lines: vec!["x".to_owned()],
+            };
             self.feed(Event::Job(run, JobEvent::Progress(progress)));
             let moment = self.clock.now().wall;
-            let span = Some(Span { started_at: moment, finished_at: moment, duration: elapsed });
-            let outcome = Outcome { span, ..(*done("x")).clone() };
+            let span = Some(Span {
+                started_at: moment,
+                finished_at: moment,
+                duration: elapsed,
+            });
+            let outcome = Outcome {
+                span,
+                ..(*done("x")).clone()
+            };
             self.feed(Event::Job(run, JobEvent::Finished(outcome.into())));
         }
     }
 }
 
 fn check_log(line: &str) {
-    assert!(!line.is_empty() && line.len() < 4096, "{} bytes for the log", line.len());
-    assert!(!line.contains(char::is_control), "more than one line: {line:?}");
+    assert!(
+        !line.is_empty() && line.len() < 4096,
+        "{} bytes for the log",
+        line.len()
+    );
+    assert!(
+        !line.contains(char::is_control),
+        "more than one line: {line:?}"
+    );
 }
 
 /// The fields of each message and their types (PROTOCOL.md section 3); what ends in `?` may be null.
@@ -247,7 +322,10 @@ static FIELDS: LazyLock<Value> = LazyLock::new(|| {
         "ticket.fail": {"ticketId": "text", "attempt": "int", "warnings": ["text"]},
     });
     let add = |fields: &mut Value, more: &Value| {
-        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        fields
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
     };
     add(&mut fields["ticket.fail"], &failure);
     fields["refusal"] = fields["ticket.fail"].clone();
@@ -260,13 +338,28 @@ static FIELDS: LazyLock<Value> = LazyLock::new(|| {
 });
 
 fn check_frame(dialect: Dialect, frame: &str) {
-    assert!(frame.len() <= MAX_OUTBOUND, "a frame of {} bytes", frame.len());
+    assert!(
+        frame.len() <= MAX_OUTBOUND,
+        "a frame of {} bytes",
+        frame.len()
+    );
     let value: Value = serde_json::from_str(frame).unwrap_or_else(|e| panic!("{e}: {frame}"));
-    let kind = value["type"].as_str().unwrap_or_else(|| panic!("no type: {frame}"));
+    let kind = value["type"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no type: {frame}"));
     if dialect == Dialect::Hub {
-        assert!(kind != "job_result" || value["data"].is_object(), "the hub wants an object: {frame}");
-        assert!(value["status"] != "failed" || value["data"]["error"].is_string(), "the hub wants a reason: {frame}");
-        assert!(kind != "register" || value["repos"].is_array(), "the hub wants an array: {frame}");
+        assert!(
+            kind != "job_result" || value["data"].is_object(),
+            "the hub wants an object: {frame}"
+        );
+        assert!(
+            value["status"] != "failed" || value["data"]["error"].is_string(),
+            "the hub wants a reason: {frame}"
+        );
+        assert!(
+            kind != "register" || value["repos"].is_array(),
+            "the hub wants an array: {frame}"
+        );
         return;
     }
     let refusal = kind == "ticket.fail" && value.get("stdout").is_none();
@@ -278,9 +371,13 @@ fn check_frame(dialect: Dialect, frame: &str) {
 fn check_type(value: &Value, wanted: &Value, at: &str) {
     let fits = match wanted {
         Value::Object(fields) => {
-            let value = value.as_object().unwrap_or_else(|| panic!("{at} is no object: {value}"));
+            let value = value
+                .as_object()
+                .unwrap_or_else(|| panic!("{at} is no object: {value}"));
             for (name, wanted) in fields {
-                let own = value.get(name.trim_end_matches('?')).unwrap_or_else(|| panic!("{at} has no {name}"));
+                let own = value
+                    .get(name.trim_end_matches('?'))
+                    .unwrap_or_else(|| panic!("{at} has no {name}"));
                 if !name.ends_with('?') || !own.is_null() {
                     check_type(own, wanted, name);
                 }
@@ -288,7 +385,11 @@ fn check_type(value: &Value, wanted: &Value, at: &str) {
             value.len() == fields.len()
         }
         Value::Array(of) => {
-            value.as_array().into_iter().flatten().for_each(|item| check_type(item, &of[0], at));
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .for_each(|item| check_type(item, &of[0], at));
             value.is_array()
         }
         name => match name.as_str().unwrap() {
@@ -304,7 +405,10 @@ fn check_type(value: &Value, wanted: &Value, at: &str) {
 
 /// RFC 3339, UTC, milliseconds.
 fn is_time(text: &str) -> bool {
-    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    let shape: String = text
+        .chars()
+        .map(|c| if c.is_ascii_digit() { '0' } else { c })
+        .collect();
     shape.ends_with("0000-00-00T00:00:00.000Z")
 }
 
@@ -317,19 +421,34 @@ fn env_file(home: &Home, data: &[u8]) -> bool {
     let path = home.folder.path().join("fuzzed.env");
     fs::write(&path, lines.join(&b'\n')).unwrap();
     // What the file says of these counts, whatever it is.
-    let absent = good(home.folder.path()).into_iter().filter(|(name, _)| !contains(data, name));
+    let absent = good(home.folder.path())
+        .into_iter()
+        .filter(|(name, _)| !contains(data, name));
     let environment = Environment::new(absent.map(|(name, value)| (name.into(), value)).collect());
-    let sources = match Sources::collect(Given { env_file: Some(path), ..Given::default() }, environment) {
+    let sources = match Sources::collect(
+        Given {
+            env_file: Some(path),
+            ..Given::default()
+        },
+        environment,
+    ) {
         Ok(sources) => sources,
         Err(e) => {
             let e = e.to_string();
-            assert!(e.contains("fuzzed.env") && !e.contains('\n') && !e.contains(TOKEN), "{e}");
+            assert!(
+                e.contains("fuzzed.env") && !e.contains('\n') && !e.contains(TOKEN),
+                "{e}"
+            );
             return false;
         }
     };
     // A device may never end.
-    let token_file = sources.get("WORKFORCE0_AGENT_TOKEN_FILE").map(PathBuf::from);
-    if token_file.is_some_and(|path| path.exists()) && sources.get("WORKFORCE0_AGENT_TOKEN").is_none() {
+    let token_file = sources
+        .get("WORKFORCE0_AGENT_TOKEN_FILE")
+        .map(PathBuf::from);
+    if token_file.is_some_and(|path| path.exists())
+        && sources.get("WORKFORCE0_AGENT_TOKEN").is_none()
+    {
         return false;
     }
     match Config::load(&sources) {
@@ -341,7 +460,10 @@ fn env_file(home: &Home, data: &[u8]) -> bool {
             let e = e.to_string();
             assert!(!e.contains(TOKEN), "the token: {e}");
             for line in e.lines() {
-                let name = line.split_once(": ").unwrap_or_else(|| panic!("{line:?} in {e:?}")).0;
+                let name = line
+                    .split_once(": ")
+                    .unwrap_or_else(|| panic!("{line:?} in {e:?}"))
+                    .0;
                 let known = names::find(name).is_some();
                 assert!(known, "{line:?} names no setting: {e:?}");
             }
@@ -353,24 +475,51 @@ fn env_file(home: &Home, data: &[u8]) -> bool {
 fn template(text: &str) -> bool {
     let mut parts = text.split('\0');
     let text = parts.next().unwrap_or_default();
-    let Ok(template) = Template::parse(text) else { return false };
+    let Ok(template) = Template::parse(text) else {
+        return false;
+    };
     // The first filling shows where the values go, for nobody else writes such a character.
-    let marks = ["\u{E000}", "\u{E001}", "\u{E002}", "\u{E003}", "\u{E004}", "\u{E005}"];
+    let marks = [
+        "\u{E000}", "\u{E001}", "\u{E002}", "\u{E003}", "\u{E004}", "\u{E005}",
+    ];
     let own: [&str; 6] = std::array::from_fn(|_| parts.next().unwrap_or("x"));
     if text.contains(marks.concat().chars().collect::<Vec<_>>().as_slice()) {
         return false;
     }
     let fill = |[cwd, prompt, prompt_file, ticket_id, role, title]: [&str; 6]| {
-        template.fill(&Values { cwd, prompt, prompt_file, ticket_id, role, title })
+        template.fill(&Values {
+            cwd,
+            prompt,
+            prompt_file,
+            ticket_id,
+            role,
+            title,
+        })
     };
     let marked = fill(marks).unwrap();
-    assert_eq!(marked.len(), shell_words::split(text).unwrap().len(), "not one argument for each word");
-    let value = |c: char| marks.iter().position(|mark| mark.starts_with(c)).map(|at| own[at]);
+    assert_eq!(
+        marked.len(),
+        shell_words::split(text).unwrap().len(),
+        "not one argument for each word"
+    );
+    let value = |c: char| {
+        marks
+            .iter()
+            .position(|mark| mark.starts_with(c))
+            .map(|at| own[at])
+    };
     let wanted: Vec<String> = marked
         .iter()
-        .map(|word| word.chars().map(|c| value(c).map_or_else(|| c.to_string(), str::to_owned)).collect())
+        .map(|word| {
+            word.chars()
+                .map(|c| value(c).map_or_else(|| c.to_string(), str::to_owned))
+                .collect()
+        })
         .collect();
-    let option = wanted.iter().zip(&marked).find(|(word, marked)| word.starts_with('-') && !marked.starts_with('-'));
+    let option = wanted
+        .iter()
+        .zip(&marked)
+        .find(|(word, marked)| word.starts_with('-') && !marked.starts_with('-'));
     match option {
         Some((word, _)) => assert_eq!(fill(own), Err(LooksLikeOption(word.clone()))),
         None => assert_eq!(fill(own), Ok(wanted)),
@@ -398,12 +547,20 @@ impl State {
     }
 
     fn damaged(&self, present: u8, data: &[u8]) -> bool {
-        let names = ["ticket.json", "attempt.json", "started.json", "outcome.json", "delivered"];
+        let names = [
+            "ticket.json",
+            "attempt.json",
+            "started.json",
+            "outcome.json",
+            "delivered",
+        ];
         let present = |at: usize| present & (1 << at) != 0;
         let mut parts = data.split(|byte| *byte == 0xFF);
         let folder = self.store.run_folder(RUN).unwrap();
         for (_, name) in names.iter().enumerate().filter(|(at, _)| present(*at)) {
-            folder.write(name, parts.next().unwrap_or_default()).unwrap();
+            folder
+                .write(name, parts.next().unwrap_or_default())
+                .unwrap();
         }
         if present(names.len()) {
             self.agent_id(parts.next().unwrap_or_default());
@@ -411,8 +568,16 @@ impl State {
         let before = contents(&self.runs());
         let past = self.store.past();
         let after = contents(&self.runs());
-        assert_eq!(before.values().collect::<Vec<_>>(), after.values().collect::<Vec<_>>(), "something is lost");
-        assert_eq!(past.len(), self.store.past().len(), "the second start finds something else");
+        assert_eq!(
+            before.values().collect::<Vec<_>>(),
+            after.values().collect::<Vec<_>>(),
+            "something is lost"
+        );
+        assert_eq!(
+            past.len(),
+            self.store.past().len(),
+            "the second start finds something else"
+        );
         let of_use = !past.is_empty();
         HOME.with(|home| taken_over(home, past));
         fs::remove_dir_all(self.runs()).unwrap();
@@ -428,9 +593,16 @@ impl State {
         let store = Store::open(&root).unwrap_or_else(|e| panic!("{e}"));
         let id = store.agent_id().to_owned();
         assert_eq!(id.len(), 36, "{id:?}");
-        assert!(contains(&fs::read(root.join("agent-id")).unwrap(), &id), "it is not kept");
+        assert!(
+            contains(&fs::read(root.join("agent-id")).unwrap(), &id),
+            "it is not kept"
+        );
         if !contains(held, &id) && !held.is_empty() {
-            assert_eq!(fs::read(root.join("agent-id.unusable")).unwrap(), held, "it is lost");
+            assert_eq!(
+                fs::read(root.join("agent-id.unusable")).unwrap(),
+                held,
+                "it is lost"
+            );
         }
         drop(store);
         fs::remove_dir_all(root).unwrap();
@@ -443,7 +615,9 @@ impl State {
         self.store.keep_ticket(&job, claimed_at).unwrap();
         if makings.flag() {
             job.ticket.attempt = makings.u32();
-            self.store.keep_attempt(job.run, job.ticket.attempt).unwrap();
+            self.store
+                .keep_attempt(job.run, job.ticket.attempt)
+                .unwrap();
         }
         let started = Started {
             at_ms: makings.u64(),
@@ -457,7 +631,11 @@ impl State {
             outcome: makings.outcome().into(),
         };
         if stage > 0 {
-            self.store.run_folder(job.run).unwrap().keep_start(&started).unwrap();
+            self.store
+                .run_folder(job.run)
+                .unwrap()
+                .keep_start(&started)
+                .unwrap();
         }
         if stage > 1 {
             self.store.keep_outcome(&entry).unwrap();
@@ -468,10 +646,25 @@ impl State {
         let mut past = self.store.past();
         assert_eq!(past.len(), 1);
         match (stage, past.pop().unwrap()) {
-            (0, journal::Past::Waiting { job: own, claimed_at: at }) => assert_eq!((*own, at), (job, claimed_at)),
-            (1, journal::Past::CutOff { job: own, started: at }) => {
+            (
+                0,
+                journal::Past::Waiting {
+                    job: own,
+                    claimed_at: at,
+                },
+            ) => assert_eq!((*own, at), (job, claimed_at)),
+            (
+                1,
+                journal::Past::CutOff {
+                    job: own,
+                    started: at,
+                },
+            ) => {
                 assert_eq!(*own, job);
-                assert_eq!((at.at_ms, at.base_commit, at.clone), (started.at_ms, started.base_commit, started.clone));
+                assert_eq!(
+                    (at.at_ms, at.base_commit, at.clone),
+                    (started.at_ms, started.base_commit, started.clone)
+                );
             }
             (2, journal::Past::Ended(own)) => assert_eq!(own, entry),
             (3.., journal::Past::Delivered(Delivered { run, id, attempt })) => {
@@ -487,9 +680,22 @@ impl State {
 
 /// Each run's files, by its folder.
 fn contents(runs: &Path) -> BTreeMap<PathBuf, BTreeMap<OsString, Vec<u8>>> {
-    let list = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect::<Vec<_>>();
+    let list = |folder: &Path| {
+        fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .collect::<Vec<_>>()
+    };
     let file = |file: fs::DirEntry| (file.file_name(), fs::read(file.path()).unwrap());
-    list(runs).iter().map(|run| (run.path(), list(&run.path()).into_iter().map(file).collect())).collect()
+    list(runs)
+        .iter()
+        .map(|run| {
+            (
+                run.path(),
+                list(&run.path()).into_iter().map(file).collect(),
+            )
+        })
+        .collect()
 }
 
 fn taken_over(home: &Home, found: Vec<journal::Past>) {
@@ -503,7 +709,8 @@ fn taken_over(home: &Home, found: Vec<journal::Past>) {
         }
     }
     // Nobody writes down a success of what never ran.
-    past.ended.retain(|entry| entry.outcome.failure.is_some() || entry.outcome.span.is_some());
+    past.ended
+        .retain(|entry| entry.outcome.failure.is_some() || entry.outcome.span.is_some());
     let mut daemon = Daemon::new(home, Dialect::Ticket);
     let actions = daemon.session.take_over(past, daemon.clock.now());
     daemon.carry_out(actions);
@@ -536,7 +743,9 @@ impl<'a> Makings<'a> {
     }
 
     fn u64(&mut self) -> u64 {
-        self.take(8).iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        self.take(8)
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     fn text(&mut self) -> String {
@@ -547,7 +756,11 @@ impl<'a> Makings<'a> {
     /// Where texts are long, one of some 100 KiB to a MiB and a half.
     fn long_text(&mut self) -> String {
         let text = self.text();
-        let times = if self.long { usize::from(self.byte() % 16) * (100 << 10) / text.len().max(1) } else { 0 };
+        let times = if self.long {
+            usize::from(self.byte() % 16) * (100 << 10) / text.len().max(1)
+        } else {
+            0
+        };
         text.repeat(times.max(1))
     }
 
@@ -556,7 +769,9 @@ impl<'a> Makings<'a> {
     }
 
     fn several<T>(&mut self, mut make: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        (0..self.byte() % 80).map_while(|_| (!self.rest.is_empty()).then(|| make(self))).collect()
+        (0..self.byte() % 80)
+            .map_while(|_| (!self.rest.is_empty()).then(|| make(self)))
+            .collect()
     }
 
     /// In milliseconds, from 1970 on: as a record holds it.
@@ -580,7 +795,12 @@ impl<'a> Makings<'a> {
 
     fn repo(&mut self) -> Repo {
         let path = PathBuf::from(self.text());
-        Repo { root: path.clone(), path, slug: self.maybe(Self::text), workspace: Workspace::InPlace }
+        Repo {
+            root: path.clone(),
+            path,
+            slug: self.maybe(Self::text),
+            workspace: Workspace::InPlace,
+        }
     }
 
     fn message(&mut self) -> Message {
@@ -593,7 +813,10 @@ impl<'a> Makings<'a> {
                     version: self.maybe(Self::text),
                     unavailable: self.maybe(|_| Unavailable::NotFound),
                 },
-                capacity: Capacity { max: self.u64() as usize, free: self.u64() as usize },
+                capacity: Capacity {
+                    max: self.u64() as usize,
+                    free: self.u64() as usize,
+                },
                 active: self.several(|makings| ActiveTicket {
                     id: makings.id(),
                     attempt: makings.u32(),
@@ -601,20 +824,43 @@ impl<'a> Makings<'a> {
                 }),
             }),
             1 => {
-                let phase = [Phase::Preparing, Phase::Running, Phase::Collecting][usize::from(self.byte() % 3)];
+                let phase = [Phase::Preparing, Phase::Running, Phase::Collecting]
+                    [usize::from(self.byte() % 3)];
                 let (elapsed, stdout_bytes) = (self.duration(), self.u64());
                 // As many bytes as a report carries at most.
                 let mut left = 16_usize << 10;
                 let mut lines = self.several(Self::text);
-                lines.retain(|line| left.checked_sub(line.len()).map(|rest| left = rest).is_some());
-                let progress = Progress { phase, elapsed, stdout_bytes, lines };
-                Message::Progress { id: self.id(), attempt: self.u32(), seq: self.u64(), progress }
+                lines.retain(|line| {
+                    left.checked_sub(line.len())
+                        .map(|rest| left = rest)
+                        .is_some()
+                });
+                let progress = Progress {
+                    phase,
+                    elapsed,
+                    stdout_bytes,
+                    lines,
+                };
+                Message::Progress {
+                    id: self.id(),
+                    attempt: self.u32(),
+                    seq: self.u64(),
+                    progress,
+                }
             }
             _ => {
                 let (id, attempt) = (self.id(), self.u32());
                 // Not every message has these fields.
-                let outcome = Outcome { pull_request: None, usage: None, ..self.outcome() };
-                Message::Outcome { id, attempt, outcome: outcome.into() }
+                let outcome = Outcome {
+                    pull_request: None,
+                    usage: None,
+                    ..self.outcome()
+                };
+                Message::Outcome {
+                    id,
+                    attempt,
+                    outcome: outcome.into(),
+                }
             }
         }
     }
@@ -648,11 +894,19 @@ impl<'a> Makings<'a> {
         };
         Outcome {
             // A success is one of something that ran.
-            span: if failure.is_none() { Some(span(self)) } else { self.maybe(span) },
+            span: if failure.is_none() {
+                Some(span(self))
+            } else {
+                self.maybe(span)
+            },
             failure,
             exit: self.maybe(|makings| {
                 let number = makings.u32() as i32;
-                if makings.flag() { Exit::Code(number) } else { Exit::Signal(number) }
+                if makings.flag() {
+                    Exit::Code(number)
+                } else {
+                    Exit::Signal(number)
+                }
             }),
             // No stream is so long that the sum of what is left out overflows.
             stdout: Excerpt::from_parts(self.long_text(), self.u64() >> 1, self.long_text()),
@@ -685,21 +939,32 @@ impl<'a> Makings<'a> {
         let repo = self.repo();
         let skill = |makings: &mut Self| {
             let slug = makings.text();
-            makings.maybe(Self::text).map_or(Skill::Named(slug.clone()), |body| Skill::Inline { slug, body })
+            makings
+                .maybe(Self::text)
+                .map_or(Skill::Named(slug.clone()), |body| Skill::Inline {
+                    slug,
+                    body,
+                })
         };
         let ticket = Ticket {
             id: self.id(),
             attempt: self.u32(),
             role: self.role(),
             repo: match self.flag() {
-                true => RepoRef::Path { asked: self.text(), resolved: repo.path.clone() },
+                true => RepoRef::Path {
+                    asked: self.text(),
+                    resolved: repo.path.clone(),
+                },
                 false => RepoRef::Slug(self.text()),
             },
             brief: Brief {
                 title: self.maybe(Self::text),
                 description: self.maybe(Self::text),
                 skills: self.several(skill),
-                subagent: self.maybe(|makings| Subagent { slug: makings.text(), prompt: makings.text() }),
+                subagent: self.maybe(|makings| Subagent {
+                    slug: makings.text(),
+                    prompt: makings.text(),
+                }),
             },
             payload: match self.byte() % 3 {
                 0 => Payload::Inline,
@@ -710,6 +975,11 @@ impl<'a> Makings<'a> {
             branch: Branch::parse(&self.text()).ok(),
         };
         let run = RunId(u128::from(self.u64()) << 64 | u128::from(self.u64()));
-        Job { run, ticket, repo, time_limit: Duration::from_secs(self.u64()) }
+        Job {
+            run,
+            ticket,
+            repo,
+            time_limit: Duration::from_secs(self.u64()),
+        }
     }
 }

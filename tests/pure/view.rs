@@ -20,7 +20,11 @@ struct Seen {
 impl Seen {
     fn new() -> Self {
         let clock = Clock::new();
-        Self { session: Session::new(policy(1, &["app"], 1), clock.now()), clock, disk: Disk::default() }
+        Self {
+            session: Session::new(policy(1, &["app"], 1), clock.now()),
+            clock,
+            disk: Disk::default(),
+        }
     }
 
     /// What is shown after that event; `None`: nothing has changed.
@@ -35,13 +39,19 @@ impl Seen {
     }
 
     fn assign(&mut self, name: &str) -> View {
-        self.after(Event::Backend(Order::Assigned(Box::new(ticket(name, 1))))).expect("a ticket shows")
+        self.after(Event::Backend(Order::Assigned(Box::new(ticket(name, 1)))))
+            .expect("a ticket shows")
     }
 }
 
 fn progress(line: &str) -> Progress {
     let lines = vec![line.to_owned()];
-    Progress { phase: Phase::Running, elapsed: Duration::from_secs(10), stdout_bytes: 7, lines }
+    Progress {
+        phase: Phase::Running,
+        elapsed: Duration::from_secs(10),
+        stdout_bytes: 7,
+        lines,
+    }
 }
 
 fn run_of(view: &View) -> RunId {
@@ -54,23 +64,50 @@ fn the_connection_shows() {
     let mut seen = Seen::new();
     let start = seen.clock.now().wall;
     let first = seen.session.take_over(Past::default(), seen.clock.now());
-    let shown = first.iter().filter(|action| matches!(action, Action::Show(_))).count();
+    let shown = first
+        .iter()
+        .filter(|action| matches!(action, Action::Show(_)))
+        .count();
     assert_eq!(shown, 1, "{first:?}");
     seen.clock.advance(Duration::from_secs(3));
     let up = seen.after(Event::Connected(Dialect::Hub)).unwrap();
-    assert_eq!((up.link, up.dialect), (Link::Up { since: start + Duration::from_secs(3) }, Dialect::Hub));
+    assert_eq!(
+        (up.link, up.dialect),
+        (
+            Link::Up {
+                since: start + Duration::from_secs(3)
+            },
+            Dialect::Hub
+        )
+    );
     assert_eq!(seen.after(Event::Heard), None);
     assert_eq!(seen.after(Event::Tick), None);
     seen.clock.advance(Duration::from_secs(4));
-    let down = seen.after(Event::Disconnected(Setback::Failed("reset".to_owned()))).unwrap();
+    let down = seen
+        .after(Event::Disconnected(Setback::Failed("reset".to_owned())))
+        .unwrap();
     let lost = start + Duration::from_secs(7);
-    assert_eq!(down.link, Link::Down { since: lost, why: Some("reset".to_owned()) });
+    assert_eq!(
+        down.link,
+        Link::Down {
+            since: lost,
+            why: Some("reset".to_owned())
+        }
+    );
     // The next attempt fails too: it is down since it was lost.
     let at = seen.session.deadline().unwrap();
     seen.clock.advance_to(at);
     seen.after(Event::Tick);
-    let down = seen.after(Event::Disconnected(Setback::Failed("refused".to_owned()))).unwrap();
-    assert_eq!(down.link, Link::Down { since: lost, why: Some("refused".to_owned()) });
+    let down = seen
+        .after(Event::Disconnected(Setback::Failed("refused".to_owned())))
+        .unwrap();
+    assert_eq!(
+        down.link,
+        Link::Down {
+            since: lost,
+            why: Some("refused".to_owned())
+        }
+    );
 }
 
 /// A ticket shows from its claim to its end, with what its run reports last, whether or not the backend can be reached.
@@ -81,14 +118,34 @@ fn tickets_show() {
     let began: SystemTime = seen.clock.now().wall;
     let view = seen.assign("A");
     let run = run_of(&view);
-    assert_eq!((view.active[0].started_at, view.capacity.free), (Some(began), 0));
+    assert_eq!(
+        (view.active[0].started_at, view.capacity.free),
+        (Some(began), 0)
+    );
     let view = seen.assign("B");
-    assert_eq!(view.active.iter().map(|active| active.started_at).collect::<Vec<_>>(), [Some(began), None]);
+    assert_eq!(
+        view.active
+            .iter()
+            .map(|active| active.started_at)
+            .collect::<Vec<_>>(),
+        [Some(began), None]
+    );
     seen.after(Event::Disconnected(Setback::Failed("reset".to_owned())));
-    let view = seen.after(Event::Job(run, JobEvent::Progress(progress("Edit a")))).unwrap();
-    assert_eq!(view.active[0].doing.as_ref().map(Doing::in_words), Some("Edit a"));
-    assert_eq!(seen.after(Event::Job(run, JobEvent::Progress(progress("Edit a")))), None, "nothing new");
-    let view = seen.after(Event::Job(run, JobEvent::Finished(done("x")))).unwrap();
+    let view = seen
+        .after(Event::Job(run, JobEvent::Progress(progress("Edit a"))))
+        .unwrap();
+    assert_eq!(
+        view.active[0].doing.as_ref().map(Doing::in_words),
+        Some("Edit a")
+    );
+    assert_eq!(
+        seen.after(Event::Job(run, JobEvent::Progress(progress("Edit a")))),
+        None,
+        "nothing new"
+    );
+    let view = seen
+        .after(Event::Job(run, JobEvent::Finished(done("x"))))
+        .unwrap();
     assert_eq!((view.active.len(), view.undelivered), (1, 1), "B runs");
     assert_ne!(run_of(&view), run);
 }
@@ -106,12 +163,22 @@ fn draining_shows() {
 /// What a run said last stays until it says something else, and is told in short.
 #[test]
 fn the_last_words_stay() {
-    let quiet = Progress { lines: Vec::new(), ..progress("") };
+    let quiet = Progress {
+        lines: Vec::new(),
+        ..progress("")
+    };
     let first = Doing::after(None, &quiet);
     assert_eq!(first.in_words(), "running");
     let second = Doing::after(Some(&first), &progress(&"x".repeat(5000)));
     assert_eq!(second.in_words().chars().count(), 201);
     let third = Doing::after(Some(&second), &quiet);
     assert_eq!(third.in_words(), second.in_words());
-    assert_eq!(Doing { phase: Phase::Collecting, ..third }.in_words(), "taking the diff");
+    assert_eq!(
+        Doing {
+            phase: Phase::Collecting,
+            ..third
+        }
+        .in_words(),
+        "taking the diff"
+    );
 }

@@ -43,7 +43,12 @@ impl Api {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         let last_words = last_words.to_owned();
-        let state = State { plan, last_words, hold: Mutex::default(), requests: Mutex::default() };
+        let state = State {
+            plan,
+            last_words,
+            hold: Mutex::default(),
+            requests: Mutex::default(),
+        };
         let state = Arc::new(state);
         let shared = state.clone();
         thread::spawn(move || {
@@ -84,7 +89,11 @@ fn serve(stream: TcpStream, state: &State) -> io::Result<()> {
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
         let body: Value = serde_json::from_slice(&read_body(&mut reader)?).unwrap_or_default();
         let (status, headers, content) = answer(&path, &body, state);
-        let kind = if content.starts_with('{') { "application/json" } else { "text/event-stream" };
+        let kind = if content.starts_with('{') {
+            "application/json"
+        } else {
+            "text/event-stream"
+        };
         write!(
             stream,
             "HTTP/1.1 {status} Scripted\r\nContent-Type: {kind}\r\n{headers}Content-Length: {}\r\n\r\n{content}",
@@ -121,8 +130,9 @@ fn read_body(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
 }
 
 fn answer(path: &str, body: &Value, state: &State) -> (u16, String, String) {
-    let is_model =
-        ["/messages", "/responses", "/completions", "GenerateContent"].iter().any(|end| path.contains(end));
+    let is_model = ["/messages", "/responses", "/completions", "GenerateContent"]
+        .iter()
+        .any(|end| path.contains(end));
     if !is_model || path.contains("count_tokens") {
         return (404, String::new(), "{}".to_owned());
     }
@@ -142,10 +152,17 @@ fn answer(path: &str, body: &Value, state: &State) -> (u16, String, String) {
         Plan::Write { .. } | Plan::Command(_) => {}
     }
     let said = body.to_string();
-    let has_run = ["tool_result", "function_call_output", "\"role\":\"tool\"", "functionResponse"]
-        .iter()
-        .any(|mark| said.contains(mark));
-    let has_tools = body["tools"].as_array().is_some_and(|tools| !tools.is_empty());
+    let has_run = [
+        "tool_result",
+        "function_call_output",
+        "\"role\":\"tool\"",
+        "functionResponse",
+    ]
+    .iter()
+    .any(|mark| said.contains(mark));
+    let has_tools = body["tools"]
+        .as_array()
+        .is_some_and(|tools| !tools.is_empty());
     let tool = (has_tools && !has_run).then_some(&state.plan);
     if has_run {
         thread::sleep(*state.hold.lock().unwrap());
@@ -163,7 +180,12 @@ fn answer(path: &str, body: &Value, state: &State) -> (u16, String, String) {
 fn named(events: &[Value]) -> String {
     events
         .iter()
-        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default()))
+        .map(|event| {
+            format!(
+                "event: {}\ndata: {event}\n\n",
+                event["type"].as_str().unwrap_or_default()
+            )
+        })
         .collect()
 }
 
@@ -171,8 +193,12 @@ fn messages(body: &Value, tool: Option<&Plan>, last_words: &str) -> String {
     let (block, delta, reason) = match tool {
         Some(plan) => {
             let (name, input) = match plan {
-                Plan::Write { file, text } => ("Write", json!({"file_path": file, "content": text})),
-                Plan::Command(command) => ("Bash", json!({"command": command, "description": "run it"})),
+                Plan::Write { file, text } => {
+                    ("Write", json!({"file_path": file, "content": text}))
+                }
+                Plan::Command(command) => {
+                    ("Bash", json!({"command": command, "description": "run it"}))
+                }
                 other => panic!("{other:?} is no tool"),
             };
             (
@@ -181,7 +207,11 @@ fn messages(body: &Value, tool: Option<&Plan>, last_words: &str) -> String {
                 "tool_use",
             )
         }
-        None => (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": last_words}), "end_turn"),
+        None => (
+            json!({"type": "text", "text": ""}),
+            json!({"type": "text_delta", "text": last_words}),
+            "end_turn",
+        ),
     };
     named(&[
         json!({"type": "message_start", "message": {
@@ -200,7 +230,11 @@ fn responses(tool: Option<&Plan>, last_words: &str) -> String {
         Some(plan) => {
             let command = match plan {
                 Plan::Write { file, text } => {
-                    format!("cat > '{}' <<'END'\n{text}END\ncat '{}'", file.display(), file.display())
+                    format!(
+                        "cat > '{}' <<'END'\n{text}END\ncat '{}'",
+                        file.display(),
+                        file.display()
+                    )
                 }
                 Plan::Command(command) => command.clone(),
                 other => panic!("{other:?} is no tool"),
@@ -208,8 +242,10 @@ fn responses(tool: Option<&Plan>, last_words: &str) -> String {
             let arguments = json!({"cmd": command}).to_string();
             json!({"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "exec_command", "arguments": arguments})
         }
-        None => json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
-            "content": [{"type": "output_text", "text": last_words, "annotations": []}]}),
+        None => {
+            json!({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": last_words, "annotations": []}]})
+        }
     };
     let usage = json!({"input_tokens": 100, "input_tokens_details": {"cached_tokens": 7}, "output_tokens": 20,
         "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 120});
@@ -231,19 +267,32 @@ fn completions(body: &Value, tool: Option<&Plan>, last_words: &str) -> String {
         Some(plan) => {
             let (name, input) = match plan {
                 Plan::Write { file, text } => ("write", json!({"filePath": file, "content": text})),
-                Plan::Command(command) => ("bash", json!({"command": command, "description": "run it"})),
+                Plan::Command(command) => {
+                    ("bash", json!({"command": command, "description": "run it"}))
+                }
                 other => panic!("{other:?} is no tool"),
             };
             let function = json!({"name": name, "arguments": input.to_string()});
-            let call = json!({"index": 0, "id": "call_1", "type": "function", "function": function});
-            (json!({"role": "assistant", "tool_calls": [call]}), "tool_calls")
+            let call =
+                json!({"index": 0, "id": "call_1", "type": "function", "function": function});
+            (
+                json!({"role": "assistant", "tool_calls": [call]}),
+                "tool_calls",
+            )
         }
         None => (json!({"role": "assistant", "content": last_words}), "stop"),
     };
     let usage = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": body["model"], "choices": [],
         "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}});
-    let events = [chunk(delta, Value::Null), chunk(json!({}), json!(reason)), usage];
-    let events: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let events = [
+        chunk(delta, Value::Null),
+        chunk(json!({}), json!(reason)),
+        usage,
+    ];
+    let events: String = events
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect();
     format!("{events}data: [DONE]\n\n")
 }
 

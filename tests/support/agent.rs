@@ -51,9 +51,20 @@ impl Launch {
     /// Only what a program needs, and the settings that are given.
     pub fn new(cwd: &Path) -> Self {
         let inherited = ["PATH", "HOME", "SYSTEMROOT", "TMPDIR", "TEMP"];
-        let env = inherited.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?))).collect();
+        let env = inherited
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), std::env::var_os(name)?)))
+            .collect();
         let program = PathBuf::from(BINARY.expect("cargo names the binary for tests"));
-        Self { cwd: cwd.to_owned(), args: Vec::new(), env, program, user: None, first: None, at_terminal: false }
+        Self {
+            cwd: cwd.to_owned(),
+            args: Vec::new(),
+            env,
+            program,
+            user: None,
+            first: None,
+            at_terminal: false,
+        }
     }
 
     /// Started by root as another user, from a copy of the program that this user can reach.
@@ -118,10 +129,17 @@ impl Launch {
         if status.is_none() {
             let _ = child.kill();
         }
-        let text = |reader: thread::JoinHandle<String>| reader.join().expect("a reader that does not panic");
+        let text = |reader: thread::JoinHandle<String>| {
+            reader.join().expect("a reader that does not panic")
+        };
         let (stdout, stderr) = (text(stdout), text(stderr));
-        let status = status.unwrap_or_else(|| panic!("it does not end; it wrote:\n{stdout}\n{stderr}"));
-        Ended { code: status.code().expect("an exit code, not a signal"), stdout, stderr }
+        let status =
+            status.unwrap_or_else(|| panic!("it does not end; it wrote:\n{stdout}\n{stderr}"));
+        Ended {
+            code: status.code().expect("an exit code, not a signal"),
+            stdout,
+            stderr,
+        }
     }
 
     fn command(self) -> Command {
@@ -129,11 +147,18 @@ impl Launch {
             None => Command::new(self.program),
             Some(first) => {
                 let mut shell = Command::new("/bin/sh");
-                shell.arg("-c").arg(format!("{first}; exec \"$0\" \"$@\"")).arg(self.program);
+                shell
+                    .arg("-c")
+                    .arg(format!("{first}; exec \"$0\" \"$@\""))
+                    .arg(self.program);
                 shell
             }
         };
-        command.args(&self.args).current_dir(&self.cwd).env_clear().envs(self.env);
+        command
+            .args(&self.args)
+            .current_dir(&self.cwd)
+            .env_clear()
+            .envs(self.env);
         #[cfg(unix)]
         if let Some(user) = self.user {
             std::os::unix::process::CommandExt::uid(&mut command, user);
@@ -147,7 +172,10 @@ impl Launch {
             return self.start_at_terminal();
         }
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the built daemon starts");
         let stderr = child.stderr.take().expect("a pipe");
         Agent::watch(child, stderr, None)
@@ -159,14 +187,22 @@ impl Launch {
         let own = std::fs::File::from(terminal.master);
         let theirs = || Stdio::from(terminal.slave.try_clone().expect("a second handle"));
         let mut command = self.command();
-        let child = command.stdin(theirs()).stdout(Stdio::null()).stderr(theirs()).spawn();
+        let child = command
+            .stdin(theirs())
+            .stdout(Stdio::null())
+            .stderr(theirs())
+            .spawn();
         let log = own.try_clone().expect("a second handle");
         Agent::watch(child.expect("the built daemon starts"), log, Some(own))
     }
 }
 
 impl Agent {
-    fn watch(child: Child, log_of_it: impl Read + Send + 'static, terminal: Option<std::fs::File>) -> Self {
+    fn watch(
+        child: Child,
+        log_of_it: impl Read + Send + 'static,
+        terminal: Option<std::fs::File>,
+    ) -> Self {
         let (tell, lines) = crossbeam_channel::unbounded();
         let log = Arc::new(Mutex::new(Vec::new()));
         let kept = log.clone();
@@ -176,8 +212,16 @@ impl Agent {
                 let _ = tell.send(line);
             }
         };
-        thread::Builder::new().name("agent-log".to_owned()).spawn(read).expect("a thread");
-        Self { child, lines, log, terminal }
+        thread::Builder::new()
+            .name("agent-log".to_owned())
+            .spawn(read)
+            .expect("a thread");
+        Self {
+            child,
+            lines,
+            log,
+            terminal,
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -188,7 +232,9 @@ impl Agent {
     pub fn type_line(&self, line: &str) {
         use std::io::Write;
         let mut terminal = self.terminal.as_ref().expect("an agent at a terminal");
-        terminal.write_all(format!("{line}\n").as_bytes()).expect("a terminal to type at");
+        terminal
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("a terminal to type at");
     }
 
     /// Everything that it has written to its log so far.
@@ -223,7 +269,11 @@ impl Agent {
 
     /// Waits for its end.
     pub fn exit(&mut self) -> ExitStatus {
-        match self.child.wait_timeout(PATIENCE).expect("a child to wait for") {
+        match self
+            .child
+            .wait_timeout(PATIENCE)
+            .expect("a child to wait for")
+        {
             Some(status) => status,
             None => panic!("the daemon does not end; its log:\n{}", self.log()),
         }
@@ -257,5 +307,8 @@ fn read_aside(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String
         let _ = pipe.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     };
-    thread::Builder::new().name("output".to_owned()).spawn(read).expect("a thread")
+    thread::Builder::new()
+        .name("output".to_owned())
+        .spawn(read)
+        .expect("a thread")
 }

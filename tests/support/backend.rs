@@ -87,7 +87,11 @@ pub struct Answer {
 
 impl Answer {
     pub fn json(status: u16, body: &Value) -> Self {
-        Self { status, headers: Vec::new(), body: body.to_string() }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.to_string(),
+        }
     }
 
     /// The envelope of a successful answer.
@@ -102,11 +106,19 @@ impl Answer {
 
     /// The request is taken and never answered.
     pub fn never() -> Self {
-        Self { status: 0, headers: Vec::new(), body: String::new() }
+        Self {
+            status: 0,
+            headers: Vec::new(),
+            body: String::new(),
+        }
     }
 
     pub fn redirect(to: &str) -> Self {
-        Self { status: 302, headers: vec![("Location".to_owned(), to.to_owned())], body: String::new() }
+        Self {
+            status: 302,
+            headers: vec![("Location".to_owned(), to.to_owned())],
+            body: String::new(),
+        }
     }
 }
 
@@ -207,7 +219,10 @@ impl Backend {
                     let serve = move || {
                         let _ = serve(stream, &state);
                     };
-                    thread::Builder::new().name("backend-peer".to_owned()).spawn(serve).expect("a thread");
+                    thread::Builder::new()
+                        .name("backend-peer".to_owned())
+                        .spawn(serve)
+                        .expect("a thread");
                 }
             })
             .expect("a thread");
@@ -246,9 +261,15 @@ impl Backend {
 
     /// Says how `path` is answered, by the contract; called several times, each answer once, and the last for ever.
     pub fn answer(&self, path: &str, answer: Answer) {
-        let definition = if path.contains("/library/skills/") { "SkillAnswer" } else { "PayloadAnswer" };
+        let definition = if path.contains("/library/skills/") {
+            "SkillAnswer"
+        } else {
+            "PayloadAnswer"
+        };
         let is_download = answer.status != 0 && !(300..400).contains(&answer.status);
-        if let Some(Err(why)) = is_download.then(|| contract::check("http", definition, &answer.parsed())) {
+        if let Some(Err(why)) =
+            is_download.then(|| contract::check("http", definition, &answer.parsed()))
+        {
             panic!("the test answers {path} as no backend may: {why}");
         }
         self.answer_anything(path, answer);
@@ -256,7 +277,14 @@ impl Backend {
 
     /// The same with an answer that may break the contract.
     pub fn answer_anything(&self, path: &str, answer: Answer) {
-        self.state.script.lock().unwrap().answers.entry(path.to_owned()).or_default().push(answer);
+        self.state
+            .script
+            .lock()
+            .unwrap()
+            .answers
+            .entry(path.to_owned())
+            .or_default()
+            .push(answer);
     }
 
     /// Every HTTP request so far, upgrades included.
@@ -265,7 +293,10 @@ impl Backend {
     }
 
     pub fn requests_for(&self, path: &str) -> Vec<Request> {
-        self.requests().into_iter().filter(|request| request.path == path).collect()
+        self.requests()
+            .into_iter()
+            .filter(|request| request.path == path)
+            .collect()
     }
 
     /// Sends a frame on the newest connection.
@@ -299,7 +330,10 @@ impl Backend {
     }
 
     pub fn close(&self, code: u16, reason: &str) {
-        let frame = CloseFrame { code: CloseCode::from(code), reason: reason.to_owned().into() };
+        let frame = CloseFrame {
+            code: CloseCode::from(code),
+            reason: reason.to_owned().into(),
+        };
         self.send_message(Message::Close(Some(frame)));
     }
 
@@ -318,26 +352,46 @@ impl Backend {
 
     /// From now on nothing that the agent sends on the newest connection arrives, and nothing is answered.
     pub fn freeze(&self) {
-        self.newest().expect("an open connection").is_frozen.store(true, Ordering::SeqCst);
+        self.newest()
+            .expect("an open connection")
+            .is_frozen
+            .store(true, Ordering::SeqCst);
     }
 
     /// The newest connection that has not ended.
     fn newest(&self) -> Option<Connection> {
         let connections = self.state.connections.lock().unwrap();
         assert!(connections.count > 0, "there was no connection yet");
-        connections.open.last_key_value().map(|(_, connection)| connection.clone())
+        connections
+            .open
+            .last_key_value()
+            .map(|(_, connection)| connection.clone())
     }
 
     /// The next thing that the agent does, if it comes so soon. It is not remembered: for long runs.
     pub fn news(&self, patience: Duration) -> Option<Seen> {
-        self.news.recv_timeout(patience).inspect(|seen| self.inspect(seen)).ok()
+        self.news
+            .recv_timeout(patience)
+            .inspect(|seen| self.inspect(seen))
+            .ok()
     }
 
     /// Holds what the agent did against the contract.
     fn inspect(&self, seen: &Seen) {
-        let What::Frame(frame) = &seen.what else { return };
-        let first = if frame["type"] == "auth" { Dialect::Hub } else { Dialect::Ticket };
-        let dialect = *self.dialects.lock().unwrap().entry(seen.connection).or_insert(first);
+        let What::Frame(frame) = &seen.what else {
+            return;
+        };
+        let first = if frame["type"] == "auth" {
+            Dialect::Hub
+        } else {
+            Dialect::Ticket
+        };
+        let dialect = *self
+            .dialects
+            .lock()
+            .unwrap()
+            .entry(seen.connection)
+            .or_insert(first);
         let broken = contract::check_frame(dialect, Side::Agent, frame);
         if let (Err(why), true) = (broken, self.peer_is_agent.load(Ordering::SeqCst)) {
             panic!("the agent breaks the contract of contrib/protocol, {why}");
@@ -362,11 +416,15 @@ impl Backend {
     }
 
     pub fn connected(&self) {
-        self.wait_for("a connection", |seen| matches!(seen.what, What::Connected).then_some(()));
+        self.wait_for("a connection", |seen| {
+            matches!(seen.what, What::Connected).then_some(())
+        });
     }
 
     pub fn refused(&self) -> Instant {
-        self.wait_for("a refused upgrade", |seen| matches!(seen.what, What::Refused).then_some(seen.at))
+        self.wait_for("a refused upgrade", |seen| {
+            matches!(seen.what, What::Refused).then_some(seen.at)
+        })
     }
 
     pub fn closed(&self) -> Option<u16> {
@@ -386,18 +444,28 @@ impl Backend {
     }
 
     /// The next frame of that type, and when it came.
-    pub fn timed_frame(&self, kind: &str, mut wanted: impl FnMut(&Value) -> bool) -> (Instant, Value) {
+    pub fn timed_frame(
+        &self,
+        kind: &str,
+        mut wanted: impl FnMut(&Value) -> bool,
+    ) -> (Instant, Value) {
         self.wait_for(kind, |seen| match &seen.what {
-            What::Frame(frame) if frame["type"] == kind && wanted(frame) => Some((seen.at, frame.clone())),
+            What::Frame(frame) if frame["type"] == kind && wanted(frame) => {
+                Some((seen.at, frame.clone()))
+            }
             _ => None,
         })
     }
 
     /// The outcome of that ticket, whichever it is.
     pub fn outcome(&self, ticket: &str) -> Value {
-        self.wait_for(&format!("the outcome of {ticket}"), |seen| match &seen.what {
-            What::Frame(frame) if is_outcome(frame) && frame["ticketId"] == ticket => Some(frame.clone()),
-            _ => None,
+        self.wait_for(&format!("the outcome of {ticket}"), |seen| {
+            match &seen.what {
+                What::Frame(frame) if is_outcome(frame) && frame["ticketId"] == ticket => {
+                    Some(frame.clone())
+                }
+                _ => None,
+            }
         })
     }
 
@@ -406,9 +474,11 @@ impl Backend {
         let mut open: Vec<_> = tickets.to_vec();
         let mut outcomes = Vec::new();
         while !open.is_empty() {
-            let outcome = self.wait_for(&format!("the outcomes of {open:?}"), |seen| match &seen.what {
-                What::Frame(frame) if is_outcome(frame) => Some(frame.clone()),
-                _ => None,
+            let outcome = self.wait_for(&format!("the outcomes of {open:?}"), |seen| {
+                match &seen.what {
+                    What::Frame(frame) if is_outcome(frame) => Some(frame.clone()),
+                    _ => None,
+                }
             });
             if let Some(at) = open.iter().position(|id| outcome["ticketId"] == *id) {
                 open.remove(at);
@@ -420,7 +490,11 @@ impl Backend {
 
     /// Everything so far, what nobody waited for included.
     pub fn seen(&self) -> Vec<Seen> {
-        let newly: Vec<_> = self.news.try_iter().inspect(|seen| self.inspect(seen)).collect();
+        let newly: Vec<_> = self
+            .news
+            .try_iter()
+            .inspect(|seen| self.inspect(seen))
+            .collect();
         let mut past = self.past.lock().unwrap();
         past.extend(newly);
         past.clone()
@@ -433,13 +507,19 @@ impl Backend {
 
     /// The frames of one connection so far; the first one is number 1.
     pub fn frames_on(&self, connection: usize) -> Vec<Value> {
-        let on_it = self.seen().into_iter().filter(|seen| seen.connection == connection);
+        let on_it = self
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.connection == connection);
         on_it.filter_map(Seen::frame).collect()
     }
 
     /// The frames about one ticket so far.
     pub fn frames_of(&self, ticket: &str) -> Vec<Value> {
-        self.frames().into_iter().filter(|frame| frame["ticketId"] == ticket).collect()
+        self.frames()
+            .into_iter()
+            .filter(|frame| frame["ticketId"] == ticket)
+            .collect()
     }
 
     /// How many upgrades were accepted so far.
@@ -465,7 +545,8 @@ impl Drop for Backend {
 fn encode(message: Message) -> Vec<u8> {
     let mut bytes = Vec::new();
     let config = WebSocketConfig::default();
-    let mut encoder = WebSocket::from_raw_socket(io::Cursor::new(&mut bytes), Role::Server, Some(config));
+    let mut encoder =
+        WebSocket::from_raw_socket(io::Cursor::new(&mut bytes), Role::Server, Some(config));
     encoder.send(message).expect("a frame that can be encoded");
     drop(encoder);
     bytes
@@ -480,7 +561,11 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
     loop {
         let request = read_request(&mut stream)?;
         state.requests.lock().unwrap().push(request.clone());
-        if request.headers.get("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket")) {
+        if request
+            .headers
+            .get("upgrade")
+            .is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
+        {
             return upgrade(stream, &request, state);
         }
         let answer = {
@@ -497,9 +582,17 @@ fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
         if answer.status == 0 {
             continue;
         }
-        let headers: String = answer.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers: String = answer
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         let Answer { status, body, .. } = &answer;
-        write!(stream, "HTTP/1.1 {status} Scripted\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())?;
+        write!(
+            stream,
+            "HTTP/1.1 {status} Scripted\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
     }
 }
 
@@ -512,7 +605,11 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let mut lines = head.lines();
-    let path = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned();
+    let path = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .unwrap_or_default()
+        .to_owned();
     let headers = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim().to_owned()))
@@ -523,12 +620,20 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
 fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Result<()> {
     let upgrade = {
         let mut script = state.script.lock().unwrap();
-        if script.upgrades.is_empty() { state.reactor.upgrade(request) } else { script.upgrades.remove(0) }
+        if script.upgrades.is_empty() {
+            state.reactor.upgrade(request)
+        } else {
+            script.upgrades.remove(0)
+        }
     };
     let mut connections = state.connections.lock().unwrap();
     let connection = connections.count + 1;
     let see = |what| {
-        let _ = state.seen.send(Seen { at: Instant::now(), connection, what });
+        let _ = state.seen.send(Seen {
+            at: Instant::now(),
+            connection,
+            what,
+        });
     };
     let further = match upgrade {
         Upgrade::Accept => String::new(),
@@ -545,7 +650,11 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
             return Ok(());
         }
     };
-    let key = request.headers.get("sec-websocket-key").map(String::as_str).unwrap_or_default();
+    let key = request
+        .headers
+        .get("sec-websocket-key")
+        .map(String::as_str)
+        .unwrap_or_default();
     let accept = derive_accept_key(key.as_bytes());
     write!(
         stream,
@@ -556,10 +665,22 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
     let is_frozen = Arc::new(AtomicBool::new(false));
     let (read, pings, frozen) = (stream, answers_pings.clone(), is_frozen.clone());
     connections.count = connection;
-    connections.open.insert(connection, Connection { write: write.clone(), answers_pings, is_frozen });
+    connections.open.insert(
+        connection,
+        Connection {
+            write: write.clone(),
+            answers_pings,
+            is_frozen,
+        },
+    );
     drop(connections);
     see(What::Connected);
-    let halves = Halves { read, write: write.clone(), answers_pings: pings, is_frozen: frozen };
+    let halves = Halves {
+        read,
+        write: write.clone(),
+        answers_pings: pings,
+        is_frozen: frozen,
+    };
     let mut socket = WebSocket::from_raw_socket(halves, Role::Server, None);
     let mut code = None;
     loop {
@@ -571,11 +692,21 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
                     Some(answers) => answers.into_iter().for_each(|answer| {
                         let _ = write.lock().unwrap().write_all(&encode(answer));
                     }),
-                    None => state.connections.lock().unwrap().open.values().for_each(|connection| {
-                        let _ = connection.write.lock().unwrap().shutdown(Shutdown::Both);
-                    }),
+                    None => {
+                        state
+                            .connections
+                            .lock()
+                            .unwrap()
+                            .open
+                            .values()
+                            .for_each(|connection| {
+                                let _ = connection.write.lock().unwrap().shutdown(Shutdown::Both);
+                            })
+                    }
                 }
-                see(What::Frame(serde_json::from_str(&text).unwrap_or(Value::Null)));
+                see(What::Frame(
+                    serde_json::from_str(&text).unwrap_or(Value::Null),
+                ));
             }
             Ok(Message::Ping(_)) => {
                 // The Pong first: whoever sees the Ping may count on it.

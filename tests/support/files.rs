@@ -33,9 +33,15 @@ pub fn everything(root: &Path) -> Listing {
 /// What git would keep of a work tree: files and links, and whether a file can be executed. Nothing of `.git`.
 pub fn work_tree(root: &Path) -> Listing {
     let mut listing = everything(root);
-    listing.retain(|path, entry| !path.starts_with(".git") && matches!(entry.kind, Kind::File(_) | Kind::Link(_)));
+    listing.retain(|path, entry| {
+        !path.starts_with(".git") && matches!(entry.kind, Kind::File(_) | Kind::Link(_))
+    });
     for entry in listing.values_mut() {
-        entry.mode = if entry.kind_is_link() { 0 } else { entry.mode & 0o100 };
+        entry.mode = if entry.kind_is_link() {
+            0
+        } else {
+            entry.mode & 0o100
+        };
     }
     listing
 }
@@ -49,25 +55,45 @@ impl Entry {
 /// Fails where the two are not the same, and names what differs rather than showing all of it.
 pub fn assert_same(before: &Listing, after: &Listing) {
     let names = before.keys().chain(after.keys());
-    let differ: std::collections::BTreeSet<_> = names.filter(|name| before.get(*name) != after.get(*name)).collect();
+    let differ: std::collections::BTreeSet<_> = names
+        .filter(|name| before.get(*name) != after.get(*name))
+        .collect();
     assert!(differ.is_empty(), "these differ: {differ:?}");
 }
 
 /// A copy with modes, times and links.
 pub fn copy(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp starts");
-    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status()
+        .expect("cp starts");
+    assert!(
+        status.success(),
+        "cp -a {} {}",
+        from.display(),
+        to.display()
+    );
 }
 
 /// Changes the permissions of everything below `root` and of itself, as chmod does.
 pub fn chmod(mode: &str, root: &Path) {
-    let status = Command::new("chmod").args(["-R", mode]).arg(root).status().expect("chmod starts");
+    let status = Command::new("chmod")
+        .args(["-R", mode])
+        .arg(root)
+        .status()
+        .expect("chmod starts");
     assert!(status.success(), "chmod -R {mode} {}", root.display());
 }
 
 /// Gives everything below `root` and itself to another user, as chown does.
 pub fn chown(user: u32, root: &Path) {
-    let status = Command::new("chown").args(["-hR", &user.to_string()]).arg(root).status().expect("chown starts");
+    let status = Command::new("chown")
+        .args(["-hR", &user.to_string()])
+        .arg(root)
+        .status()
+        .expect("chown starts");
     assert!(status.success(), "chown -hR {user} {}", root.display());
 }
 
@@ -75,17 +101,26 @@ pub fn chown(user: u32, root: &Path) {
 pub fn holding(root: &Path, text: &[u8]) -> Option<PathBuf> {
     let holds = |entry: &Entry| match &entry.kind {
         Kind::File(content) => content.windows(text.len()).any(|window| window == text),
-        Kind::Link(to) => to.as_os_str().as_encoded_bytes().windows(text.len()).any(|window| window == text),
+        Kind::Link(to) => to
+            .as_os_str()
+            .as_encoded_bytes()
+            .windows(text.len())
+            .any(|window| window == text),
         Kind::Folder | Kind::Other => false,
     };
-    everything(root).into_iter().find(|(_, entry)| holds(entry)).map(|(path, _)| path)
+    everything(root)
+        .into_iter()
+        .find(|(_, entry)| holds(entry))
+        .map(|(path, _)| path)
 }
 
 fn add(root: &Path, folder: &Path, listing: &mut Listing) {
     // A folder that is gone when it is looked into was somebody's scratch.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let Ok(metadata) = path.symlink_metadata() else { continue };
+        let Ok(metadata) = path.symlink_metadata() else {
+            continue;
+        };
         let kind = if metadata.is_symlink() {
             Kind::Link(fs::read_link(&path).unwrap_or_default())
         } else if metadata.is_dir() {
@@ -96,8 +131,17 @@ fn add(root: &Path, folder: &Path, listing: &mut Listing) {
         } else {
             Kind::Other
         };
-        let name = path.strip_prefix(root).expect("a path below the root").to_owned();
-        listing.insert(name, Entry { kind, mode: mode_of(&metadata) });
+        let name = path
+            .strip_prefix(root)
+            .expect("a path below the root")
+            .to_owned();
+        listing.insert(
+            name,
+            Entry {
+                kind,
+                mode: mode_of(&metadata),
+            },
+        );
     }
 }
 

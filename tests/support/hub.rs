@@ -71,7 +71,10 @@ impl Stage {
 impl Hub {
     pub fn new() -> Self {
         let table = Arc::new(Shared(Mutex::default()));
-        Self { world: World::with(Backend::with(table.clone())), table }
+        Self {
+            world: World::with(Backend::with(table.clone())),
+            table,
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -127,18 +130,27 @@ impl Hub {
 
     fn hand_out(&self) {
         let frames = self.table().hand_out();
-        frames.into_iter().for_each(|frame| self.world.backend.send_message(frame));
+        frames
+            .into_iter()
+            .for_each(|frame| self.world.backend.send_message(frame));
     }
 
     /// Hands out a job that the agent has had, whatever became of it: the acknowledgement was lost, or is late.
     pub fn hand_out_again(&self, id: &str) {
-        let frame = self.table().job(id).expect("a job of this hub").frame.clone();
+        let frame = self
+            .table()
+            .job(id)
+            .expect("a job of this hub")
+            .frame
+            .clone();
         self.world.backend.send(&frame);
     }
 
     /// The result of that job, as the agent sent it.
     pub fn result_of(&self, id: &str) -> Value {
-        self.world.backend.frame_where("job_result", |frame| frame["jobId"] == id)
+        self.world
+            .backend
+            .frame_where("job_result", |frame| frame["jobId"] == id)
     }
 
     /// Offers a job and waits for its result.
@@ -158,15 +170,26 @@ impl Hub {
 
     /// The frames about that job so far, by their types.
     pub fn types_of(&self, id: &str) -> Vec<String> {
-        let frames = self.world.backend.frames().into_iter().filter(|frame| frame["jobId"] == id);
-        frames.map(|frame| frame["type"].as_str().unwrap_or_default().to_owned()).collect()
+        let frames = self
+            .world
+            .backend
+            .frames()
+            .into_iter()
+            .filter(|frame| frame["jobId"] == id);
+        frames
+            .map(|frame| frame["type"].as_str().unwrap_or_default().to_owned())
+            .collect()
     }
 
     /// When this returns, everything has been seen that the agent sent in answer to what it was sent before: a job for
     /// a repository that it does not have is refused at once, in order.
     pub fn fence(&self) {
         let id = format!("fence-{}", self.table().jobs.len());
-        let frame = job(&id, "fence", json!({"targetRepo": "no/such", "prompt": "x"}));
+        let frame = job(
+            &id,
+            "fence",
+            json!({"targetRepo": "no/such", "prompt": "x"}),
+        );
         self.table().add(frame.clone());
         self.table().job(&id).expect("it was just added").stage = Stage::HandedOut;
         self.world.backend.send(&frame);
@@ -180,7 +203,10 @@ impl Hub {
     pub fn complaints(&self) -> Vec<String> {
         let mut table = self.table();
         let died_of = table.died_of.take().map(|why| format!("died of {why}"));
-        died_of.into_iter().chain(std::mem::take(&mut table.violations)).collect()
+        died_of
+            .into_iter()
+            .chain(std::mem::take(&mut table.violations))
+            .collect()
     }
 }
 
@@ -189,7 +215,11 @@ impl Drop for Hub {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             let complaints = self.complaints();
-            assert!(complaints.is_empty(), "the hub complains: {complaints:#?}\n{:#?}", self.world.backend.frames());
+            assert!(
+                complaints.is_empty(),
+                "the hub complains: {complaints:#?}\n{:#?}",
+                self.world.backend.frames()
+            );
         }
     }
 }
@@ -208,14 +238,19 @@ impl Reactor for Shared {
         }
         match table.hangs_up_elsewhere {
             true => Upgrade::Drop,
-            false => Upgrade::Answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned()),
+            false => {
+                Upgrade::Answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned())
+            }
         }
     }
 
     fn react(&self, connection: usize, text: &str) -> Option<Vec<Message>> {
         let mut table = self.0.lock().unwrap();
         let answers = table.react(connection, text);
-        answers.iter().flatten().for_each(|answer| table.proofread(answer));
+        answers
+            .iter()
+            .flatten()
+            .for_each(|answer| table.proofread(answer));
         if let Err(why) = &answers {
             table.died_of = Some(why.clone());
         }
@@ -248,7 +283,13 @@ impl Table {
 
     fn add(&mut self, frame: Value) {
         let id = frame["jobId"].as_str().unwrap_or_default().to_owned();
-        self.jobs.push(Job { id, frame, stage: Stage::Waiting, percent: 0, is_complete: false });
+        self.jobs.push(Job {
+            id,
+            frame,
+            stage: Stage::Waiting,
+            percent: 0,
+            is_complete: false,
+        });
     }
 
     /// The frames for as many waiting jobs as the agent may have.
@@ -257,7 +298,10 @@ impl Table {
             return Vec::new();
         }
         let open = self.jobs.iter().filter(|job| job.stage.is_open()).count();
-        let waiting = self.jobs.iter_mut().filter(|job| job.stage == Stage::Waiting);
+        let waiting = self
+            .jobs
+            .iter_mut()
+            .filter(|job| job.stage == Stage::Waiting);
         let next = waiting.take(AT_ONCE.saturating_sub(open));
         next.map(|job| {
             job.stage = Stage::HandedOut;
@@ -315,11 +359,15 @@ impl Table {
         }
         self.agent = Some(connection);
         self.repos.clear();
-        vec![text(&json!({"type": "auth_ok", "agentId": "agent-1", "tenantId": "tenant-1"}))]
+        vec![text(
+            &json!({"type": "auth_ok", "agentId": "agent-1", "tenantId": "tenant-1"}),
+        )]
     }
 
     fn register(&mut self, frame: &Value) -> Result<Vec<Message>, String> {
-        let repos = frame["repos"].as_array().ok_or_else(|| format!("a register without repos: {frame}"))?;
+        let repos = frame["repos"]
+            .as_array()
+            .ok_or_else(|| format!("a register without repos: {frame}"))?;
         if !repos.iter().all(Value::is_string) || !frame["capabilities"].is_array() {
             self.amiss(format!("a register that says nothing: {frame}"));
         }
@@ -330,7 +378,9 @@ impl Table {
 
     fn ack(&mut self, frame: &Value) -> Result<Vec<Message>, String> {
         let id = frame["jobId"].as_str().unwrap_or_default();
-        let job = self.job(id).ok_or_else(|| format!("an acknowledgement of an unknown job: {frame}"))?;
+        let job = self
+            .job(id)
+            .ok_or_else(|| format!("an acknowledgement of an unknown job: {frame}"))?;
         if job.stage == Stage::Done || job.stage == Stage::Failed {
             self.amiss(format!("{id}: acknowledged after its result"));
         } else {
@@ -341,14 +391,18 @@ impl Table {
 
     fn progress(&mut self, frame: &Value) -> Vec<Message> {
         let percent = frame["percent"].as_u64().filter(|percent| *percent <= 100);
-        let lines = frame["logs"].as_array().is_some_and(|logs| logs.iter().all(Value::is_string));
+        let lines = frame["logs"]
+            .as_array()
+            .is_some_and(|logs| logs.iter().all(Value::is_string));
         let job = self.job(frame["jobId"].as_str().unwrap_or_default());
         match (job, percent) {
             (Some(job), Some(percent)) if lines && frame["message"].is_string() => {
                 let is_right = job.stage == Stage::InProgress && job.percent <= percent;
                 job.percent = percent;
                 if !is_right {
-                    self.amiss(format!("progress that falls, or of a job that is not in progress: {frame}"));
+                    self.amiss(format!(
+                        "progress that falls, or of a job that is not in progress: {frame}"
+                    ));
                 }
             }
             _ => self.amiss(format!("progress that cannot be shown: {frame}")),
@@ -359,7 +413,9 @@ impl Table {
     fn result(&mut self, frame: &Value) -> Vec<Message> {
         let id = frame["jobId"].as_str().unwrap_or_default().to_owned();
         let (is_done, is_failed) = (frame["status"] == "done", frame["status"] == "failed");
-        let has_error = frame["data"]["error"].as_str().is_some_and(|error| !error.trim().is_empty());
+        let has_error = frame["data"]["error"]
+            .as_str()
+            .is_some_and(|error| !error.trim().is_empty());
         if !frame["data"].is_object() || is_done == is_failed || is_failed != has_error {
             self.amiss(format!("a result that cannot be stored: {frame}"));
         }
@@ -372,12 +428,18 @@ impl Table {
         job.stage = if is_done { Stage::Done } else { Stage::Failed };
         job.is_complete |= !is_mute;
         if was_complete {
-            self.amiss(format!("{id}: a second result, though the first was answered"));
+            self.amiss(format!(
+                "{id}: a second result, though the first was answered"
+            ));
         }
         if was == Stage::Done && is_failed {
             self.amiss(format!("{id}: failed, after it was done"));
         }
-        if is_mute { Vec::new() } else { vec![text(&json!({"type": "job_complete", "jobId": id}))] }
+        if is_mute {
+            Vec::new()
+        } else {
+            vec![text(&json!({"type": "job_complete", "jobId": id}))]
+        }
     }
 }
 
@@ -386,8 +448,14 @@ fn text(frame: &Value) -> Message {
 }
 
 fn refused(message: &str, reason: &'static str) -> Vec<Message> {
-    let close = CloseFrame { code: CloseCode::Policy, reason: reason.into() };
-    vec![text(&json!({"type": "auth_error", "message": message})), Message::Close(Some(close))]
+    let close = CloseFrame {
+        code: CloseCode::Policy,
+        reason: reason.into(),
+    };
+    vec![
+        text(&json!({"type": "auth_error", "message": message})),
+        Message::Close(Some(close)),
+    ]
 }
 
 pub fn job(id: &str, action: &str, payload: Value) -> Value {
@@ -396,7 +464,11 @@ pub fn job(id: &str, action: &str, payload: Value) -> Value {
 
 /// A job for the world's repository that nothing is wrong with, and that touches no branch.
 pub fn errand(id: &str) -> Value {
-    job(id, "fix", json!({"targetRepo": SLUG, "prompt": "Do what has to be done."}))
+    job(
+        id,
+        "fix",
+        json!({"targetRepo": SLUG, "prompt": "Do what has to be done."}),
+    )
 }
 
 /// `implement_prd` for the world's repository, on that branch.

@@ -7,31 +7,44 @@ use std::thread;
 use std::time::Duration;
 
 /// Serves every connection to `listener` on a thread of its own, for as long as the test runs.
-pub fn serve(listener: TcpListener, serve: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static) {
+pub fn serve(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) -> io::Result<()> + Clone + Send + 'static,
+) {
     let accept = move || {
         for stream in listener.incoming().flatten() {
             let serve = serve.clone();
             let serve = move || {
                 let _ = serve(stream);
             };
-            thread::Builder::new().name("relay-peer".to_owned()).spawn(serve).expect("a thread");
+            thread::Builder::new()
+                .name("relay-peer".to_owned())
+                .spawn(serve)
+                .expect("a thread");
         }
     };
-    thread::Builder::new().name("relay".to_owned()).spawn(accept).expect("a thread");
+    thread::Builder::new()
+        .name("relay".to_owned())
+        .spawn(accept)
+        .expect("a thread");
 }
 
 /// A port of `listener` that leads to `to`.
 pub fn relay(listener: TcpListener, to: SocketAddr) {
-    serve(listener, move |stream| splice(stream, TcpStream::connect(to)?, |_| {}));
+    serve(listener, move |stream| {
+        splice(stream, TcpStream::connect(to)?, |_| {})
+    });
 }
 
 /// Carries bytes both ways until either side ends; `look` sees those of the first side.
 fn splice(one: TcpStream, other: TcpStream, mut look: impl FnMut(&[u8])) -> io::Result<()> {
     let (mut back_from, mut back_to) = (other.try_clone()?, one.try_clone()?);
-    let back = thread::Builder::new().name("relay-back".to_owned()).spawn(move || {
-        let _ = io::copy(&mut back_from, &mut back_to);
-        let _ = back_to.shutdown(Shutdown::Both);
-    })?;
+    let back = thread::Builder::new()
+        .name("relay-back".to_owned())
+        .spawn(move || {
+            let _ = io::copy(&mut back_from, &mut back_to);
+            let _ = back_to.shutdown(Shutdown::Both);
+        })?;
     let (mut from, mut to) = (one, other);
     let mut chunk = [0; 16 << 10];
     while let Ok(n) = from.read(&mut chunk) {
@@ -63,7 +76,13 @@ impl Dead {
         while waiting.len() < 10_000 {
             match TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
                 Ok(stream) => waiting.push(stream),
-                Err(_) => return Some(Self { address, _listener: listener, _waiting: waiting }),
+                Err(_) => {
+                    return Some(Self {
+                        address,
+                        _listener: listener,
+                        _waiting: waiting,
+                    });
+                }
             }
         }
         None
@@ -140,17 +159,27 @@ impl ProxyState {
         self.heads.lock().unwrap().push(head.clone());
         let refusal = self.refusal.lock().unwrap().clone();
         let demanded = self.credentials.lock().unwrap().clone();
-        let is_welcome = |value: String| head.lines().any(|line| line == format!("Proxy-Authorization: {value}"));
+        let is_welcome = |value: String| {
+            head.lines()
+                .any(|line| line == format!("Proxy-Authorization: {value}"))
+        };
         let answer = match refusal {
             Some(answer) => answer,
-            None if !demanded.is_none_or(is_welcome) => "HTTP/1.1 407 Proxy Authentication Required\r\n\
+            None if !demanded.is_none_or(is_welcome) => {
+                "HTTP/1.1 407 Proxy Authentication Required\r\n\
                  Proxy-Authenticate: Basic realm=\"test\"\r\nContent-Length: 0\r\n\r\n"
-                .to_owned(),
-            None if !head.starts_with("CONNECT ") => "HTTP/1.1 405 Method Not Allowed\r\n\r\n".to_owned(),
+                    .to_owned()
+            }
+            None if !head.starts_with("CONNECT ") => {
+                "HTTP/1.1 405 Method Not Allowed\r\n\r\n".to_owned()
+            }
             None => {
                 let to = TcpStream::connect(self.to)?;
-                stream.write_all(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n")?;
-                return splice(stream, to, |bytes| self.tunneled.lock().unwrap().extend(bytes));
+                stream
+                    .write_all(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n")?;
+                return splice(stream, to, |bytes| {
+                    self.tunneled.lock().unwrap().extend(bytes)
+                });
             }
         };
         stream.write_all(answer.as_bytes())?;

@@ -39,7 +39,11 @@ impl Identity {
     /// A certificate authority that nobody knows.
     pub fn authority() -> Self {
         // Not two of one name: issuers are found by it.
-        Self::make(&format!("Authority {:x}", fastrand::u64(..)), None, Validity::Now)
+        Self::make(
+            &format!("Authority {:x}", fastrand::u64(..)),
+            None,
+            Validity::Now,
+        )
     }
 
     /// A certificate for a server, signed by this authority.
@@ -61,32 +65,50 @@ impl Identity {
         let mut builder = X509::builder().unwrap();
         builder.set_version(2).unwrap();
         let serial = BigNum::from_u32(fastrand::u32(1..)).unwrap();
-        builder.set_serial_number(&Asn1Integer::from_bn(&serial).unwrap()).unwrap();
+        builder
+            .set_serial_number(&Asn1Integer::from_bn(&serial).unwrap())
+            .unwrap();
         builder.set_subject_name(&subject).unwrap();
         builder.set_pubkey(&key).unwrap();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs() as i64;
         let (from, to) = match validity {
             Validity::Now => (now - DAY, now + DAY),
             Validity::Past => (now - 2 * DAY, now - DAY),
             Validity::Future => (now + DAY, now + 2 * DAY),
         };
-        builder.set_not_before(&Asn1Time::from_unix(from).unwrap()).unwrap();
-        builder.set_not_after(&Asn1Time::from_unix(to).unwrap()).unwrap();
+        builder
+            .set_not_before(&Asn1Time::from_unix(from).unwrap())
+            .unwrap();
+        builder
+            .set_not_after(&Asn1Time::from_unix(to).unwrap())
+            .unwrap();
         match issuer {
             None => {
                 builder.set_issuer_name(&subject).unwrap();
-                builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+                builder
+                    .append_extension(BasicConstraints::new().critical().ca().build().unwrap())
+                    .unwrap();
                 builder.sign(&key, MessageDigest::sha256()).unwrap();
             }
             Some(issuer) => {
-                builder.set_issuer_name(issuer.certificate.subject_name()).unwrap();
-                let host =
-                    SubjectAlternativeName::new().dns(name).build(&builder.x509v3_context(None, None)).unwrap();
+                builder
+                    .set_issuer_name(issuer.certificate.subject_name())
+                    .unwrap();
+                let host = SubjectAlternativeName::new()
+                    .dns(name)
+                    .build(&builder.x509v3_context(None, None))
+                    .unwrap();
                 builder.append_extension(host).unwrap();
                 builder.sign(&issuer.key, MessageDigest::sha256()).unwrap();
             }
         }
-        Self { certificate: builder.build(), key }
+        Self {
+            certificate: builder.build(),
+            key,
+        }
     }
 }
 
@@ -111,8 +133,10 @@ fn splice(mut tls: SslStream<TcpStream>, mut plain: TcpStream) -> io::Result<()>
     plain.set_nonblocking(true)?;
     let mut poll = Poll::new()?;
     let both = Interest::READABLE | Interest::WRITABLE;
-    poll.registry().register(&mut SourceFd(&tls.get_ref().as_raw_fd()), Token(0), both)?;
-    poll.registry().register(&mut SourceFd(&plain.as_raw_fd()), Token(1), both)?;
+    poll.registry()
+        .register(&mut SourceFd(&tls.get_ref().as_raw_fd()), Token(0), both)?;
+    poll.registry()
+        .register(&mut SourceFd(&plain.as_raw_fd()), Token(1), both)?;
     let (mut forth, mut back) = (Vec::new(), Vec::new());
     let mut ready = Events::with_capacity(4);
     loop {

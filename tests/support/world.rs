@@ -64,7 +64,9 @@ impl World {
 
     /// A folder of this world, with symbolic links resolved, as the daemon will name it.
     pub fn path(&self, name: &str) -> PathBuf {
-        dunce::canonicalize(self.dir.path()).expect("the temporary folder").join(name)
+        dunce::canonicalize(self.dir.path())
+            .expect("the temporary folder")
+            .join(name)
     }
 
     pub fn repo(&self) -> PathBuf {
@@ -95,14 +97,25 @@ impl World {
     /// Runs git and gives its standard output; a failure fails the test.
     pub fn git(&self, repo: &Path, args: &[&str]) -> String {
         let output = Command::new("git")
-            .args(["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "commit.gpgSign=false"])
+            .args([
+                "-c",
+                "user.name=test",
+                "-c",
+                "user.email=test@localhost",
+                "-c",
+                "commit.gpgSign=false",
+            ])
             .args(args)
             .current_dir(repo)
             .env("HOME", self.home())
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .output()
             .expect("git starts");
-        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "git {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -122,11 +135,16 @@ impl World {
         let world = self.path("");
         let world = world.display().to_string();
         let world = world.trim_end_matches('/');
-        fs::write(path, format!("#!/bin/sh\nexport WORLD='{world}'\n{PREAMBLE}\n{script}\n")).expect("a script");
+        fs::write(
+            path,
+            format!("#!/bin/sh\nexport WORLD='{world}'\n{PREAMBLE}\n{script}\n"),
+        )
+        .expect("a script");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("an executable script");
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+                .expect("an executable script");
         }
     }
 
@@ -135,7 +153,11 @@ impl World {
         let bin = self.path("bin");
         fs::create_dir_all(&bin).expect("a folder");
         self.program(&bin.join(program), script);
-        format!("{}:{}", bin.display(), std::env::var("PATH").expect("a PATH"))
+        format!(
+            "{}:{}",
+            bin.display(),
+            std::env::var("PATH").expect("a PATH")
+        )
     }
 
     /// A file that the fake CLI wrote into this world's folder.
@@ -194,7 +216,8 @@ impl World {
     pub fn fence(&self) {
         self.fences.set(self.fences.get() + 1);
         let id = format!("fence-{}", self.fences.get());
-        self.backend.send(&ticket_with(&id, json!({"role": "nobody"})));
+        self.backend
+            .send(&ticket_with(&id, json!({"role": "nobody"})));
         let refusal = self.backend.outcome(&id);
         assert_eq!(refusal["code"], "role_not_allowed", "{refusal}");
     }
@@ -204,7 +227,9 @@ impl World {
 impl World {
     /// Waits until the fake CLI tells just this.
     pub fn told(&self, text: &str) {
-        eventually(&format!("the fake CLI to tell {text:?}"), || self.has_told(text).then_some(()));
+        eventually(&format!("the fake CLI to tell {text:?}"), || {
+            self.has_told(text).then_some(())
+        });
     }
 
     /// Waits until the fake CLI tells something that begins so, and gives the rest of it.
@@ -243,7 +268,10 @@ impl World {
         }
         let mut unfinished = self.ear.unfinished.borrow_mut();
         unfinished.push_str(&String::from_utf8_lossy(&bytes));
-        while let Some((line, rest)) = unfinished.split_once('\n').map(|(l, r)| (l.to_owned(), r.to_owned())) {
+        while let Some((line, rest)) = unfinished
+            .split_once('\n')
+            .map(|(l, r)| (l.to_owned(), r.to_owned()))
+        {
             self.told.borrow_mut().push(line);
             *unfinished = rest;
         }
@@ -261,10 +289,17 @@ impl Drop for World {
     fn drop(&mut self) {
         use nix::sys::signal::{Signal, kill};
         for (pid, _) in processes::marked(&self.dir.path().display().to_string(), None) {
-            let _ = kill(nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid")), Signal::SIGKILL);
+            let _ = kill(
+                nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid")),
+                Signal::SIGKILL,
+            );
         }
         // Whoever still holds wakes up when the test's end of the FIFO comes and goes.
-        for entry in fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.dir.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             if entry.file_name().to_string_lossy().starts_with("hold-") {
                 drop(Fifo::open(&entry.path()));
             }
@@ -290,8 +325,12 @@ impl Fifo {
             Err(e) => panic!("{}: {e}", path.display()),
         }
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = open(path, flags, Mode::empty()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        Self { file: file.into(), unfinished: RefCell::default() }
+        let file =
+            open(path, flags, Mode::empty()).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self {
+            file: file.into(),
+            unfinished: RefCell::default(),
+        }
     }
 }
 
@@ -311,7 +350,9 @@ pub fn ticket(id: &str) -> Value {
 /// A ticket with some fields changed; `null` removes one.
 pub fn ticket_with(id: &str, fields: Value) -> Value {
     let mut ticket = ticket(id);
-    let (Value::Object(all), Value::Object(fields)) = (&mut ticket, fields) else { panic!("fields are an object") };
+    let (Value::Object(all), Value::Object(fields)) = (&mut ticket, fields) else {
+        panic!("fields are an object")
+    };
     for (name, value) in fields {
         if value.is_null() {
             all.remove(&name)

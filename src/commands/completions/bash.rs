@@ -40,8 +40,11 @@ _wf0_agent() {
 
 pub fn script() -> String {
     let flags = common();
-    let valued: Vec<_> =
-        flags.iter().filter(|flag| flag.value.is_some()).map(|flag| format!("--{}", flag.name)).collect();
+    let valued: Vec<_> = flags
+        .iter()
+        .filter(|flag| flag.value.is_some())
+        .map(|flag| format!("--{}", flag.name))
+        .collect();
     let mut text = HEAD.replace("@valued@", &valued.join(" | "));
     for flag in &flags {
         if let Some((_, kind)) = flag.value {
@@ -49,23 +52,47 @@ pub fn script() -> String {
         }
     }
     let names = |flags: &[Flag]| {
-        let short = |flag: &Flag| flag.short.map(|short| format!(" -{short}")).unwrap_or_default();
-        flags.iter().map(|flag| format!("--{}{}", flag.name, short(flag))).collect::<Vec<_>>().join(" ")
+        let short = |flag: &Flag| {
+            flag.short
+                .map(|short| format!(" -{short}"))
+                .unwrap_or_default()
+        };
+        flags
+            .iter()
+            .map(|flag| format!("--{}{}", flag.name, short(flag)))
+            .collect::<Vec<_>>()
+            .join(" ")
     };
-    text += &format!("    esac\n    if [[ $word == -* ]]; then\n        local flags='{}'\n", names(&flags));
+    text += &format!(
+        "    esac\n    if [[ $word == -* ]]; then\n        local flags='{}'\n",
+        names(&flags)
+    );
     text += "        case $command in\n";
     for command in COMMANDS {
         // Without a command it is the first.
-        let word =
-            if command.name == COMMANDS[0].name { format!("'' | {}", command.word) } else { command.word.into() };
-        text += &format!("            {word}) flags+=' {}' ;;\n", names(&own(command)));
+        let word = if command.name == COMMANDS[0].name {
+            format!("'' | {}", command.word)
+        } else {
+            command.word.into()
+        };
+        text += &format!(
+            "            {word}) flags+=' {}' ;;\n",
+            names(&own(command))
+        );
     }
     text += "        esac\n        COMPREPLY=($(compgen -W \"$flags\" -- \"$word\"))\n        return\n    fi\n";
     text += "    case $command:$operands in\n";
-    text += &format!("        :0) COMPREPLY=($(compgen -W '{}' -- \"$word\")) ;;\n", words());
+    text += &format!(
+        "        :0) COMPREPLY=($(compgen -W '{}' -- \"$word\")) ;;\n",
+        words()
+    );
     for command in COMMANDS {
         for (at, operand) in command.operands.iter().enumerate() {
-            text += &format!("        {}:{at}) {} ;;\n", command.word, reply(operand.kind));
+            text += &format!(
+                "        {}:{at}) {} ;;\n",
+                command.word,
+                reply(operand.kind)
+            );
         }
     }
     text + "    esac\n}\ncomplete -F _wf0_agent wf0-agent\n"
@@ -77,6 +104,9 @@ fn reply(kind: Kind) -> String {
         Kind::File => "_wf0_agent_files -f \"$word\"".to_owned(),
         Kind::Folder => "_wf0_agent_files -d \"$word\"".to_owned(),
         Kind::Program => "COMPREPLY=($(compgen -c -- \"$word\"))".to_owned(),
-        Kind::OneOf(choices) => format!("COMPREPLY=($(compgen -W '{}' -- \"$word\"))", choices.join(" ")),
+        Kind::OneOf(choices) => format!(
+            "COMPREPLY=($(compgen -W '{}' -- \"$word\"))",
+            choices.join(" ")
+        ),
     }
 }

@@ -36,8 +36,10 @@ fn common() -> Vec<Flag> {
         value: general.value.map(|name| (name, Kind::File)),
         about: general.about,
     });
-    let settings =
-        SETTINGS.iter().filter(|setting| setting.flag && !setting.name.contains('<')).map(|setting| Flag {
+    let settings = SETTINGS
+        .iter()
+        .filter(|setting| setting.flag && !setting.name.contains('<'))
+        .map(|setting| Flag {
             name: flag_of_name(setting.name),
             short: None,
             value: Some((setting.value, setting.kind)),
@@ -49,8 +51,13 @@ fn common() -> Vec<Flag> {
 /// Those of one command.
 fn own(command: &Command) -> Vec<Flag> {
     let own = command.switches.iter();
-    own.map(|switch| Flag { name: switch.name.to_owned(), short: switch.short, value: None, about: switch.about })
-        .collect()
+    own.map(|switch| Flag {
+        name: switch.name.to_owned(),
+        short: switch.short,
+        value: None,
+        about: switch.about,
+    })
+    .collect()
 }
 
 /// A completion has one line: what comes after the first thought is for `--help`.
@@ -59,5 +66,10 @@ fn first_words(about: &str) -> &str {
 }
 
 fn words() -> String {
-    COMMANDS.iter().map(|command| command.word).chain([HELP]).collect::<Vec<_>>().join(" ")
+    COMMANDS
+        .iter()
+        .map(|command| command.word)
+        .chain([HELP])
+        .collect::<Vec<_>>()
+        .join(" ")
 }

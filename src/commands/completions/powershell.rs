@@ -47,7 +47,12 @@ const MIDDLE: &str = r#"
 
 pub fn script() -> String {
     let mut text = HEAD.to_owned();
-    text.extend(common().iter().flat_map(entries).map(|entry| format!("        {entry}\n")));
+    text.extend(
+        common()
+            .iter()
+            .flat_map(entries)
+            .map(|entry| format!("        {entry}\n")),
+    );
     text += "    )\n    $own = @{\n";
     for command in COMMANDS {
         let own: Vec<_> = own(command).iter().flat_map(entries).collect();
@@ -55,7 +60,11 @@ pub fn script() -> String {
     }
     text += "    }\n    $commands = @(\n";
     for Command { word, brief, .. } in COMMANDS {
-        text += &format!("        @{{ Name = {}; About = {} }}\n", quoted(word), quoted(brief));
+        text += &format!(
+            "        @{{ Name = {}; About = {} }}\n",
+            quoted(word),
+            quoted(brief)
+        );
     }
     text += "    )\n    $operandsOf = @{\n";
     for command in COMMANDS {
@@ -70,19 +79,37 @@ pub fn script() -> String {
 
 /// One for the long name, one for the short.
 fn entries(flag: &Flag) -> Vec<String> {
-    let value = flag.value.map(|(name, _)| format!("; Value = {}", quoted(name))).unwrap_or_default();
+    let value = flag
+        .value
+        .map(|(name, _)| format!("; Value = {}", quoted(name)))
+        .unwrap_or_default();
     let choices = match flag.value {
         Some((_, Kind::OneOf(choices))) => format!("; Choices = {}", list(choices)),
         _ => String::new(),
     };
-    let entry =
-        |name: String| format!("@{{ Name = {}; About = {}{value}{choices} }}", quoted(&name), quoted(flag.about));
+    let entry = |name: String| {
+        format!(
+            "@{{ Name = {}; About = {}{value}{choices} }}",
+            quoted(&name),
+            quoted(flag.about)
+        )
+    };
     let short = flag.short.map(|short| entry(format!("-{short}")));
-    [entry(format!("--{}", flag.name))].into_iter().chain(short).collect()
+    [entry(format!("--{}", flag.name))]
+        .into_iter()
+        .chain(short)
+        .collect()
 }
 
 fn list(choices: &[&str]) -> String {
-    format!("@({})", choices.iter().map(|choice| quoted(choice)).collect::<Vec<_>>().join(", "))
+    format!(
+        "@({})",
+        choices
+            .iter()
+            .map(|choice| quoted(choice))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
 }
 
 fn quoted(text: &str) -> String {

@@ -27,20 +27,35 @@ const MIDDLE: &str = "    )
 
 pub fn script() -> String {
     let mut text = HEAD.to_owned();
-    text.extend(common().iter().flat_map(specs).map(|spec| format!("        {spec}\n")));
+    text.extend(
+        common()
+            .iter()
+            .flat_map(specs)
+            .map(|spec| format!("        {spec}\n")),
+    );
     // Without a command it is the first.
     let first: Vec<_> = own(&COMMANDS[0]).iter().flat_map(specs).collect();
     text += &MIDDLE.replace("@first@", &first.join(" "));
     for Command { word, brief, .. } in COMMANDS {
-        text += &format!("                {}\n", quoted(&format!("{word}:{}", brief.replace(':', "\\:"))));
+        text += &format!(
+            "                {}\n",
+            quoted(&format!("{word}:{}", brief.replace(':', "\\:")))
+        );
     }
-    text +=
-        "            )\n            _describe command commands ;;\n        rest)\n            case $words[1] in\n";
+    text += "            )\n            _describe command commands ;;\n        rest)\n            case $words[1] in\n";
     for command in COMMANDS {
         let flags = own(command).iter().flat_map(specs).collect::<Vec<_>>();
-        let operands = command.operands.iter().enumerate().map(|(at, operand)| spec_of(at + 1, operand));
+        let operands = command
+            .operands
+            .iter()
+            .enumerate()
+            .map(|(at, operand)| spec_of(at + 1, operand));
         let own: Vec<_> = flags.into_iter().chain(operands).collect();
-        text += &format!("                {}) _arguments $common {} ;;\n", command.word, own.join(" "));
+        text += &format!(
+            "                {}) _arguments $common {} ;;\n",
+            command.word,
+            own.join(" ")
+        );
     }
     // Installed as a file it is the function's body; sourced, it has to be announced.
     text + "            esac ;;
@@ -58,15 +73,24 @@ fi
 /// One for the long name, one for the short.
 fn specs(flag: &Flag) -> Vec<String> {
     let about = flag.about.replace('[', "\\[").replace(']', "\\]");
-    let value = flag.value.map(|(name, kind)| format!(":{name}:{}", action(kind))).unwrap_or_default();
+    let value = flag
+        .value
+        .map(|(name, kind)| format!(":{name}:{}", action(kind)))
+        .unwrap_or_default();
     let equals = if flag.value.is_some() { "=" } else { "" };
     let long = quoted(&format!("--{}{equals}[{about}]{value}", flag.name));
-    let short = flag.short.map(|short| quoted(&format!("-{short}[{about}]")));
+    let short = flag
+        .short
+        .map(|short| quoted(&format!("-{short}[{about}]")));
     [long].into_iter().chain(short).collect()
 }
 
 fn spec_of(position: usize, operand: &Operand) -> String {
-    quoted(&format!("{position}:{}:{}", operand.name, action(operand.kind)))
+    quoted(&format!(
+        "{position}:{}:{}",
+        operand.name,
+        action(operand.kind)
+    ))
 }
 
 fn action(kind: Kind) -> String {

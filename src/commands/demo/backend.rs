@@ -32,7 +32,11 @@ impl Backend {
     pub fn listen(token: &str) -> Result<Self, String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("loopback: {e}"))?;
         let port = listener.local_addr().map_err(|e| e.to_string())?.port();
-        Ok(Self { listener, port, bearer: format!("Bearer {token}") })
+        Ok(Self {
+            listener,
+            port,
+            bearer: format!("Bearer {token}"),
+        })
     }
 
     pub fn url(&self) -> String {
@@ -57,18 +61,30 @@ impl Backend {
             while socket.read().is_ok() {}
             Ok(served)
         };
-        thread::Builder::new().name("demo-backend".to_owned()).spawn(body).map_err(|e| e.to_string())
+        thread::Builder::new()
+            .name("demo-backend".to_owned())
+            .spawn(body)
+            .map_err(|e| e.to_string())
     }
 
     fn accept(&self, limit: Duration) -> Result<WebSocket<TcpStream>, String> {
         let (stream, _) = self.listener.accept().map_err(|e| e.to_string())?;
-        stream.set_read_timeout(Some(limit)).map_err(|e| e.to_string())?;
+        stream
+            .set_read_timeout(Some(limit))
+            .map_err(|e| e.to_string())?;
         let bearer = self.bearer.clone();
         // The type of a refusal is the library's own, and large.
         #[expect(clippy::result_large_err, reason = "as the library demands")]
         let check = move |request: &Request, response: Response| {
-            let theirs = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-            if theirs == Some(bearer.as_str()) { Ok(response) } else { Err(ErrorResponse::new(None)) }
+            let theirs = request
+                .headers()
+                .get("authorization")
+                .and_then(|value| value.to_str().ok());
+            if theirs == Some(bearer.as_str()) {
+                Ok(response)
+            } else {
+                Err(ErrorResponse::new(None))
+            }
         };
         tungstenite::accept_hdr(stream, check).map_err(|e| format!("the daemon's upgrade: {e}"))
     }
@@ -85,17 +101,28 @@ struct Dialogue {
 impl Dialogue {
     #[expect(clippy::disallowed_methods, reason = "the demo shows times")]
     fn start() -> Self {
-        Self { start: Instant::now(), assigned: Duration::ZERO, registered: None, claimed: None }
+        Self {
+            start: Instant::now(),
+            assigned: Duration::ZERO,
+            registered: None,
+            claimed: None,
+        }
     }
 
     fn run(mut self, socket: &mut WebSocket<TcpStream>) -> Result<Served, String> {
         loop {
             let frame = match socket.read() {
-                Ok(Message::Text(text)) => serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())?,
+                Ok(Message::Text(text)) => {
+                    serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())?
+                }
                 Ok(_) => continue,
                 // Each child of the daemon that ends interrupts what waits with a timeout.
-                Err(tungstenite::Error::Io(e)) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(tungstenite::Error::Io(e)) if is_timeout(&e) => return Err("the daemon fell silent".to_owned()),
+                Err(tungstenite::Error::Io(e)) if e.kind() == io::ErrorKind::Interrupted => {
+                    continue;
+                }
+                Err(tungstenite::Error::Io(e)) if is_timeout(&e) => {
+                    return Err("the daemon fell silent".to_owned());
+                }
                 Err(e) => return Err(format!("the connection to the daemon: {e}")),
             };
             let at = self.start.elapsed();
@@ -106,17 +133,29 @@ impl Dialogue {
                     let ticket = ticket();
                     self.assigned = self.start.elapsed();
                     show(self.assigned, "backend → agent", &ticket);
-                    socket.send(Message::text(ticket.to_string())).map_err(|e| e.to_string())?;
+                    socket
+                        .send(Message::text(ticket.to_string()))
+                        .map_err(|e| e.to_string())?;
                 }
-                (other, None) => return Err(format!("the daemon sent {other} before agent.register")),
+                (other, None) => {
+                    return Err(format!("the daemon sent {other} before agent.register"));
+                }
                 ("ticket.claim", _) => self.claimed = Some(at),
                 ("ticket.result" | "ticket.fail", Some(registered)) => {
                     let ack = json!({"type": "ticket.ack", "ticketId": TICKET, "attempt": 1});
                     show(self.start.elapsed(), "backend → agent", &ack);
-                    socket.send(Message::text(ack.to_string())).map_err(|e| e.to_string())?;
+                    socket
+                        .send(Message::text(ack.to_string()))
+                        .map_err(|e| e.to_string())?;
                     let claimed = self.claimed.ok_or("the daemon answered without a claim")?;
-                    let [claimed, answered] = [claimed, at].map(|time| time.saturating_sub(self.assigned));
-                    return Ok(Served { outcome: frame, registered, claimed, answered });
+                    let [claimed, answered] =
+                        [claimed, at].map(|time| time.saturating_sub(self.assigned));
+                    return Ok(Served {
+                        outcome: frame,
+                        registered,
+                        claimed,
+                        answered,
+                    });
                 }
                 _ => {}
             }
@@ -125,7 +164,10 @@ impl Dialogue {
 }
 
 fn is_timeout(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    matches!(
+        e.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
 }
 
 fn ticket() -> Value {
@@ -142,24 +184,52 @@ fn ticket() -> Value {
 }
 
 fn kind(frame: &Value) -> &str {
-    frame.get("type").and_then(Value::as_str).unwrap_or("a frame without a type")
+    frame
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("a frame without a type")
 }
 
 fn show(at: Duration, direction: &str, frame: &Value) {
-    say!("{:>8.1} ms  {direction}  {:<16} {}", at.as_secs_f64() * 1000.0, kind(frame), summary(frame));
+    say!(
+        "{:>8.1} ms  {direction}  {:<16} {}",
+        at.as_secs_f64() * 1000.0,
+        kind(frame),
+        summary(frame)
+    );
 }
 
 /// What a person wants to know of a frame, in a line.
 fn summary(frame: &Value) -> String {
     let text = |name: &str| frame.get(name).and_then(Value::as_str).unwrap_or("?");
-    let at = |path: &str| frame.pointer(path).map(Value::to_string).unwrap_or_default();
+    let at = |path: &str| {
+        frame
+            .pointer(path)
+            .map(Value::to_string)
+            .unwrap_or_default()
+    };
     match kind(frame) {
         "agent.register" => {
-            format!("roles {}, CLI {}, capacity {}", at("/roles"), at("/cli/name"), at("/capacity/max"))
+            format!(
+                "roles {}, CLI {}, capacity {}",
+                at("/roles"),
+                at("/cli/name"),
+                at("/capacity/max")
+            )
         }
         "agent.heartbeat" => format!("{}, active {}", text("status"), at("/activeTickets")),
-        "ticket.assigned" => format!("{} {:?} for {}", text("ticketId"), text("title"), text("repo")),
-        "ticket.progress" => format!("{} {}, {} bytes", text("ticketId"), text("phase"), at("/stdoutBytes")),
+        "ticket.assigned" => format!(
+            "{} {:?} for {}",
+            text("ticketId"),
+            text("title"),
+            text("repo")
+        ),
+        "ticket.progress" => format!(
+            "{} {}, {} bytes",
+            text("ticketId"),
+            text("phase"),
+            at("/stdoutBytes")
+        ),
         "ticket.result" => format!(
             "{} exit code {}, {} files, +{} −{}",
             text("ticketId"),

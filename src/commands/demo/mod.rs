@@ -57,17 +57,29 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     let sources = if own_cli {
         let mut variables = environment.for_cli();
         variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
-        Sources::collect(Given { flags, ..given }, Environment::new(variables)).map_err(|e| e.to_string())?
+        Sources::collect(Given { flags, ..given }, Environment::new(variables))
+            .map_err(|e| e.to_string())?
     } else {
         Sources::only(flags, &environment, token.into())
     };
     let config = Config::load(&sources).map_err(|e| e.to_string())?;
-    let limit = if own_cli { config.roles.iter().map(|(_, limit)| *limit).max() } else { None };
+    let limit = if own_cli {
+        config.roles.iter().map(|(_, limit)| *limit).max()
+    } else {
+        None
+    };
 
-    say!("A backend on {}, a repository in {}.\n", backend.url(), scratch.repository().display());
+    say!(
+        "A backend on {}, a repository in {}.\n",
+        backend.url(),
+        scratch.repository().display()
+    );
     let (ready, stopper) = crossbeam_channel::bounded(1);
     let serving = backend.serve(limit.unwrap_or_default() + STAND_IN_LIMIT, move || {
-        stopper.recv().into_iter().for_each(|stopper: daemon::Stopper| stopper.stop());
+        stopper
+            .recv()
+            .into_iter()
+            .for_each(|stopper: daemon::Stopper| stopper.stop());
     })?;
     run::end_on_panic();
     let tell = |stopper: daemon::Stopper| {
@@ -80,7 +92,9 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
         Ok(other) => return Err(format!("the daemon ended with {other:?}")),
         Err(e) => return Err(e.to_string()),
     }
-    let served = serving.join().map_err(|_| "the demo's backend has panicked".to_owned())??;
+    let served = serving
+        .join()
+        .map_err(|_| "the demo's backend has panicked".to_owned())??;
     show(&served);
     judge(&served, own_cli)
 }
@@ -100,7 +114,8 @@ fn settings(
     flags.insert("AGENT_ROLES".to_owned(), "dev".into());
     flags.insert("STATE_DIR".to_owned(), scratch.state().into());
     if !own_cli {
-        let program: PathBuf = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
+        let program: PathBuf =
+            std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
         flags.insert("CLI_COMMAND".to_owned(), program.into());
         flags.insert("CLI_ARGS_TEMPLATE".to_owned(), STAND_IN.into());
     }
@@ -108,7 +123,13 @@ fn settings(
 }
 
 fn show(served: &Served) {
-    let text = |name: &str| served.outcome.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = |name: &str| {
+        served
+            .outcome
+            .get(name)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
     say!("\n── stdout ──\n{}", text("stdout").trim_end());
     say!("\n── diff ──\n{}", text("diff").trim_end());
     let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
@@ -124,11 +145,20 @@ fn judge(served: &Served, own_cli: bool) -> Result<(), String> {
     if outcome.get("type").and_then(Value::as_str) != Some("ticket.result") {
         return Err(format!(
             "the ticket failed: {}",
-            outcome.get("error").and_then(Value::as_str).unwrap_or("no reason")
+            outcome
+                .get("error")
+                .and_then(Value::as_str)
+                .unwrap_or("no reason")
         ));
     }
-    let diff = outcome.get("diff").and_then(Value::as_str).unwrap_or_default();
-    let stdout = outcome.get("stdout").and_then(Value::as_str).unwrap_or_default();
+    let diff = outcome
+        .get("diff")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let stdout = outcome
+        .get("stdout")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let right = if own_cli {
         !diff.is_empty()
     } else {

@@ -37,16 +37,32 @@ impl Scratch {
         let git = Git::new(environment, &repository, &repository.join(".git"))
             .map_err(|e| format!("{e}, and a diff needs it"))?
             .with("GIT_WORK_TREE", &repository);
-        let who = ["-c", "user.name=demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgSign=false"];
+        let who = [
+            "-c",
+            "user.name=demo",
+            "-c",
+            "user.email=demo@localhost",
+            "-c",
+            "commit.gpgSign=false",
+        ];
         call(&git, &["init", "--quiet"])?;
         call(&git, &["add", "."])?;
-        call(&git, &[&who[..], &["commit", "--quiet", "--no-verify", "--message", "A greeter"]].concat())
+        call(
+            &git,
+            &[
+                &who[..],
+                &["commit", "--quiet", "--no-verify", "--message", "A greeter"],
+            ]
+            .concat(),
+        )
     }
 }
 
 fn call(git: &Git, args: &[&str]) -> Result<(), String> {
     let args: Vec<_> = args.iter().map(|arg| OsStr::new(*arg)).collect();
-    git.run(&args, None, &Halt::never()).map(|_| ()).map_err(|e: GitError| e.to_string())
+    git.run(&args, None, &Halt::never())
+        .map(|_| ())
+        .map_err(|e: GitError| e.to_string())
 }
 
 impl Drop for Scratch {

@@ -31,8 +31,12 @@ pub fn run() -> u8 {
 fn work() -> io::Result<String> {
     let mut prompt = String::new();
     io::stdin().read_to_string(&mut prompt)?;
-    let heading = prompt.lines().next().and_then(|line| line.strip_prefix("# "));
-    let heading = heading.ok_or_else(|| io::Error::other("there is no prompt on standard input"))?;
+    let heading = prompt
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("# "));
+    let heading =
+        heading.ok_or_else(|| io::Error::other("there is no prompt on standard input"))?;
     // Only the demo's own repository is ever changed, whoever calls.
     fs::metadata(FILE)?;
     fs::write(FILE, CHANGED)?;

@@ -15,17 +15,34 @@ const LIMIT: Duration = Duration::from_secs(15);
 const CLOCK_OFF: Duration = Duration::from_secs(60);
 
 pub fn all(config: &Config) -> Vec<Check> {
-    let Config { api, proxy, roots, token, dialect, .. } = config;
-    let (host, port) = proxy.as_ref().map_or((api.host(), api.port()), |proxy| (proxy.host(), proxy.port()));
+    let Config {
+        api,
+        proxy,
+        roots,
+        token,
+        dialect,
+        ..
+    } = config;
+    let (host, port) = proxy.as_ref().map_or((api.host(), api.port()), |proxy| {
+        (proxy.host(), proxy.port())
+    });
     let mut checks = vec![match proxy {
         Some(proxy) => Check::ok("proxy", format!("{proxy} ({})", proxy.setting())),
         None => Check::ok("proxy", "none"),
     }];
-    let setting = proxy.as_ref().map_or("WORKFORCE0_API_URL", |proxy| proxy.setting());
+    let setting = proxy
+        .as_ref()
+        .map_or("WORKFORCE0_API_URL", |proxy| proxy.setting());
     match lookup(host, port, now().mono + LIMIT) {
         Ok(addresses) => {
-            let addresses: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-            checks.push(Check::ok("address", format!("{host} is {}", addresses.join(", "))));
+            let addresses: Vec<_> = addresses
+                .iter()
+                .map(|address| address.ip().to_string())
+                .collect();
+            checks.push(Check::ok(
+                "address",
+                format!("{host} is {}", addresses.join(", ")),
+            ));
         }
         Err(e) => {
             let fix = format!("is the host in {setting} right, and is this machine online?");
@@ -33,29 +50,52 @@ pub fn all(config: &Config) -> Vec<Check> {
             return checks;
         }
     }
-    let route = Route { api: api.clone(), proxy: proxy.clone(), roots: roots.clone() };
+    let route = Route {
+        api: api.clone(),
+        proxy: proxy.clone(),
+        roots: roots.clone(),
+    };
     let online = "is WORKFORCE0_API_URL right, is the backend up, and is this machine online?";
     if let Err(why) = route.open(now().mono + LIMIT) {
         checks.push(split("connection", &why, online));
         return checks;
     }
-    let kind = if api.is_secure() { "TLS, with a certificate that is trusted" } else { "clear text" };
-    checks.push(Check::ok("connection", format!("{} answers: {kind}", api.host_and_port())));
+    let kind = if api.is_secure() {
+        "TLS, with a certificate that is trusted"
+    } else {
+        "clear text"
+    };
+    checks.push(Check::ok(
+        "connection",
+        format!("{} answers: {kind}", api.host_and_port()),
+    ));
     let only = dialect.or_else(|| api.dialect());
-    let dialer = Dialer { route, token: token.clone(), only, store: None };
+    let dialer = Dialer {
+        route,
+        token: token.clone(),
+        only,
+        store: None,
+    };
     let answer = match dialer.try_out(now) {
         Ok((dialect, peer_clock)) => {
             let name = dialect.name();
             checks.extend(peer_clock.map(|theirs| clock(now().wall, theirs)));
-            Check::ok("backend", format!("takes the token and speaks {name:?} (this did not register the agent)"))
+            Check::ok(
+                "backend",
+                format!("takes the token and speaks {name:?} (this did not register the agent)"),
+            )
         }
         Err(Setback::Failed(why)) => split("backend", &why, online),
         Err(Setback::Wait { why, at_least }) => {
-            let fix = format!("try again in {} s; the daemon does so by itself", at_least.as_secs());
+            let fix = format!(
+                "try again in {} s; the daemon does so by itself",
+                at_least.as_secs()
+            );
             Check::warn("backend", format!("is not ready: {why}"), fix)
         }
         Err(Setback::TokenRejected(why)) => {
-            let fix = "mint another in Settings → Agents → Create token, and set WORKFORCE0_AGENT_TOKEN";
+            let fix =
+                "mint another in Settings → Agents → Create token, and set WORKFORCE0_AGENT_TOKEN";
             Check::fail("backend", format!("rejects the token: {why}"), fix)
         }
         Err(Setback::VersionRefused(why)) => Check::fail(
@@ -76,7 +116,10 @@ fn clock(own: SystemTime, theirs: SystemTime) -> Check {
     if off < CLOCK_OFF {
         return Check::ok("clock", "agrees with the backend's");
     }
-    let message = format!("{} s {how} the backend's: times in reports and certificates are off", off.as_secs());
+    let message = format!(
+        "{} s {how} the backend's: times in reports and certificates are off",
+        off.as_secs()
+    );
     Check::warn("clock", message, "have one of the two set by a time server")
 }
 
@@ -86,7 +129,13 @@ fn split(name: &str, text: &str, otherwise: &str) -> Check {
     Check::fail(name, message, fix)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the steps are limited in time, counted from now")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the steps are limited in time, counted from now"
+)]
 fn now() -> Now {
-    Now { mono: Instant::now(), wall: SystemTime::now() }
+    Now {
+        mono: Instant::now(),
+        wall: SystemTime::now(),
+    }
 }

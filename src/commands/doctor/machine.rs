@@ -27,11 +27,17 @@ pub fn git(environment: &Environment) -> Check {
         Ok(Some(version)) if is_enough(&version) => Check::ok(NAME, version),
         Ok(version) => {
             let version = version.unwrap_or_else(|| "of an unknown version".to_owned());
-            Check::warn(NAME, format!("{version}: too old to take diffs and make clones"), newer)
+            Check::warn(
+                NAME,
+                format!("{version}: too old to take diffs and make clones"),
+                newer,
+            )
         }
-        Err(e @ GitError::NotInstalled) => {
-            Check::fail(NAME, format!("{e}, which is {}", searched(environment)), newer + ", or correct PATH")
-        }
+        Err(e @ GitError::NotInstalled) => Check::fail(
+            NAME,
+            format!("{e}, which is {}", searched(environment)),
+            newer + ", or correct PATH",
+        ),
         Err(e) => Check::fail(NAME, e.to_string(), newer),
     }
 }
@@ -42,14 +48,22 @@ fn is_enough(version: &str) -> bool {
 }
 
 fn searched(environment: &Environment) -> String {
-    environment.get("PATH").unwrap_or_default().to_string_lossy().into_owned()
+    environment
+        .get("PATH")
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 pub fn repositories(config: &Config, environment: &Environment) -> Vec<Check> {
     let repos = known_to_git(config.repos.clone(), config.workspace, environment);
-    let mut checks: Vec<_> = repos.iter().map(|repo| repository(repo, config.workspace)).collect();
+    let mut checks: Vec<_> = repos
+        .iter()
+        .map(|repo| repository(repo, config.workspace))
+        .collect();
     checks.extend(repos.shared_slugs().into_iter().map(|slug| {
-        let message = format!("several entries of REPO_PATHS are {slug}: its tickets go to the first");
+        let message =
+            format!("several entries of REPO_PATHS are {slug}: its tickets go to the first");
         Check::warn("repository", message, "tell them apart as owner/name=path")
     }));
     checks
@@ -68,16 +82,25 @@ fn repository(repo: &Repo, mode: WorkspaceMode) -> Check {
     let is_in_git = GitDirs::find(&repo.path).is_some();
     let where_it_runs = match repo.workspace {
         Workspace::Clone if !is_in_git => {
-            let why = format!("{path} is in no git repository and cannot be cloned: its tickets will fail");
+            let why = format!(
+                "{path} is in no git repository and cannot be cloned: its tickets will fail"
+            );
             let fix = match mode {
-                WorkspaceMode::Auto => format!("git init {path}, or make it writable for this user"),
+                WorkspaceMode::Auto => {
+                    format!("git init {path}, or make it writable for this user")
+                }
                 _ => format!("git init {path}, or WORKSPACE_MODE=auto"),
             };
             return Check::fail(NAME, why, fix);
         }
         Workspace::InPlace if !is_writable(&repo.path) => {
-            let fix = "WORKSPACE_MODE=auto has tickets run in clones, or make it writable for this user";
-            return Check::fail(NAME, format!("{path} cannot be written to, where its tickets run"), fix);
+            let fix =
+                "WORKSPACE_MODE=auto has tickets run in clones, or make it writable for this user";
+            return Check::fail(
+                NAME,
+                format!("{path} cannot be written to, where its tickets run"),
+                fix,
+            );
         }
         Workspace::InPlace => "tickets run in it",
         Workspace::Clone => "each ticket runs in a clone",
@@ -89,9 +112,14 @@ fn repository(repo: &Repo, mode: WorkspaceMode) -> Check {
             format!("git init {path}"),
         ),
         None => {
-            let message =
-                format!("{path} has no slug: only tickets that name it by its path find it; {where_it_runs}");
-            Check::warn(NAME, message, format!("write it as owner/name={path} in REPO_PATHS"))
+            let message = format!(
+                "{path} has no slug: only tickets that name it by its path find it; {where_it_runs}"
+            );
+            Check::warn(
+                NAME,
+                message,
+                format!("write it as owner/name={path} in REPO_PATHS"),
+            )
         }
         Some(slug) => Check::ok(NAME, format!("{path} is {slug}, {where_it_runs}")),
     }
@@ -105,30 +133,58 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Check> {
     match find::program(command, environment.get("PATH")) {
         None => {
             let searched = searched(environment);
-            let why = format!("{command} was not found or is not executable (searched PATH: {searched})");
-            checks.push(Check::fail(NAME, why, "install it, correct PATH, or set CLI_COMMAND to its path"));
+            let why =
+                format!("{command} was not found or is not executable (searched PATH: {searched})");
+            checks.push(Check::fail(
+                NAME,
+                why,
+                "install it, correct PATH, or set CLI_COMMAND to its path",
+            ));
         }
-        Some(path) if !cli.is_known() => checks
-            .push(Check::ok(NAME, format!("{} (not one that is known: its version is not asked)", path.display()))),
+        Some(path) if !cli.is_known() => checks.push(Check::ok(
+            NAME,
+            format!(
+                "{} (not one that is known: its version is not asked)",
+                path.display()
+            ),
+        )),
         Some(path) => {
             checks.push(match version::ask(&cli, environment, &Halt::never()) {
-                Some(version) => Check::ok(NAME, format!("{} is {} {version}", path.display(), cli.name)),
+                Some(version) => Check::ok(
+                    NAME,
+                    format!("{} is {} {version}", path.display(), cli.name),
+                ),
                 None => {
                     let fix = format!("see what {} --version says", path.display());
-                    Check::warn(NAME, format!("{} does not tell its version", path.display()), fix)
+                    Check::warn(
+                        NAME,
+                        format!("{} does not tell its version", path.display()),
+                        fix,
+                    )
                 }
             });
             checks.push(match cli::sign_of_login(command, environment) {
                 Ok(sign) => Check::ok("login", format!("{command} seems logged in: {sign}")),
                 Err(signs) => {
-                    let why = format!("whether {command} is logged in cannot be told: none of {signs} is there");
-                    Check::warn("login", why, format!("start {command} once as this user and log in"))
+                    let why = format!(
+                        "whether {command} is logged in cannot be told: none of {signs} is there"
+                    );
+                    Check::warn(
+                        "login",
+                        why,
+                        format!("start {command} once as this user and log in"),
+                    )
                 }
             });
         }
     }
     let (wrong, risky) = cli::check(&config.cli, environment.get("PATH"));
-    let advice = |status: Status| move |text: String| Check { status, ..split(NAME, &text) };
+    let advice = |status: Status| {
+        move |text: String| Check {
+            status,
+            ..split(NAME, &text)
+        }
+    };
     checks.extend(wrong.into_iter().map(advice(Status::Fail)));
     checks.extend(risky.into_iter().map(advice(Status::Warn)));
     checks
@@ -156,7 +212,11 @@ pub fn state(folder: &Path) -> Vec<Check> {
     checks.extend(free(folder).map(|free| {
         let message = format!("{} MiB are free at {shown}", free >> 20);
         if free < FREE_LEAST {
-            Check::warn("disk space", message, "make room, 1 GiB at least, or name a STATE_DIR elsewhere")
+            Check::warn(
+                "disk space",
+                message,
+                "make room, 1 GiB at least, or name a STATE_DIR elsewhere",
+            )
         } else {
             Check::ok("disk space", message)
         }
@@ -170,7 +230,10 @@ fn free(folder: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(there).ok()?;
     // Their types differ from system to system.
     #[allow(clippy::useless_conversion, reason = "not everywhere")]
-    let (blocks, size) = (u64::from(found.blocks_available()), u64::from(found.fragment_size()));
+    let (blocks, size) = (
+        u64::from(found.blocks_available()),
+        u64::from(found.fragment_size()),
+    );
     Some(blocks.saturating_mul(size))
 }
 

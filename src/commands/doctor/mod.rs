@@ -26,13 +26,20 @@ const MESSAGE_MAX: usize = 4000;
 pub fn run(request: Request) -> u8 {
     let json = request.has("json");
     let own = Environment::of_process();
-    let checks =
-        if request.has("service") { check_service(&own) } else { check_all(request.settings, &own, false).0 };
+    let checks = if request.has("service") {
+        check_service(&own)
+    } else {
+        check_all(request.settings, &own, false).0
+    };
     let is_failed = checks.iter().any(|check| check.status == Status::Fail);
     let text = if json {
         json!(checks.iter().map(Check::to_json).collect::<Vec<_>>()).to_string()
     } else {
-        checks.iter().map(Check::to_line).collect::<Vec<_>>().join("\n")
+        checks
+            .iter()
+            .map(Check::to_line)
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     print(&format!("{text}\n"));
     if is_failed { exit::FAILED } else { exit::OK }
@@ -43,20 +50,30 @@ fn check_service(own: &Environment) -> Vec<Check> {
     let (mut checks, service) = service::look(own);
     if let Some(service) = service {
         let (rest, config) = check_all(service.given.clone(), &service.environment, true);
-        let rest = rest.into_iter().map(|check| service::with_this_path(check, config.as_ref(), own, &service));
+        let rest = rest
+            .into_iter()
+            .map(|check| service::with_this_path(check, config.as_ref(), own, &service));
         checks.extend(rest);
     }
     checks
 }
 
 /// Every check, with the settings where they are right.
-fn check_all(given: Given, environment: &Environment, is_service: bool) -> (Vec<Check>, Option<Config>) {
+fn check_all(
+    given: Given,
+    environment: &Environment,
+    is_service: bool,
+) -> (Vec<Check>, Option<Config>) {
     let file = given.env_file.clone().unwrap_or_else(|| ".env".into());
     let mut checks = vec![machine::git(environment)];
     let sources = match Sources::collect(given, environment.clone()) {
         Ok(sources) => sources,
         Err(e) => {
-            checks.push(Check::fail("settings file", e.to_string(), format!("correct {}", file.display())));
+            checks.push(Check::fail(
+                "settings file",
+                e.to_string(),
+                format!("correct {}", file.display()),
+            ));
             return (checks, None);
         }
     };
@@ -76,7 +93,11 @@ fn check_all(given: Given, environment: &Environment, is_service: bool) -> (Vec<
                 checks.extend(machine::state(&state_dir));
             }
             let why = "not looked at: repositories, CLI and backend, while settings are wrong";
-            checks.push(Check::warn("the rest", why, "correct the settings above and ask again"));
+            checks.push(Check::warn(
+                "the rest",
+                why,
+                "correct the settings above and ask again",
+            ));
         }
     }
     (checks, config.ok())
@@ -89,13 +110,22 @@ fn approval(config: &Config, is_service: bool, file: &Path) -> Option<Check> {
     match config.require_approval {
         false => None,
         true if is_service => {
-            let why = "REQUIRE_APPROVAL=1, and a service has no terminal to ask at: it does not start";
-            Some(Check::fail(NAME, why, format!("leave it out of {}", file.display())))
+            let why =
+                "REQUIRE_APPROVAL=1, and a service has no terminal to ask at: it does not start";
+            Some(Check::fail(
+                NAME,
+                why,
+                format!("leave it out of {}", file.display()),
+            ))
         }
         true if has_terminal => Some(Check::ok(NAME, "each run is asked for at the terminal")),
         true => {
             let why = "REQUIRE_APPROVAL=1, and there is no terminal here: started so, the daemon would refuse";
-            Some(Check::warn(NAME, why, "start it at a terminal, or leave REQUIRE_APPROVAL out"))
+            Some(Check::warn(
+                NAME,
+                why,
+                "start it at a terminal, or leave REQUIRE_APPROVAL out",
+            ))
         }
     }
 }
@@ -117,15 +147,27 @@ struct Check {
 
 impl Check {
     fn ok(name: &str, message: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), status: Status::Ok, message: message.into(), fix: None }
+        Self {
+            name: name.to_owned(),
+            status: Status::Ok,
+            message: message.into(),
+            fix: None,
+        }
     }
 
     fn warn(name: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { status: Status::Warn, fix: Some(fix.into()), ..Self::ok(name, message) }
+        Self {
+            status: Status::Warn,
+            fix: Some(fix.into()),
+            ..Self::ok(name, message)
+        }
     }
 
     fn fail(name: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { status: Status::Fail, ..Self::warn(name, message, fix) }
+        Self {
+            status: Status::Fail,
+            ..Self::warn(name, message, fix)
+        }
     }
 
     fn to_line(&self) -> String {
@@ -134,8 +176,15 @@ impl Check {
             Status::Warn => '!',
             Status::Fail => '✗',
         };
-        let fix = self.fix.as_ref().map(|fix| format!(" → {fix}")).unwrap_or_default();
-        one_line(&format!("{sign} {}: {}{fix}", self.name, self.message), MESSAGE_MAX)
+        let fix = self
+            .fix
+            .as_ref()
+            .map(|fix| format!(" → {fix}"))
+            .unwrap_or_default();
+        one_line(
+            &format!("{sign} {}: {}{fix}", self.name, self.message),
+            MESSAGE_MAX,
+        )
     }
 
     fn to_json(&self) -> serde_json::Value {

@@ -25,35 +25,67 @@ pub fn look(own: &Environment) -> (Vec<Check>, Option<Service>) {
     let (manager, definition) = match find_installed(own) {
         Ok(Some(found)) => found,
         Ok(None) => {
-            return (vec![Check::fail(NAME, "none is installed for this user", "wf0-agent service install")], None);
+            return (
+                vec![Check::fail(
+                    NAME,
+                    "none is installed for this user",
+                    "wf0-agent service install",
+                )],
+                None,
+            );
         }
         Err(why) => return (vec![split(&why)], None),
     };
     let (place, again) = (&definition.place, manager.command());
     let mut checks = vec![match std::env::current_exe() {
-        _ if !Path::new(&definition.program).is_file() => {
-            Check::fail(NAME, format!("{place} starts {}, which is not there", definition.program), again)
-        }
+        _ if !Path::new(&definition.program).is_file() => Check::fail(
+            NAME,
+            format!("{place} starts {}, which is not there", definition.program),
+            again,
+        ),
         Ok(this) if this != Path::new(&definition.program) => {
-            let message = format!("{place} starts {}, and this is {}", definition.program, this.display());
+            let message = format!(
+                "{place} starts {}, and this is {}",
+                definition.program,
+                this.display()
+            );
             Check::warn(NAME, message, format!("{again}, if it is to be this one"))
         }
         _ => Check::ok(NAME, format!("{place} starts {}", definition.program)),
     }];
     if !definition.unread.is_empty() {
-        let message = format!("{} of {place} are not looked at here", definition.unread.join(", "));
-        checks.push(Check::warn(NAME, message, "what they set may differ from what the checks below say"));
+        let message = format!(
+            "{} of {place} are not looked at here",
+            definition.unread.join(", ")
+        );
+        checks.push(Check::warn(
+            NAME,
+            message,
+            "what they set may differ from what the checks below say",
+        ));
     }
     checks.push(match manager.state() {
         Err(why) => split(&why),
         Ok(state) if state.run == Run::Not => {
-            let words = if state.words.is_empty() { String::new() } else { format!(": {}", state.words) };
-            Check::fail(NAME, format!("does not run{words}"), format!("{again} starts it; {}", manager.log()))
+            let words = if state.words.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", state.words)
+            };
+            Check::fail(
+                NAME,
+                format!("does not run{words}"),
+                format!("{again} starts it; {}", manager.log()),
+            )
         }
-        Ok(state) if !state.enabled => Check::warn(NAME, "runs, but does not start by itself", again),
-        Ok(state) if state.run == Run::Starting => {
-            Check::warn(NAME, "runs, and has not reached the backend yet", manager.log())
+        Ok(state) if !state.enabled => {
+            Check::warn(NAME, "runs, but does not start by itself", again)
         }
+        Ok(state) if state.run == Run::Starting => Check::warn(
+            NAME,
+            "runs, and has not reached the backend yet",
+            manager.log(),
+        ),
         Ok(state) => Check::ok(NAME, format!("runs ({})", state.words)),
     });
     let base = manager.environment().unwrap_or_else(|why| {
@@ -61,7 +93,14 @@ pub fn look(own: &Environment) -> (Vec<Check>, Option<Service>) {
         manager.least()
     });
     match definition.given() {
-        Ok(given) => (checks, Some(Service { given, environment: base.with(&definition.variables), again })),
+        Ok(given) => (
+            checks,
+            Some(Service {
+                given,
+                environment: base.with(&definition.variables),
+                again,
+            }),
+        ),
         Err(why) => {
             checks.push(Check::fail(NAME, why, again));
             (checks, None)
@@ -70,17 +109,32 @@ pub fn look(own: &Environment) -> (Vec<Check>, Option<Service>) {
 }
 
 /// The program of that check is not on the service's PATH, and is on that of this shell: it needs no installing.
-pub fn with_this_path(check: Check, config: Option<&Config>, own: &Environment, service: &Service) -> Check {
+pub fn with_this_path(
+    check: Check,
+    config: Option<&Config>,
+    own: &Environment,
+    service: &Service,
+) -> Check {
     let program = match (check.name.as_str(), config) {
         ("CLI", Some(config)) => config.cli.command.as_str(),
         ("git", _) => "git",
         _ => return check,
     };
     let there = find::program(program, own.get("PATH"));
-    match (there, find::program(program, service.environment.get("PATH"))) {
+    match (
+        there,
+        find::program(program, service.environment.get("PATH")),
+    ) {
         (Some(there), None) => {
-            let fix = format!("{} is on the PATH of this shell: {} takes that over", there.display(), service.again);
-            Check { fix: Some(fix), ..check }
+            let fix = format!(
+                "{} is on the PATH of this shell: {} takes that over",
+                there.display(),
+                service.again
+            );
+            Check {
+                fix: Some(fix),
+                ..check
+            }
         }
         _ => check,
     }
@@ -88,6 +142,8 @@ pub fn with_this_path(check: Check, config: Option<&Config>, own: &Environment, 
 
 /// Lines of service managers say what to do behind a semicolon.
 fn split(text: &str) -> Check {
-    let (message, fix) = text.split_once("; ").unwrap_or((text, "see what wf0-agent service status says"));
+    let (message, fix) = text
+        .split_once("; ")
+        .unwrap_or((text, "see what wf0-agent service status says"));
     Check::fail(NAME, message, fix)
 }

@@ -20,7 +20,9 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<C
     for setting in SETTINGS {
         for name in sources.names_of(setting) {
             let found = sources.look_up(&name);
-            let wrong = lines.iter().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+            let wrong = lines
+                .iter()
+                .find_map(|line| line.strip_prefix(&format!("{name}: ")));
             match (wrong, found) {
                 (Some(why), found) => {
                     let fix = correct(setting, &name, file, found.map(|(_, origin)| origin));
@@ -28,7 +30,10 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<C
                 }
                 (None, Some((value, origin))) => {
                     let from = place(origin, &name, file);
-                    checks.push(Check::ok(&name, format!("{} ({from})", shown(setting, &value))));
+                    checks.push(Check::ok(
+                        &name,
+                        format!("{} ({from})", shown(setting, &value)),
+                    ));
                 }
                 (None, None) if matches!(setting.default, "" | "required") => {}
                 (None, None) => defaults.push(format!("{name}={}", setting.default)),
@@ -47,11 +52,13 @@ fn shown(setting: &Setting, value: &OsStr) -> String {
     match setting.name {
         TOKEN => HIDDEN.to_owned(),
         // One that does not count may hold anything.
-        name if name.ends_with("_PROXY") && name != "NO_PROXY" => match Proxy::parse(name, &value) {
-            Ok(proxy) if proxy.authorization().is_some() => format!("{HIDDEN}@{proxy}"),
-            Ok(proxy) => proxy.to_string(),
-            Err(_) => HIDDEN.to_owned(),
-        },
+        name if name.ends_with("_PROXY") && name != "NO_PROXY" => {
+            match Proxy::parse(name, &value) {
+                Ok(proxy) if proxy.authorization().is_some() => format!("{HIDDEN}@{proxy}"),
+                Ok(proxy) => proxy.to_string(),
+                Err(_) => HIDDEN.to_owned(),
+            }
+        }
         "WORKFORCE0_API_URL" => match value.split_once('?') {
             Some((url, _)) => format!("{}?{HIDDEN}", one_line(url, SHOWN_MAX)),
             None => one_line(&value, SHOWN_MAX),
@@ -72,7 +79,11 @@ fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -
     match origin {
         Some(origin) => format!("correct it: {}", place(origin, name, file)),
         None if setting.flag => {
-            format!("set it in the environment, in {} or by --{}", file.display(), flag_of_name(name))
+            format!(
+                "set it in the environment, in {} or by --{}",
+                file.display(),
+                flag_of_name(name)
+            )
         }
         None => format!("set it in the environment or in {}", file.display()),
     }
@@ -89,9 +100,14 @@ fn token_file(sources: &Sources, file: &Path) -> Option<Check> {
     let shown = path.display();
     let mode = mode(&path)?;
     Some(if mode & 0o004 == 0 {
-        Check::ok(NAME, format!("{shown} is closed to others (mode {mode:03o})"))
+        Check::ok(
+            NAME,
+            format!("{shown} is closed to others (mode {mode:03o})"),
+        )
     } else {
-        let message = format!("{shown} holds the token and everybody on this machine can read it (mode {mode:03o})");
+        let message = format!(
+            "{shown} holds the token and everybody on this machine can read it (mode {mode:03o})"
+        );
         Check::warn(NAME, message, format!("chmod 600 {shown}"))
     })
 }

@@ -58,13 +58,18 @@ enum Line {
 
 impl Console {
     /// The log on standard error.
-    pub fn on_stderr(format: LogFormat, level: LevelFilter, environment: &Environment) -> io::Result<&'static Self> {
+    pub fn on_stderr(
+        format: LogFormat,
+        level: LevelFilter,
+        environment: &Environment,
+    ) -> io::Result<&'static Self> {
         let form = match format {
             LogFormat::Json => Form::Json,
             LogFormat::Text => Form::Text,
-            LogFormat::Auto if stderr().is_terminal() => {
-                Form::Terminal { colours: knows_colours(environment), sequences: knows_sequences(environment) }
-            }
+            LogFormat::Auto if stderr().is_terminal() => Form::Terminal {
+                colours: knows_colours(environment),
+                sequences: knows_sequences(environment),
+            },
             LogFormat::Auto if is_journal(environment) => Form::Journal,
             LogFormat::Auto => Form::Text,
         };
@@ -73,17 +78,38 @@ impl Console {
 
     /// The log elsewhere, where nobody looks on.
     #[cfg(windows)]
-    pub fn start(to: Box<dyn Write + Send>, format: LogFormat, level: LevelFilter) -> io::Result<&'static Self> {
-        Self::take_over(to, if format == LogFormat::Json { Form::Json } else { Form::Text }, level)
+    pub fn start(
+        to: Box<dyn Write + Send>,
+        format: LogFormat,
+        level: LevelFilter,
+    ) -> io::Result<&'static Self> {
+        Self::take_over(
+            to,
+            if format == LogFormat::Json {
+                Form::Json
+            } else {
+                Form::Text
+            },
+            level,
+        )
     }
 
     /// There is one for the life of the process.
-    fn take_over(to: Box<dyn Write + Send>, form: Form, level: LevelFilter) -> io::Result<&'static Self> {
+    fn take_over(
+        to: Box<dyn Write + Send>,
+        form: Form,
+        level: LevelFilter,
+    ) -> io::Result<&'static Self> {
         let (lines, written) = crossbeam_channel::bounded(LINES_MAX);
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || Out { to, going_on: None }.write_all(&written))?;
-        let console: &'static Self = Box::leak(Box::new(Self { form, level, lines, lost: AtomicU64::new(0) }));
+        let console: &'static Self = Box::leak(Box::new(Self {
+            form,
+            level,
+            lines,
+            lost: AtomicU64::new(0),
+        }));
         log::set_max_level(level);
         // It fails only where there is a log already, and then that one is as good.
         let _ = log::set_logger(console);
@@ -92,9 +118,18 @@ impl Console {
 
     /// At a terminal: what is going on, in place.
     pub fn show(&self, view: &View) {
-        if let (Form::Terminal { colours, sequences: true }, true) = (self.form, self.level >= LevelFilter::Info) {
+        if let (
+            Form::Terminal {
+                colours,
+                sequences: true,
+            },
+            true,
+        ) = (self.form, self.level >= LevelFilter::Info)
+        {
             // Without room it is left out: the next one tells more.
-            let _ = self.lines.try_send(Line::GoingOn(terminal::going_on(view, colours)));
+            let _ = self
+                .lines
+                .try_send(Line::GoingOn(terminal::going_on(view, colours)));
         }
     }
 
@@ -106,12 +141,16 @@ impl Console {
 
     fn put(&self, line: String) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
-        let note =
-            (lost > 0).then(|| Line::Log(format!("({lost} lines of the log are missing here: nobody took them)\n")));
+        let note = (lost > 0).then(|| {
+            Line::Log(format!(
+                "({lost} lines of the log are missing here: nobody took them)\n"
+            ))
+        });
         let is_noted = note.is_none_or(|note| self.lines.try_send(note).is_ok());
         let is_put = self.lines.try_send(Line::Log(line)).is_ok();
         let still = if is_noted { 0 } else { lost };
-        self.lost.fetch_add(still + u64::from(!is_put), Ordering::Relaxed);
+        self.lost
+            .fetch_add(still + u64::from(!is_put), Ordering::Relaxed);
     }
 }
 
@@ -140,19 +179,31 @@ impl Out {
     /// A line of the log in place of what was going on, and below it what is. That is cut by the terminal, for nobody
     /// here knows its width. Where nothing was shown nothing is wiped out: somebody may be typing.
     fn put(&mut self, line: &str, going_on: Option<String>) {
-        let clear = if self.going_on.is_some() { "\r\x1b[2K" } else { "" };
-        let below = going_on.as_ref().map(|text| format!("\x1b[?7l{text}\x1b[?7h")).unwrap_or_default();
+        let clear = if self.going_on.is_some() {
+            "\r\x1b[2K"
+        } else {
+            ""
+        };
+        let below = going_on
+            .as_ref()
+            .map(|text| format!("\x1b[?7l{text}\x1b[?7h"))
+            .unwrap_or_default();
         self.going_on = going_on;
         // In one piece. A log that cannot be written to is no reason to end runs.
         let text = format!("{clear}{line}{below}");
-        let _ = self.to.write_all(text.as_bytes()).and_then(|()| self.to.flush());
+        let _ = self
+            .to
+            .write_all(text.as_bytes())
+            .and_then(|()| self.to.flush());
     }
 }
 
 impl log::Log for Console {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
-        let is_own = target.strip_prefix(OWN).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+        let is_own = target
+            .strip_prefix(OWN)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
         is_own && metadata.level() <= self.level
     }
 
@@ -164,8 +215,15 @@ impl log::Log for Console {
         let line = match self.form {
             Form::Terminal { colours, .. } => terminal::line(record, at, colours),
             Form::Text => {
-                let run = field(record, "run").map(|run| format!(" (run {run})")).unwrap_or_default();
-                format!("{} {:<5} {}{run}\n", rfc3339(at), record.level(), record.args())
+                let run = field(record, "run")
+                    .map(|run| format!(" (run {run})"))
+                    .unwrap_or_default();
+                format!(
+                    "{} {:<5} {}{run}\n",
+                    rfc3339(at),
+                    record.level(),
+                    record.args()
+                )
             }
             Form::Journal => format!("<{}>{}\n", priority(record.level()), record.args()),
             Form::Json => to_json(record, at) + "\n",
@@ -176,7 +234,11 @@ impl log::Log for Console {
     /// Waits until what was logged is written, and not for long: the terminal may be paused.
     fn flush(&self) {
         let (mark, passed) = crossbeam_channel::bounded(0);
-        if self.lines.send_timeout(Line::Mark(mark), FLUSH_LIMIT).is_ok() {
+        if self
+            .lines
+            .send_timeout(Line::Mark(mark), FLUSH_LIMIT)
+            .is_ok()
+        {
             let _ = passed.recv_timeout(FLUSH_LIMIT);
         }
     }
@@ -216,8 +278,14 @@ fn priority(level: Level) -> u8 {
 /// Whether standard error is the journal: systemd names the device and inode of what it connects (systemd.exec(5)).
 #[cfg(unix)]
 fn is_journal(environment: &Environment) -> bool {
-    let Some(named) = environment.get("JOURNAL_STREAM").and_then(|named| named.to_str()) else { return false };
-    nix::sys::stat::fstat(stderr()).is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+    let Some(named) = environment
+        .get("JOURNAL_STREAM")
+        .and_then(|named| named.to_str())
+    else {
+        return false;
+    };
+    nix::sys::stat::fstat(stderr())
+        .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 #[cfg(not(unix))]

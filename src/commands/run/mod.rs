@@ -23,7 +23,8 @@ use service_manager::ServiceManager;
 pub fn run(request: Request) -> u8 {
     let environment = Environment::of_process();
     let quiet = request.has("quiet");
-    let sources = Sources::collect(request.settings, environment.clone()).map_err(|e| vec![e.to_string()]);
+    let sources =
+        Sources::collect(request.settings, environment.clone()).map_err(|e| vec![e.to_string()]);
     let (config, risky) = match sources.and_then(|sources| check(&sources)) {
         Ok(checked) => checked,
         Err(lines) => {
@@ -32,10 +33,16 @@ pub fn run(request: Request) -> u8 {
         }
     };
     if config.require_approval && !(stdin().is_terminal() && stderr().is_terminal()) {
-        eprintln!("wf0-agent: REQUIRE_APPROVAL: there is no terminal to ask at; start it at one, or leave it out");
+        eprintln!(
+            "wf0-agent: REQUIRE_APPROVAL: there is no terminal to ask at; start it at one, or leave it out"
+        );
         return exit::CONFIG;
     }
-    let level = if quiet { config.log_level.min(LevelFilter::Warn) } else { config.log_level };
+    let level = if quiet {
+        config.log_level.min(LevelFilter::Warn)
+    } else {
+        config.log_level
+    };
     let console = match Console::on_stderr(config.log_format, level, &environment) {
         Ok(console) => console,
         Err(e) => {
@@ -80,7 +87,11 @@ pub fn exit_code(end: Result<Exit, DaemonError>) -> u8 {
 pub fn check(sources: &Sources) -> Result<(Config, Vec<String>), Vec<String>> {
     let config = Config::load(sources).map_err(|e| e.lines().to_vec())?;
     let (wrong, risky) = cli::check(&config.cli, sources.environment().get("PATH"));
-    if wrong.is_empty() { Ok((config, risky)) } else { Err(wrong) }
+    if wrong.is_empty() {
+        Ok((config, risky))
+    } else {
+        Err(wrong)
+    }
 }
 
 /// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.
@@ -91,7 +102,10 @@ pub fn stop_on_signals(stopper: Stopper) {
 }
 
 /// A panic in any thread is a bug, and half a daemon is worse than none: the service manager starts a whole one.
-#[expect(clippy::disallowed_methods, reason = "nothing can be trusted to unwind after a bug")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing can be trusted to unwind after a bug"
+)]
 pub fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {

@@ -23,8 +23,17 @@ pub struct ServiceManager {
 
 impl ServiceManager {
     pub fn new(environment: &Environment, stop_limit: Duration) -> Self {
-        let socket = environment.get(NOTIFY_SOCKET).filter(|name| !name.is_empty()).map(OsString::from);
-        Self { socket, is_ready: false, is_stopping: false, stop_limit, told: String::new() }
+        let socket = environment
+            .get(NOTIFY_SOCKET)
+            .filter(|name| !name.is_empty())
+            .map(OsString::from);
+        Self {
+            socket,
+            is_ready: false,
+            is_stopping: false,
+            stop_limit,
+            told: String::new(),
+        }
     }
 
     pub fn show(&mut self, view: &View) {
@@ -37,7 +46,10 @@ impl ServiceManager {
             news += "READY=1\n";
         }
         if is_stopping && !self.is_stopping {
-            news += &format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n", self.stop_limit.as_micros());
+            news += &format!(
+                "STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n",
+                self.stop_limit.as_micros()
+            );
         }
         if status != self.told {
             news += &format!("STATUS={status}\n");
@@ -56,8 +68,15 @@ fn status(view: &View) -> String {
         Link::Down { why: None, .. } => "connecting".to_owned(),
         Link::Down { why: Some(why), .. } => format!("not connected ({why})"),
     };
-    let running = view.active.iter().filter(|active| active.started_at.is_some()).count();
-    format!("{link}; {running} running, {} waiting", view.active.len() - running)
+    let running = view
+        .active
+        .iter()
+        .filter(|active| active.started_at.is_some())
+        .count();
+    format!(
+        "{link}; {running} running, {} waiting",
+        view.active.len() - running
+    )
 }
 
 #[cfg(unix)]

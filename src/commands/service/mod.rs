@@ -115,12 +115,18 @@ struct Failure {
 
 impl From<String> for Failure {
     fn from(line: String) -> Self {
-        Self { code: exit::FAILED, lines: vec![line] }
+        Self {
+            code: exit::FAILED,
+            lines: vec![line],
+        }
     }
 }
 
 pub fn run(request: Request) -> u8 {
-    let done = match (request.text(0).to_owned().as_str(), request.has("system") && !cfg!(windows)) {
+    let done = match (
+        request.text(0).to_owned().as_str(),
+        request.has("system") && !cfg!(windows),
+    ) {
         (action, true) => by_root(action, request.has("print")),
         ("install", false) => install(request),
         ("uninstall", false) => uninstall(&request),
@@ -146,7 +152,10 @@ pub fn answer(_given: Given) -> u8 {
 pub type Found = (Box<dyn Manager>, Definition);
 
 pub fn find_installed(environment: &Environment) -> Result<Option<Found>, String> {
-    for system in [true, false].into_iter().filter(|system| cfg!(windows) || !system) {
+    for system in [true, false]
+        .into_iter()
+        .filter(|system| cfg!(windows) || !system)
+    {
         let manager = manager(environment, system)?;
         if let Some(definition) = manager.installed()? {
             return Ok(Some((manager, definition)));
@@ -159,33 +168,47 @@ impl Definition {
     /// The settings that it names: flags, and the file.
     pub fn given(&self) -> Result<Given, String> {
         let args = self.args.iter().filter(|arg| *arg != BY_MANAGER);
-        let unusual =
-            || format!("{} starts it with arguments of which nothing is known: {:?}", self.place, self.args);
+        let unusual = || {
+            format!(
+                "{} starts it with arguments of which nothing is known: {:?}",
+                self.place, self.args
+            )
+        };
         let given = match line::parse(lexopt::Parser::from_args(args)) {
-            Ok(Line::Command(request)) if request.name == super::usage::Name::Run => request.settings,
+            Ok(Line::Command(request)) if request.name == super::usage::Name::Run => {
+                request.settings
+            }
             _ => return Err(unusual()),
         };
         // Not the `.env` of whoever asks.
         let nothing = || PathBuf::from(if cfg!(windows) { "NUL" } else { "/dev/null" });
-        Ok(Given { env_file: Some(given.env_file.unwrap_or_else(nothing)), ..given })
+        Ok(Given {
+            env_file: Some(given.env_file.unwrap_or_else(nothing)),
+            ..given
+        })
     }
 }
 
 impl Plan {
     fn new(environment: &Environment, settings: &Path) -> Result<Self, String> {
-        let program = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
+        let program =
+            std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
         let folders = std::env::split_paths(environment.get("PATH").unwrap_or_default());
         // Relative ones lead nowhere from a service's working directory.
         let mut kept: Vec<PathBuf> = Vec::new();
-        folders.filter(|folder| folder.is_absolute()).for_each(|folder| {
-            if !kept.contains(&folder) {
-                kept.push(folder);
-            }
-        });
+        folders
+            .filter(|folder| folder.is_absolute())
+            .for_each(|folder| {
+                if !kept.contains(&folder) {
+                    kept.push(folder);
+                }
+            });
         let path = std::env::join_paths(kept).map_err(|e| format!("PATH: {e}"))?;
         let text = |what: &str, value: &Path| match value.to_str() {
             Some(text) if !text.contains(char::is_control) => Ok(text.to_owned()),
-            _ => Err(format!("{what} is not plain text and cannot stand in the definition of a service: {value:?}")),
+            _ => Err(format!(
+                "{what} is not plain text and cannot stand in the definition of a service: {value:?}"
+            )),
         };
         Ok(Self {
             program: text("the path of this program", &program)?,
@@ -201,7 +224,9 @@ pub fn put(file: &Path, content: &[u8]) -> Result<(), String> {
     fs::create_dir_all(file.parent().unwrap_or(file)).map_err(failed)?;
     let mut aside = file.as_os_str().to_owned();
     aside.push(".new");
-    fs::write(&aside, content).and_then(|()| fs::rename(&aside, file)).map_err(failed)
+    fs::write(&aside, content)
+        .and_then(|()| fs::rename(&aside, file))
+        .map_err(failed)
 }
 
 fn install(request: Request) -> Result<u8, Failure> {
@@ -209,7 +234,8 @@ fn install(request: Request) -> Result<u8, Failure> {
     let manager = manager(&own, request.has("system"))?;
     let Given { flags, env_file } = &request.settings;
     let settings = env_file.clone().unwrap_or_else(|| manager.settings());
-    let settings = std::path::absolute(&settings).map_err(|e| format!("{}: {e}", settings.display()))?;
+    let settings =
+        std::path::absolute(&settings).map_err(|e| format!("{}: {e}", settings.display()))?;
     let plan = Plan::new(&own, &settings)?;
     let draft = manager.draft(&plan)?;
     let is_print = request.has("print");
@@ -218,27 +244,45 @@ fn install(request: Request) -> Result<u8, Failure> {
         environment => environment?,
     };
     let variable = ("PATH".to_owned(), plan.path.clone());
-    let environment = if manager.takes_path() { base.with(&[variable]) } else { base };
+    let environment = if manager.takes_path() {
+        base.with(&[variable])
+    } else {
+        base
+    };
     let tried = try_out(&settings, &environment);
     let sources = tried.as_ref().map(|tried| &tried.sources).ok();
-    let mut remarks = unreached(flags.keys(), &own, &environment, sources, &settings).into_iter().collect::<Vec<_>>();
+    let mut remarks = unreached(flags.keys(), &own, &environment, sources, &settings)
+        .into_iter()
+        .collect::<Vec<_>>();
     if let Ok(Tried { config, risky, .. }) = &tried {
         remarks.extend(risky.iter().cloned());
         let command = &config.cli.command;
         if find::program(command, environment.get("PATH")).is_none() {
             let fix = "install it, or correct PATH, and install the service anew";
-            remarks.push(format!("{command} is not on the service's PATH, and no ticket can run: {fix}"));
+            remarks.push(format!(
+                "{command} is not on the service's PATH, and no ticket can run: {fix}"
+            ));
         }
     }
-    remarks.iter().for_each(|remark| eprintln!("wf0-agent: {remark}"));
+    remarks
+        .iter()
+        .for_each(|remark| eprintln!("wf0-agent: {remark}"));
     if is_print {
         let wrong = tried.err().unwrap_or_default();
         wrong.iter().for_each(|line| eprintln!("wf0-agent: {line}"));
-        eprintln!("wf0-agent: nothing is changed; without --print this would go to {}, and then:", draft.place);
+        eprintln!(
+            "wf0-agent: nothing is changed; without --print this would go to {}, and then:",
+            draft.place
+        );
         draft.steps.iter().for_each(|step| eprintln!("  {step}"));
         return Ok(print(&draft.text));
     }
-    let config = tried.map_err(|lines| Failure { code: exit::CONFIG, lines })?.config;
+    let config = tried
+        .map_err(|lines| Failure {
+            code: exit::CONFIG,
+            lines,
+        })?
+        .config;
     let before = manager.installed()?.zip(manager.current_text());
     let said = manager.install(&draft, config.stop_limit())?;
     let mut lines = changes(before, &draft);
@@ -260,18 +304,26 @@ fn uninstall(request: &Request) -> Result<u8, Failure> {
             definition.place
         )));
     }
-    let environment = manager.environment().unwrap_or_else(|_| manager.least()).with(&definition.variables);
+    let environment = manager
+        .environment()
+        .unwrap_or_else(|_| manager.least())
+        .with(&definition.variables);
     manager.uninstall()?;
     let mut lines = vec![format!("stopped and removed: {}", definition.place)];
     if let Ok(given) = definition.given() {
         let settings = given.env_file.clone();
         lines.extend(
-            settings.filter(|file| file.is_file()).map(|file| format!("left: the settings, {}", file.display())),
+            settings
+                .filter(|file| file.is_file())
+                .map(|file| format!("left: the settings, {}", file.display())),
         );
-        let state_dir =
-            Sources::collect(given, environment).ok().and_then(|sources| Config::load_state_dir(&sources).ok());
+        let state_dir = Sources::collect(given, environment)
+            .ok()
+            .and_then(|sources| Config::load_state_dir(&sources).ok());
         lines.extend(
-            state_dir.filter(|folder| folder.is_dir()).map(|folder| format!("left: the state, {}", folder.display())),
+            state_dir
+                .filter(|folder| folder.is_dir())
+                .map(|folder| format!("left: the state, {}", folder.display())),
         );
     }
     Ok(print(&(lines.join("\n") + "\n")))
@@ -281,19 +333,38 @@ fn status(request: &Request) -> Result<u8, Failure> {
     let own = Environment::of_process();
     let manager = manager(&own, request.has("system"))?;
     let Some(definition) = manager.installed()? else {
-        print(&format!("not installed; to install it: {}\n", manager.command()));
+        print(&format!(
+            "not installed; to install it: {}\n",
+            manager.command()
+        ));
         return Ok(exit::FAILED);
     };
     let state = manager.state()?;
-    let enabled = if state.enabled { "enabled" } else { "not enabled" };
+    let enabled = if state.enabled {
+        "enabled"
+    } else {
+        "not enabled"
+    };
     let run = match state.run {
         Run::Running => "running",
         Run::Starting => "running, not registered yet",
         Run::Not => "not running",
     };
-    let words = if state.words.is_empty() { String::new() } else { format!(" ({})", state.words) };
-    print(&format!("installed, {enabled}, {run}{words}: {}\n{}\n", definition.place, manager.log()));
-    Ok(if state.run == Run::Not { exit::FAILED } else { exit::OK })
+    let words = if state.words.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", state.words)
+    };
+    print(&format!(
+        "installed, {enabled}, {run}{words}: {}\n{}\n",
+        definition.place,
+        manager.log()
+    ));
+    Ok(if state.run == Run::Not {
+        exit::FAILED
+    } else {
+        exit::OK
+    })
 }
 
 /// A service of the machine needs a user of its own, a token that only root can read, and a choice of what may be
@@ -301,7 +372,9 @@ fn status(request: &Request) -> Result<u8, Failure> {
 fn by_root(action: &str, is_print: bool) -> Result<u8, Failure> {
     if cfg!(target_os = "macos") {
         let why = "it could not reach the keychain, where some CLIs keep their login";
-        return Err(format!("there is no service of the machine here: {why}; leave out --system").into());
+        return Err(
+            format!("there is no service of the machine here: {why}; leave out --system").into(),
+        );
     }
     match action {
         "install" if is_print => Ok(print(systemd::SYSTEM_TEMPLATE)),
@@ -345,14 +418,25 @@ fn changes(before: Option<(Definition, String)>, draft: &Draft) -> Vec<String> {
         return vec![format!("installed: {}", draft.place), starts];
     };
     if text == draft.text {
-        return vec![format!("as it was, and started anew: {}", draft.place), starts];
+        return vec![
+            format!("as it was, and started anew: {}", draft.place),
+            starts,
+        ];
     }
     let mut lines = vec![format!("replaced: {}", draft.place), starts];
     if (&before.program, &before.args) != (&after.program, &after.args) {
-        lines.push(format!("before: {} {}", before.program, before.args.join(" ")));
+        lines.push(format!(
+            "before: {} {}",
+            before.program,
+            before.args.join(" ")
+        ));
     }
     let folders = |definition: &Definition| {
-        let path = definition.variables.iter().rev().find(|(name, _)| name.eq_ignore_ascii_case("PATH"));
+        let path = definition
+            .variables
+            .iter()
+            .rev()
+            .find(|(name, _)| name.eq_ignore_ascii_case("PATH"));
         let path = path.map(|(_, value)| std::env::split_paths(value).collect::<Vec<_>>());
         path.unwrap_or_default()
     };

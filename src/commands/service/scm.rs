@@ -13,10 +13,12 @@ use std::time::Duration;
 use log::warn;
 use windows_service::service::{
     Service, ServiceAccess, ServiceAction, ServiceActionType, ServiceControl, ServiceControlAccept,
-    ServiceErrorControl, ServiceExitCode, ServiceFailureActions, ServiceFailureResetPeriod, ServiceInfo,
-    ServiceStartType, ServiceState, ServiceStatus, ServiceType,
+    ServiceErrorControl, ServiceExitCode, ServiceFailureActions, ServiceFailureResetPeriod,
+    ServiceInfo, ServiceStartType, ServiceState, ServiceStatus, ServiceType,
 };
-use windows_service::service_control_handler::{self, ServiceControlHandlerResult, ServiceStatusHandle};
+use windows_service::service_control_handler::{
+    self, ServiceControlHandlerResult, ServiceStatusHandle,
+};
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{Error, define_windows_service, service_dispatcher};
 
@@ -58,7 +60,10 @@ pub fn answer(given: Given) -> u8 {
     match service_dispatcher::start(NAME, service_main) {
         Ok(()) => *CODE.lock().unwrap_or_else(PoisonError::into_inner),
         Err(e) => {
-            eprintln!("wf0-agent: only Windows' service manager starts {BY_MANAGER}: {}", words(&e));
+            eprintln!(
+                "wf0-agent: only Windows' service manager starts {BY_MANAGER}: {}",
+                words(&e)
+            );
             exit::USAGE
         }
     }
@@ -73,14 +78,23 @@ struct Serving {
 
 impl Serving {
     fn report(&self, current_state: ServiceState, wait_hint: Duration, exit_code: ServiceExitCode) {
-        let all = ServiceControlAccept::STOP | ServiceControlAccept::SHUTDOWN | ServiceControlAccept::PRESHUTDOWN;
+        let all = ServiceControlAccept::STOP
+            | ServiceControlAccept::SHUTDOWN
+            | ServiceControlAccept::PRESHUTDOWN;
         let is_running = current_state == ServiceState::Running;
-        let is_pending = matches!(current_state, ServiceState::StartPending | ServiceState::StopPending);
+        let is_pending = matches!(
+            current_state,
+            ServiceState::StartPending | ServiceState::StopPending
+        );
         // Nobody is left to tell where the manager does not listen.
         let _ = self.handle.set_service_status(ServiceStatus {
             service_type: ServiceType::OWN_PROCESS,
             current_state,
-            controls_accepted: if is_running { all } else { ServiceControlAccept::empty() },
+            controls_accepted: if is_running {
+                all
+            } else {
+                ServiceControlAccept::empty()
+            },
             exit_code,
             checkpoint: u32::from(is_pending),
             wait_hint,
@@ -111,21 +125,43 @@ fn on_control(control: ServiceControl) -> ServiceControlHandlerResult {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the manager starts a service anew only where its process just ends")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the manager starts a service anew only where its process just ends"
+)]
 fn serve_and_report(_arguments: Vec<OsString>) {
     let Ok(handle) = service_control_handler::register(NAME, on_control) else {
         std::process::exit(i32::from(exit::INTERNAL));
     };
-    let serving = SERVING.get_or_init(|| Serving { handle, stopper: Mutex::new(None) });
-    serving.report(ServiceState::StartPending, START_LIMIT, ServiceExitCode::NO_ERROR);
-    let given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+    let serving = SERVING.get_or_init(|| Serving {
+        handle,
+        stopper: Mutex::new(None),
+    });
+    serving.report(
+        ServiceState::StartPending,
+        START_LIMIT,
+        ServiceExitCode::NO_ERROR,
+    );
+    let given = GIVEN
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
+        .unwrap_or_default();
     let code = serve(serving, given);
     *CODE.lock().unwrap_or_else(PoisonError::into_inner) = code;
     match code {
-        exit::OK => serving.report(ServiceState::Stopped, Duration::ZERO, ServiceExitCode::NO_ERROR),
+        exit::OK => serving.report(
+            ServiceState::Stopped,
+            Duration::ZERO,
+            ServiceExitCode::NO_ERROR,
+        ),
         // A restart changes none of them, and the manager restarts nothing that says of itself that it has stopped.
         exit::VERSION_REFUSED | exit::TOKEN_REJECTED | exit::CONFIG => {
-            serving.report(ServiceState::Stopped, Duration::ZERO, ServiceExitCode::ServiceSpecific(u32::from(code)));
+            serving.report(
+                ServiceState::Stopped,
+                Duration::ZERO,
+                ServiceExitCode::ServiceSpecific(u32::from(code)),
+            );
         }
         _ => std::process::exit(i32::from(code)),
     }
@@ -142,7 +178,8 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     let note = {
         let log = log.clone();
         move |line: &str| {
-            let _ = LogFile::open(&log, LOG_LIMIT).and_then(|mut file| writeln!(file, "wf0-agent: {line}"));
+            let _ = LogFile::open(&log, LOG_LIMIT)
+                .and_then(|mut file| writeln!(file, "wf0-agent: {line}"));
         }
     };
     let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e.to_string()]);
@@ -157,7 +194,9 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
             return exit::CONFIG;
         }
     };
-    let Ok(file) = LogFile::open(&log, LOG_LIMIT) else { return exit::CONFIG };
+    let Ok(file) = LogFile::open(&log, LOG_LIMIT) else {
+        return exit::CONFIG;
+    };
     if run::Console::start(Box::new(file), config.log_format, config.log_level).is_err() {
         return exit::INTERNAL;
     }
@@ -167,8 +206,15 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     run::end_on_panic();
     let limit = config.stop_limit();
     let ready = move |stopper| {
-        *serving.stopper.lock().unwrap_or_else(PoisonError::into_inner) = Some((stopper, limit));
-        serving.report(ServiceState::Running, Duration::ZERO, ServiceExitCode::NO_ERROR);
+        *serving
+            .stopper
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some((stopper, limit));
+        serving.report(
+            ServiceState::Running,
+            Duration::ZERO,
+            ServiceExitCode::NO_ERROR,
+        );
     };
     let code = run::exit_code(daemon::run(config, environment, ready, |_| {}));
     log::logger().flush();
@@ -176,12 +222,17 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
 }
 
 fn folder(environment: &Environment) -> PathBuf {
-    let base = environment.get("ProgramData").map_or_else(|| PathBuf::from(r"C:\ProgramData"), PathBuf::from);
+    let base = environment
+        .get("ProgramData")
+        .map_or_else(|| PathBuf::from(r"C:\ProgramData"), PathBuf::from);
     base.join("wf0-agent")
 }
 
 fn state_dir(environment: &Environment) -> (String, String) {
-    ("STATE_DIR".to_owned(), folder(environment).join("state").display().to_string())
+    (
+        "STATE_DIR".to_owned(),
+        folder(environment).join("state").display().to_string(),
+    )
 }
 
 fn log_file(environment: &Environment) -> PathBuf {
@@ -218,7 +269,11 @@ impl Services {
         if said.is_well() {
             return Ok(said.stdout);
         }
-        Err(format!("{program} {} failed: {}", args.join(" "), said.words()))
+        Err(format!(
+            "{program} {} failed: {}",
+            args.join(" "),
+            said.words()
+        ))
     }
 
     /// Registers it, or changes what is registered; an account that somebody has given to it stays.
@@ -236,13 +291,16 @@ impl Services {
             account_password: None,
         };
         if let Some(service) = self.open(ServiceAccess::ALL_ACCESS)? {
-            service.change_config(&info(None)).map_err(|e| failed("the service cannot be changed", &e))?;
+            service
+                .change_config(&info(None))
+                .map_err(|e| failed("the service cannot be changed", &e))?;
             return Ok(service);
         }
         let access = ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE;
         let manager = ServiceManager::local_computer(None::<&OsStr>, access);
-        let service =
-            manager.and_then(|manager| manager.create_service(&info(Some(ACCOUNT)), ServiceAccess::ALL_ACCESS));
+        let service = manager.and_then(|manager| {
+            manager.create_service(&info(Some(ACCOUNT)), ServiceAccess::ALL_ACCESS)
+        });
         service.map_err(|e| failed("the service cannot be registered", &e))
     }
 
@@ -250,8 +308,10 @@ impl Services {
     /// With 76, 77 and 78 it says that it has stopped, which is no failure to the manager. What a manager does not take
     /// is told: the service runs without it.
     fn configure(service: &Service, stop_limit: Duration) -> Vec<String> {
-        let again =
-            |seconds| ServiceAction { action_type: ServiceActionType::Restart, delay: Duration::from_secs(seconds) };
+        let again = |seconds| ServiceAction {
+            action_type: ServiceActionType::Restart,
+            delay: Duration::from_secs(seconds),
+        };
         let recovery = ServiceFailureActions {
             reset_period: ServiceFailureResetPeriod::After(Duration::from_secs(24 * 3600)),
             reboot_msg: None,
@@ -259,13 +319,23 @@ impl Services {
             actions: Some(vec![again(10), again(60), again(300)]),
         };
         let done = [
-            ("its description", service.set_description("Runs WorkForce0 tickets with a coding CLI")),
+            (
+                "its description",
+                service.set_description("Runs WorkForce0 tickets with a coding CLI"),
+            ),
             ("a delayed start", service.set_delayed_auto_start(true)),
-            ("the time to stop in when Windows shuts down", service.set_preshutdown_timeout(stop_limit)),
-            ("to be started again after a crash", service.update_failure_actions(recovery)),
+            (
+                "the time to stop in when Windows shuts down",
+                service.set_preshutdown_timeout(stop_limit),
+            ),
+            (
+                "to be started again after a crash",
+                service.update_failure_actions(recovery),
+            ),
         ];
         let not_taken = |(what, done): (&str, windows_service::Result<()>)| {
-            done.err().map(|e| format!("Windows does not take {what} for it: {}", words(&e)))
+            done.err()
+                .map(|e| format!("Windows does not take {what} for it: {}", words(&e)))
         };
         done.into_iter().filter_map(not_taken).collect()
     }
@@ -276,7 +346,9 @@ impl Services {
         if is_stopped() {
             return Ok(());
         }
-        let stopping = service.stop().map_err(|e| failed("the service cannot be stopped", &e))?;
+        let stopping = service
+            .stop()
+            .map_err(|e| failed("the service cannot be stopped", &e))?;
         let halt = Halt::never();
         let look = Duration::from_millis(250);
         let limit = stopping.wait_hint.max(LIMIT);
@@ -290,7 +362,10 @@ impl Services {
     }
 
     fn variables(&self, path: &str) -> Vec<(String, String)> {
-        vec![("PATH".to_owned(), path.to_owned()), state_dir(&self.environment)]
+        vec![
+            ("PATH".to_owned(), path.to_owned()),
+            state_dir(&self.environment),
+        ]
     }
 
     fn place() -> String {
@@ -308,7 +383,10 @@ impl Manager for Services {
     }
 
     fn least(&self) -> Environment {
-        self.environment.clone().only(OF_MACHINE).with(&self.variables(""))
+        self.environment
+            .clone()
+            .only(OF_MACHINE)
+            .with(&self.variables(""))
     }
 
     fn command(&self) -> &'static str {
@@ -316,7 +394,11 @@ impl Manager for Services {
     }
 
     fn draft(&self, plan: &Plan) -> Result<Draft, String> {
-        let args = vec![BY_MANAGER.to_owned(), "--env-file".to_owned(), plan.settings.clone()];
+        let args = vec![
+            BY_MANAGER.to_owned(),
+            "--env-file".to_owned(),
+            plan.settings.clone(),
+        ];
         let definition = Definition {
             place: Self::place(),
             program: plan.program.clone(),
@@ -326,22 +408,35 @@ impl Manager for Services {
         };
         Ok(Draft {
             text: described(&definition, ACCOUNT),
-            steps: vec![format!("{} would be closed to others, and the service started", self.folder().display())],
+            steps: vec![format!(
+                "{} would be closed to others, and the service started",
+                self.folder().display()
+            )],
             place: definition.place.clone(),
             definition,
         })
     }
 
     fn installed(&self) -> Result<Option<Definition>, String> {
-        let Some(service) = self.open(ServiceAccess::QUERY_CONFIG)? else { return Ok(None) };
-        let config = service.query_config().map_err(|e| failed("the service cannot be read", &e))?;
+        let Some(service) = self.open(ServiceAccess::QUERY_CONFIG)? else {
+            return Ok(None);
+        };
+        let config = service
+            .query_config()
+            .map_err(|e| failed("the service cannot be read", &e))?;
         let mut words = split(&config.executable_path.to_string_lossy()).into_iter();
         let program = words.next().unwrap_or_default();
-        let printed = self.tool("reg", &["query", KEY, "/v", "Environment"]).unwrap_or_default();
+        let printed = self
+            .tool("reg", &["query", KEY, "/v", "Environment"])
+            .unwrap_or_default();
         // reg shows several values with this between them, whatever they were given with.
         let variables = registry_value(&printed).unwrap_or_default();
-        let variables = variables.split(r"\0").filter_map(|variable| variable.split_once('='));
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let variables = variables
+            .split(r"\0")
+            .filter_map(|variable| variable.split_once('='));
+        let variables = variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         Ok(Some(Definition {
             place: Self::place(),
             program,
@@ -352,24 +447,58 @@ impl Manager for Services {
     }
 
     fn current_text(&self) -> Option<String> {
-        self.installed().ok().flatten().map(|definition| described(&definition, ACCOUNT))
+        self.installed()
+            .ok()
+            .flatten()
+            .map(|definition| described(&definition, ACCOUNT))
     }
 
     fn install(&self, draft: &Draft, stop_limit: Duration) -> Result<Vec<String>, String> {
-        let Definition { program, args, variables, .. } = &draft.definition;
+        let Definition {
+            program,
+            args,
+            variables,
+            ..
+        } = &draft.definition;
         let service = self.register(program, args)?;
         let mut lines = Self::configure(&service, stop_limit);
-        let variables: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let value = variables.join(SEPARATOR);
-        let add = ["add", KEY, "/f", "/v", "Environment", "/t", "REG_MULTI_SZ", "/s", SEPARATOR, "/d", &value];
+        let add = [
+            "add",
+            KEY,
+            "/f",
+            "/v",
+            "Environment",
+            "/t",
+            "REG_MULTI_SZ",
+            "/s",
+            SEPARATOR,
+            "/d",
+            &value,
+        ];
         self.tool("reg", &add)?;
         let folder = self.folder();
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         // The system, the administrators and the service; by number, for their names depend on the language.
         let account = format!("{ACCOUNT}:(OI)(CI)M");
         let folder = folder.display().to_string();
-        let grant = ["*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F", account.as_str()];
-        self.tool("icacls", &[&[folder.as_str(), "/inheritance:r", "/grant:r"], grant.as_slice()].concat())?;
+        let grant = [
+            "*S-1-5-18:(OI)(CI)F",
+            "*S-1-5-32-544:(OI)(CI)F",
+            account.as_str(),
+        ];
+        self.tool(
+            "icacls",
+            &[
+                &[folder.as_str(), "/inheritance:r", "/grant:r"],
+                grant.as_slice(),
+            ]
+            .concat(),
+        )?;
         // Its account has no way into the folder of a user, where cargo installs.
         self.tool("icacls", &[program, "/grant", &format!("{ACCOUNT}:RX")])?;
         self.stop(&service)?;
@@ -394,15 +523,23 @@ impl Manager for Services {
     }
 
     fn uninstall(&self) -> Result<(), String> {
-        let Some(service) = self.open(ServiceAccess::ALL_ACCESS)? else { return Ok(()) };
+        let Some(service) = self.open(ServiceAccess::ALL_ACCESS)? else {
+            return Ok(());
+        };
         self.stop(&service)?;
-        service.delete().map_err(|e| failed("the service cannot be removed", &e))
+        service
+            .delete()
+            .map_err(|e| failed("the service cannot be removed", &e))
     }
 
     fn state(&self) -> Result<State, String> {
         let access = ServiceAccess::QUERY_STATUS | ServiceAccess::QUERY_CONFIG;
-        let Some(service) = self.open(access)? else { return Ok(State::default()) };
-        let asked = service.query_status().and_then(|status| Ok((status, service.query_config()?)));
+        let Some(service) = self.open(access)? else {
+            return Ok(State::default());
+        };
+        let asked = service
+            .query_status()
+            .and_then(|status| Ok((status, service.query_config()?)));
         let (status, config) = asked.map_err(|e| failed("the service cannot be asked", &e))?;
         let run = match status.current_state {
             ServiceState::Running | ServiceState::StopPending => Run::Running,
@@ -412,15 +549,25 @@ impl Manager for Services {
         let words = match (status.process_id, status.exit_code) {
             (Some(pid), _) if run != Run::Not => format!("pid {pid}"),
             (_, ServiceExitCode::ServiceSpecific(code)) => {
-                let meaning = EXIT_CODES.iter().find(|(known, _)| u32::from(*known) == code);
-                let meaning = meaning.map(|(_, meaning)| format!(": {meaning}")).unwrap_or_default();
+                let meaning = EXIT_CODES
+                    .iter()
+                    .find(|(known, _)| u32::from(*known) == code);
+                let meaning = meaning
+                    .map(|(_, meaning)| format!(": {meaning}"))
+                    .unwrap_or_default();
                 format!("it ended with {code}{meaning}")
             }
             (_, ServiceExitCode::Win32(NEVER_STARTED)) => "it was never started".to_owned(),
-            (_, ServiceExitCode::Win32(code)) if run == Run::Not && code != 0 => format!("Windows' error {code}"),
+            (_, ServiceExitCode::Win32(code)) if run == Run::Not && code != 0 => {
+                format!("Windows' error {code}")
+            }
             _ => String::new(),
         };
-        Ok(State { enabled: config.start_type == ServiceStartType::AutoStart, run, words })
+        Ok(State {
+            enabled: config.start_type == ServiceStartType::AutoStart,
+            run,
+            words,
+        })
     }
 
     fn log(&self) -> String {
@@ -430,7 +577,11 @@ impl Manager for Services {
 
 fn failed(what: &str, e: &Error) -> String {
     let is_denied = matches!(e, Error::Winapi(e) if e.raw_os_error() == Some(ACCESS_DENIED));
-    let fix = if is_denied { "; that is for administrators: open a shell by \"Run as administrator\"" } else { "" };
+    let fix = if is_denied {
+        "; that is for administrators: open a shell by \"Run as administrator\""
+    } else {
+        ""
+    };
     format!("{what}: {}{fix}", words(e))
 }
 

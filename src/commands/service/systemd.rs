@@ -36,10 +36,19 @@ pub struct Systemd {
 
 impl Systemd {
     pub fn new(environment: Environment) -> Result<Self, String> {
-        let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let folder = |name: &str| {
+            environment
+                .get(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
         let config = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")));
-        let config = config.ok_or("HOME is not set, and so there is no folder for a service of yours")?;
-        Ok(Self { environment, config })
+        let config =
+            config.ok_or("HOME is not set, and so there is no folder for a service of yours")?;
+        Ok(Self {
+            environment,
+            config,
+        })
     }
 
     fn file(&self) -> PathBuf {
@@ -58,7 +67,8 @@ impl Systemd {
         })?;
         let words = said.words();
         if !said.is_well()
-            && (words.contains("Failed to connect to") || words.contains("not been booted with systemd"))
+            && (words.contains("Failed to connect to")
+                || words.contains("not been booted with systemd"))
         {
             return Err(format!(
                 "your systemd does not answer: {words}; it is there once you are logged in (not by su or sudo), or \
@@ -75,7 +85,10 @@ impl Systemd {
             return Ok(());
         }
         let what = args.join(" ");
-        Err(format!("systemctl --user {what} failed: {}; journalctl --user -u wf0-agent may say why", said.words()))
+        Err(format!(
+            "systemctl --user {what} failed: {}; journalctl --user -u wf0-agent may say why",
+            said.words()
+        ))
     }
 
     /// The unit and what `systemctl --user edit` put beside it, in the order in which they count.
@@ -86,7 +99,10 @@ impl Systemd {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e),
         };
-        let more = std::fs::read_dir(file.with_extension("service.d")).into_iter().flatten().flatten();
+        let more = std::fs::read_dir(file.with_extension("service.d"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let mut more: Vec<_> = more.map(|entry| entry.path()).collect();
         more.retain(|path| path.extension().is_some_and(|ending| ending == "conf"));
         more.sort();
@@ -97,9 +113,19 @@ impl Systemd {
     }
 
     fn specifier(&self, letter: char) -> Option<String> {
-        let variable = |name: &str| self.environment.get(name).map(|value| value.to_string_lossy().into_owned());
-        let below_home =
-            |folder: &str| Some(Path::new(&variable("HOME")?).join(folder).to_string_lossy().into_owned());
+        let variable = |name: &str| {
+            self.environment
+                .get(name)
+                .map(|value| value.to_string_lossy().into_owned())
+        };
+        let below_home = |folder: &str| {
+            Some(
+                Path::new(&variable("HOME")?)
+                    .join(folder)
+                    .to_string_lossy()
+                    .into_owned(),
+            )
+        };
         match letter {
             'h' => variable("HOME"),
             'u' => variable("USER"),
@@ -120,35 +146,53 @@ impl Manager for Systemd {
     fn environment(&self) -> Result<Environment, String> {
         let said = self.ask(&["show-environment"], LIMIT)?;
         if !said.is_well() {
-            return Err(format!("systemctl --user show-environment failed: {}", said.words()));
+            return Err(format!(
+                "systemctl --user show-environment failed: {}",
+                said.words()
+            ));
         }
         Ok(self.least().with(&environment_shown(&said.stdout)))
     }
 
     fn least(&self) -> Environment {
         let names = ["HOME", "USER", "LOGNAME", "LANG", "XDG_RUNTIME_DIR"];
-        self.environment.clone().only(&names).with(&[("PATH".to_owned(), USUAL_PATH.to_owned())])
+        self.environment
+            .clone()
+            .only(&names)
+            .with(&[("PATH".to_owned(), USUAL_PATH.to_owned())])
     }
 
     fn draft(&self, plan: &Plan) -> Result<Draft, String> {
         if plan.program.contains(['"', '\'', '\\']) {
             let why = "systemd starts no program whose path has quotes or backslashes";
-            return Err(format!("{why}: put wf0-agent elsewhere than {}", plan.program));
+            return Err(format!(
+                "{why}: put wf0-agent elsewhere than {}",
+                plan.program
+            ));
         }
         let (text, place) = (unit(plan), self.file().display().to_string());
         Ok(Draft {
-            definition: Definition { place: place.clone(), ..read(&text, |letter| self.specifier(letter)) },
+            definition: Definition {
+                place: place.clone(),
+                ..read(&text, |letter| self.specifier(letter))
+            },
             place,
             text,
-            steps: ["daemon-reload", "enable wf0-agent.service", "restart wf0-agent.service"]
-                .map(|step| format!("systemctl --user {step}"))
-                .to_vec(),
+            steps: [
+                "daemon-reload",
+                "enable wf0-agent.service",
+                "restart wf0-agent.service",
+            ]
+            .map(|step| format!("systemctl --user {step}"))
+            .to_vec(),
         })
     }
 
     fn installed(&self) -> Result<Option<Definition>, String> {
         let unreadable = |e| format!("{} cannot be read: {e}", self.file().display());
-        let Some(text) = self.text().map_err(unreadable)? else { return Ok(None) };
+        let Some(text) = self.text().map_err(unreadable)? else {
+            return Ok(None);
+        };
         Ok(Some(Definition {
             place: self.file().display().to_string(),
             ..read(&text, |letter| self.specifier(letter))
@@ -175,8 +219,12 @@ impl Manager for Systemd {
                 return Err(format!("it is installed, and does not start: {}; {}", said.words(), self.log()));
             }
         };
-        let user = self.environment.get("USER").or(self.environment.get("LOGNAME"));
-        let lingers = user.is_some_and(|user| Path::new("/var/lib/systemd/linger").join(user).exists());
+        let user = self
+            .environment
+            .get("USER")
+            .or(self.environment.get("LOGNAME"));
+        let lingers =
+            user.is_some_and(|user| Path::new("/var/lib/systemd/linger").join(user).exists());
         if !lingers {
             lines.push(
                 "it runs while you are logged in; from the start of the machine on with: loginctl enable-linger"
@@ -189,12 +237,14 @@ impl Manager for Systemd {
     fn uninstall(&self) -> Result<(), String> {
         self.demand(&["disable", "--now", UNIT], STOP_LIMIT)?;
         let file = self.file();
-        std::fs::remove_file(&file).map_err(|e| format!("{} cannot be removed: {e}", file.display()))?;
+        std::fs::remove_file(&file)
+            .map_err(|e| format!("{} cannot be removed: {e}", file.display()))?;
         self.demand(&["daemon-reload"], LIMIT)
     }
 
     fn state(&self) -> Result<State, String> {
-        let names = "--property=ActiveState,SubState,UnitFileState,MainPID,ExecMainStatus,StatusText";
+        let names =
+            "--property=ActiveState,SubState,UnitFileState,MainPID,ExecMainStatus,StatusText";
         let said = self.ask(&["show", UNIT, names], LIMIT)?;
         if !said.is_well() {
             return Err(format!("systemctl --user show failed: {}", said.words()));
@@ -213,8 +263,12 @@ pub fn unit(plan: &Plan) -> String {
     let new_head = "\
         # wf0-agent as a service of your own user. `wf0-agent service install` wrote this from its template and writes it\n\
         # anew: what you change belongs into `systemctl --user edit wf0-agent`.\n\n";
-    let exec =
-        format!("ExecStart={} {} {}", quoted(&plan.program), "--env-file", quoted(&plan.settings).replace('$', "$$"));
+    let exec = format!(
+        "ExecStart={} {} {}",
+        quoted(&plan.program),
+        "--env-file",
+        quoted(&plan.settings).replace('$', "$$")
+    );
     let path = format!("Environment={}", quoted(&format!("PATH={}", plan.path)));
     fill(
         TEMPLATE,
@@ -231,7 +285,11 @@ pub fn system_steps() -> String {
     let comment = before(SYSTEM_TEMPLATE, "[Unit]");
     comment
         .lines()
-        .map(|line| line.trim_start_matches('#').strip_prefix(' ').unwrap_or_default())
+        .map(|line| {
+            line.trim_start_matches('#')
+                .strip_prefix(' ')
+                .unwrap_or_default()
+        })
         .map(|line| format!("{line}\n"))
         .collect()
 }
@@ -241,26 +299,39 @@ pub fn read(text: &str, specifier: impl Fn(char) -> Option<String>) -> Definitio
     let mut definition = Definition::default();
     let mut section = "";
     let joined = text.replace("\\\n", " ");
-    for line in joined.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
+    for line in joined
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with(['#', ';']))
+    {
         if line.starts_with('[') {
             section = line;
         }
-        let Some((name, value)) = line.split_once('=').filter(|_| section == "[Service]") else { continue };
-        let words = || words(value).into_iter().map(|word| expand(&word, &specifier));
+        let Some((name, value)) = line.split_once('=').filter(|_| section == "[Service]") else {
+            continue;
+        };
+        let words = || {
+            words(value)
+                .into_iter()
+                .map(|word| expand(&word, &specifier))
+        };
         match name.trim_end() {
             "ExecStart" => {
                 let mut words = words();
-                definition.program =
-                    words.next().unwrap_or_default().trim_start_matches(['@', '-', ':', '+', '!']).to_owned();
+                definition.program = words
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches(['@', '-', ':', '+', '!'])
+                    .to_owned();
                 definition.args = words.map(|word| word.replace("$$", "$")).collect();
             }
             "Environment" if value.trim().is_empty() => definition.variables.clear(),
-            "Environment" => definition
-                .variables
-                .extend(words().filter_map(|word| {
-                    word.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
-                })),
-            name @ ("EnvironmentFile" | "PassEnvironment" | "UnsetEnvironment" | "WorkingDirectory") => {
+            "Environment" => definition.variables.extend(words().filter_map(|word| {
+                word.split_once('=')
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            })),
+            name @ ("EnvironmentFile" | "PassEnvironment" | "UnsetEnvironment"
+            | "WorkingDirectory") => {
                 definition.unread.push(name.to_owned());
             }
             _ => {}
@@ -272,11 +343,19 @@ pub fn read(text: &str, specifier: impl Fn(char) -> Option<String>) -> Definitio
 /// What `systemctl show` tells of it.
 pub fn state(shown: &str) -> State {
     let value = |name: &str| {
-        let of_it =
-            |line: &str| line.split_once('=').filter(|(own, _)| *own == name).map(|(_, value)| value.to_owned());
+        let of_it = |line: &str| {
+            line.split_once('=')
+                .filter(|(own, _)| *own == name)
+                .map(|(_, value)| value.to_owned())
+        };
         shown.lines().find_map(of_it).unwrap_or_default()
     };
-    let (active, sub, pid, text) = (value("ActiveState"), value("SubState"), value("MainPID"), value("StatusText"));
+    let (active, sub, pid, text) = (
+        value("ActiveState"),
+        value("SubState"),
+        value("MainPID"),
+        value("StatusText"),
+    );
     let status: u8 = value("ExecMainStatus").parse().unwrap_or_default();
     let run = match active.as_str() {
         "active" => Run::Running,
@@ -288,22 +367,36 @@ pub fn state(shown: &str) -> State {
         words.push(format!("pid {pid}"));
     } else {
         words.extend((!sub.is_empty()).then(|| format!("{active}, {sub}")));
-        let meaning = EXIT_CODES.iter().find(|(code, _)| *code == status && status != 0);
+        let meaning = EXIT_CODES
+            .iter()
+            .find(|(code, _)| *code == status && status != 0);
         words.extend(meaning.map(|(code, meaning)| format!("it ended with {code}: {meaning}")));
     }
     words.extend((!text.is_empty()).then_some(text));
-    State { enabled: value("UnitFileState") == "enabled", run, words: words.join("; ") }
+    State {
+        enabled: value("UnitFileState") == "enabled",
+        run,
+        words: words.join("; "),
+    }
 }
 
 /// The lines of `systemctl show-environment`; what a shell would take apart is quoted as `$'…'`.
 pub fn environment_shown(text: &str) -> Vec<(String, String)> {
     let variables = text.lines().filter_map(|line| line.split_once('='));
-    variables.map(|(name, value)| (name.to_owned(), unquoted(value))).collect()
+    variables
+        .map(|(name, value)| (name.to_owned(), unquoted(value)))
+        .collect()
 }
 
 fn unquoted(value: &str) -> String {
-    let inside = value.strip_prefix("$'").and_then(|rest| rest.strip_suffix('\''));
-    let inside = inside.or_else(|| value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')));
+    let inside = value
+        .strip_prefix("$'")
+        .and_then(|rest| rest.strip_suffix('\''));
+    let inside = inside.or_else(|| {
+        value
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+    });
     match inside {
         // Only its own end closes the quote, and that was taken off.
         Some(inside) => take_apart(inside, Some('\0')).concat(),
@@ -368,7 +461,9 @@ fn expand(word: &str, specifier: &impl Fn(char) -> Option<String>) -> String {
     while let Some(c) = chars.next() {
         match (c, if c == '%' { chars.next() } else { None }) {
             ('%', Some('%')) => expanded.push('%'),
-            ('%', Some(letter)) => expanded += &specifier(letter).unwrap_or_else(|| format!("%{letter}")),
+            ('%', Some(letter)) => {
+                expanded += &specifier(letter).unwrap_or_else(|| format!("%{letter}"))
+            }
             (c, _) => expanded.push(c),
         }
     }
@@ -377,9 +472,13 @@ fn expand(word: &str, specifier: &impl Fn(char) -> Option<String>) -> String {
 
 /// The one line of the template that begins so. The template is built in, and a test fills it in.
 fn line<'a>(template: &'a str, start: &str) -> &'a str {
-    template.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("the template has no {start}"))
+    template
+        .lines()
+        .find(|line| line.starts_with(start))
+        .unwrap_or_else(|| panic!("the template has no {start}"))
 }
 
 fn before<'a>(text: &'a str, end: &str) -> &'a str {
-    text.split_once(&format!("\n{end}")).map_or(text, |(head, _)| &text[..=head.len()])
+    text.split_once(&format!("\n{end}"))
+        .map_or(text, |(head, _)| &text[..=head.len()])
 }

@@ -21,7 +21,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const IS_RUNNING: &str = "267009";
 const HAS_NOT_RUN: &str = "267011";
 
-const MACHINE_VARIABLES: &str = r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment";
+const MACHINE_VARIABLES: &str =
+    r"HKLM\SYSTEM\CurrentControlSet\Control\Session Manager\Environment";
 const USER_VARIABLES: &str = r"HKCU\Environment";
 
 /// What every program has on this machine.
@@ -42,8 +43,17 @@ pub const OF_MACHINE: &[&str] = &[
     "COMPUTERNAME",
 ];
 /// And what every program of this user.
-const OF_USER: &[&str] =
-    &["USERPROFILE", "USERNAME", "USERDOMAIN", "HOMEDRIVE", "HOMEPATH", "APPDATA", "LOCALAPPDATA", "TEMP", "TMP"];
+const OF_USER: &[&str] = &[
+    "USERPROFILE",
+    "USERNAME",
+    "USERDOMAIN",
+    "HOMEDRIVE",
+    "HOMEPATH",
+    "APPDATA",
+    "LOCALAPPDATA",
+    "TEMP",
+    "TMP",
+];
 
 /// The task scheduler, for this user.
 pub struct Tasks {
@@ -55,9 +65,16 @@ pub struct Tasks {
 
 impl Tasks {
     pub fn new(environment: Environment) -> Result<Self, String> {
-        let base = environment.get("LOCALAPPDATA").map(PathBuf::from).filter(|path| path.is_absolute());
-        let base = base.ok_or("LOCALAPPDATA is not set, and so there is no folder for a task of yours")?;
-        Ok(Self { environment, folder: base.join("wf0-agent-program") })
+        let base = environment
+            .get("LOCALAPPDATA")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        let base =
+            base.ok_or("LOCALAPPDATA is not set, and so there is no folder for a task of yours")?;
+        Ok(Self {
+            environment,
+            folder: base.join("wf0-agent-program"),
+        })
     }
 
     fn file(&self) -> PathBuf {
@@ -72,7 +89,12 @@ impl Tasks {
     fn demand(&self, args: &[&str]) -> Result<(), String> {
         let said = self.ask(args)?;
         let what = args.join(" ");
-        let why = || format!("schtasks {what} failed: {}; taskschd.msc shows the task and its history", said.words());
+        let why = || {
+            format!(
+                "schtasks {what} failed: {}; taskschd.msc shows the task and its history",
+                said.words()
+            )
+        };
         if said.is_well() { Ok(()) } else { Err(why()) }
     }
 
@@ -83,15 +105,28 @@ impl Tasks {
     /// PATH as a logon makes it: the machine's, then the user's.
     fn path(&self) -> Option<String> {
         let ask = |key: &str| {
-            let said = tool::ask("reg", &["query", key, "/v", "Path"], &self.environment, LIMIT).ok()?;
+            let said = tool::ask(
+                "reg",
+                &["query", key, "/v", "Path"],
+                &self.environment,
+                LIMIT,
+            )
+            .ok()?;
             registry_value(&said.stdout).map(|value| self.expand(&value))
         };
-        let parts: Vec<_> = [MACHINE_VARIABLES, USER_VARIABLES].into_iter().filter_map(ask).collect();
+        let parts: Vec<_> = [MACHINE_VARIABLES, USER_VARIABLES]
+            .into_iter()
+            .filter_map(ask)
+            .collect();
         (!parts.is_empty()).then(|| parts.join(";"))
     }
 
     fn expand(&self, text: &str) -> String {
-        expand(text, |name| self.environment.get(name).map(|value| value.to_string_lossy().into_owned()))
+        expand(text, |name| {
+            self.environment
+                .get(name)
+                .map(|value| value.to_string_lossy().into_owned())
+        })
     }
 }
 
@@ -106,7 +141,10 @@ impl Manager for Tasks {
 
     /// A task has what the registry holds for its user; only PATH is worth the question.
     fn least(&self) -> Environment {
-        let own = self.environment.clone().only(&[OF_MACHINE, OF_USER].concat());
+        let own = self
+            .environment
+            .clone()
+            .only(&[OF_MACHINE, OF_USER].concat());
         match self.path() {
             Some(path) => own.with(&[("Path".to_owned(), path)]),
             None => own,
@@ -119,22 +157,40 @@ impl Manager for Tasks {
     }
 
     fn draft(&self, plan: &Plan) -> Result<Draft, String> {
-        let name = |name: &str| self.environment.get(name).map(|value| value.to_string_lossy().into_owned());
-        let user = name("USERNAME").ok_or("USERNAME is not set, and a task is for a user by name")?;
-        let user = name("USERDOMAIN").map_or_else(|| user.clone(), |domain| format!("{domain}\\{user}"));
+        let name = |name: &str| {
+            self.environment
+                .get(name)
+                .map(|value| value.to_string_lossy().into_owned())
+        };
+        let user =
+            name("USERNAME").ok_or("USERNAME is not set, and a task is for a user by name")?;
+        let user =
+            name("USERDOMAIN").map_or_else(|| user.clone(), |domain| format!("{domain}\\{user}"));
         let folder = self.folder.display().to_string();
-        if [&plan.program, &plan.settings, &folder].into_iter().any(|path| path.contains('%')) {
+        if [&plan.program, &plan.settings, &folder]
+            .into_iter()
+            .any(|path| path.contains('%'))
+        {
             return Err(
                 "the task scheduler takes what stands between two % for a variable: use paths without".to_owned()
             );
         }
-        let (text, place) = (task(plan, &user, &folder), format!("the scheduled task {TASK}"));
+        let (text, place) = (
+            task(plan, &user, &folder),
+            format!("the scheduled task {TASK}"),
+        );
         Ok(Draft {
-            definition: Definition { place: place.clone(), ..read(&text) },
+            definition: Definition {
+                place: place.clone(),
+                ..read(&text)
+            },
             place,
             text,
             steps: vec![
-                format!("schtasks /Create /F /TN {TASK} /XML {}", self.file().display()),
+                format!(
+                    "schtasks /Create /F /TN {TASK} /XML {}",
+                    self.file().display()
+                ),
                 format!("schtasks /Run /TN {TASK}"),
             ],
         })
@@ -158,7 +214,9 @@ impl Manager for Tasks {
     }
 
     fn current_text(&self) -> Option<String> {
-        std::fs::read(self.file()).ok().map(|bytes| from_utf16(&bytes))
+        std::fs::read(self.file())
+            .ok()
+            .map(|bytes| from_utf16(&bytes))
     }
 
     fn install(&self, draft: &Draft, _stop_limit: Duration) -> Result<Vec<String>, String> {
@@ -186,7 +244,11 @@ impl Manager for Tasks {
 
     fn state(&self) -> Result<State, String> {
         let said = self.ask(&["/Query", "/TN", TASK, "/V", "/FO", "CSV", "/NH"])?;
-        Ok(if said.is_well() { state(&said.stdout) } else { State::default() })
+        Ok(if said.is_well() {
+            state(&said.stdout)
+        } else {
+            State::default()
+        })
     }
 
     fn log(&self) -> String {
@@ -205,9 +267,18 @@ pub fn task(plan: &Plan, user: &str, folder: &str) -> String {
         &[
             (comment, new_comment.to_owned()),
             (r"DOMAIN\user", xml(user)),
-            (r"%LOCALAPPDATA%\wf0-agent-program\wf0-agent.exe<", xml(&plan.program) + "<"),
-            (r#""%LOCALAPPDATA%\wf0-agent-program\settings""#, xml(&format!("\"{}\"", plan.settings))),
-            (r"<WorkingDirectory>%LOCALAPPDATA%\wf0-agent-program<", format!("<WorkingDirectory>{}<", xml(folder))),
+            (
+                r"%LOCALAPPDATA%\wf0-agent-program\wf0-agent.exe<",
+                xml(&plan.program) + "<",
+            ),
+            (
+                r#""%LOCALAPPDATA%\wf0-agent-program\settings""#,
+                xml(&format!("\"{}\"", plan.settings)),
+            ),
+            (
+                r"<WorkingDirectory>%LOCALAPPDATA%\wf0-agent-program<",
+                format!("<WorkingDirectory>{}<", xml(folder)),
+            ),
         ],
     )
 }
@@ -217,15 +288,35 @@ pub fn read(task: &str) -> Definition {
     let task = without_comments(task);
     let one = |name: &str| elements(&task, name).into_iter().next().unwrap_or_default();
     let program = one("Command").trim_matches('"').to_owned();
-    Definition { program, args: split(&one("Arguments")), ..Definition::default() }
+    Definition {
+        program,
+        args: split(&one("Arguments")),
+        ..Definition::default()
+    }
 }
 
 /// A service of the machine for people to read: Windows keeps no text of it.
 pub fn described(definition: &Definition, account: &str) -> String {
-    let Definition { program, args, variables, .. } = definition;
-    let args: Vec<_> =
-        args.iter().map(|arg| if arg.contains(' ') { format!("\"{arg}\"") } else { arg.clone() }).collect();
-    let variables: String = variables.iter().map(|(name, value)| format!("variable: {name}={value}\n")).collect();
+    let Definition {
+        program,
+        args,
+        variables,
+        ..
+    } = definition;
+    let args: Vec<_> = args
+        .iter()
+        .map(|arg| {
+            if arg.contains(' ') {
+                format!("\"{arg}\"")
+            } else {
+                arg.clone()
+            }
+        })
+        .collect();
+    let variables: String = variables
+        .iter()
+        .map(|(name, value)| format!("variable: {name}={value}\n"))
+        .collect();
     format!(
         "service:  wf0-agent\naccount:  {account}\n\
          start:    with the machine, delayed; again after a crash, not after 76, 77, 78\ncommand:  \"{program}\" {}\n{variables}",
@@ -235,9 +326,16 @@ pub fn described(definition: &Definition, account: &str) -> String {
 
 /// A line of `schtasks /Query /V /FO CSV`: the seventh column is the last result, a number in every language.
 pub fn state(csv: &str) -> State {
-    let columns: Vec<_> = csv.lines().next().unwrap_or_default().split("\",\"").collect();
+    let columns: Vec<_> = csv
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split("\",\"")
+        .collect();
     let result = columns.get(6).copied().unwrap_or_default();
-    let meaning = EXIT_CODES.iter().find(|(code, _)| code.to_string() == result);
+    let meaning = EXIT_CODES
+        .iter()
+        .find(|(code, _)| code.to_string() == result);
     let words = match result {
         IS_RUNNING | HAS_NOT_RUN | "0" | "" => String::new(),
         result => meaning.map_or_else(
@@ -245,7 +343,15 @@ pub fn state(csv: &str) -> State {
             |(code, meaning)| format!("it ended with {code}: {meaning}"),
         ),
     };
-    State { enabled: true, run: if result == IS_RUNNING { Run::Running } else { Run::Not }, words }
+    State {
+        enabled: true,
+        run: if result == IS_RUNNING {
+            Run::Running
+        } else {
+            Run::Not
+        },
+        words,
+    }
 }
 
 /// A command line in words, as Windows does it but for quotes within words: no path has one.
@@ -270,7 +376,10 @@ pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
     let (mut expanded, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once('%') {
         expanded += before;
-        match after.split_once('%').and_then(|(name, after)| Some((variable(name)?, after))) {
+        match after
+            .split_once('%')
+            .and_then(|(name, after)| Some((variable(name)?, after)))
+        {
             Some((value, after)) => {
                 expanded += &value;
                 rest = after;
@@ -288,17 +397,27 @@ pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
 pub fn registry_value(printed: &str) -> Option<String> {
     let of_kind = |line: &str| {
         let (_, rest) = line.split_once("    REG_")?;
-        rest.split_once("    ").map(|(_, value)| value.trim_end().to_owned())
+        rest.split_once("    ")
+            .map(|(_, value)| value.trim_end().to_owned())
     };
     printed.lines().find_map(of_kind)
 }
 
 /// As the task scheduler wants its files, with the mark by which they are known.
 pub fn to_utf16(text: &str) -> Vec<u8> {
-    "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    "\u{feff}"
+        .encode_utf16()
+        .chain(text.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect()
 }
 
 pub fn from_utf16(bytes: &[u8]) -> String {
-    let units: Vec<_> = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
-    String::from_utf16_lossy(&units).trim_start_matches('\u{feff}').to_owned()
+    let units: Vec<_> = bytes
+        .chunks_exact(2)
+        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+        .collect();
+    String::from_utf16_lossy(&units)
+        .trim_start_matches('\u{feff}')
+        .to_owned()
 }

@@ -46,7 +46,10 @@ pub fn of(sight: &Sight) -> String {
 }
 
 fn of_active(active: &ActiveRecord, sight: &Sight) -> Value {
-    let seen = sight.active.iter().find(|seen| seen.run.to_string() == active.run);
+    let seen = sight
+        .active
+        .iter()
+        .find(|seen| seen.run.to_string() == active.run);
     json!({
         "ticketId": active.ticket,
         "run": active.run,

@@ -59,7 +59,11 @@ pub fn run(request: Request) -> u8 {
     };
     let is_page = io::stdout().is_terminal() && knows_sequences(&environment) && !is_json;
     let colours = io::stdout().is_terminal() && knows_colours(&environment);
-    let mut looker = Looker { state_dir, seen: HashMap::new(), outcomes: HashMap::new() };
+    let mut looker = Looker {
+        state_dir,
+        seen: HashMap::new(),
+        outcomes: HashMap::new(),
+    };
     let mut shown = String::new();
     loop {
         let sight = match looker.look() {
@@ -70,16 +74,28 @@ pub fn run(request: Request) -> u8 {
             }
         };
         let json = json::of(&sight);
-        let text = if is_json { json.clone() } else { text::of(&sight, now(), colours) };
+        let text = if is_json {
+            json.clone()
+        } else {
+            text::of(&sight, now(), colours)
+        };
         if !is_watched {
             print(&text);
-            return if sight.is_running { exit::OK } else { exit::FAILED };
+            return if sight.is_running {
+                exit::OK
+            } else {
+                exit::FAILED
+            };
         }
         // On a page the times go on; elsewhere only what is new is written.
         let told = if is_page { &text } else { &json };
         if *told != shown {
             let text = if is_page { page(&text) } else { text.clone() };
-            if io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()).is_err() {
+            if io::stdout()
+                .write_all(text.as_bytes())
+                .and_then(|()| io::stdout().flush())
+                .is_err()
+            {
                 return exit::OK;
             }
             shown.clone_from(told);
@@ -107,18 +123,35 @@ impl Looker {
         // One that cannot be read is of a machine that lost its power.
         let told = status::read(&self.state_dir).ok().flatten();
         let runs = self.runs()?;
-        let (ended, active): (Vec<_>, Vec<_>) =
-            runs.into_iter().map(|seen| (seen.ended_at(), seen)).partition(|(at, _)| at.is_some());
-        let mut ended: Vec<_> = ended.into_iter().filter_map(|(at, seen)| Some((at?, seen))).collect();
+        let (ended, active): (Vec<_>, Vec<_>) = runs
+            .into_iter()
+            .map(|seen| (seen.ended_at(), seen))
+            .partition(|(at, _)| at.is_some());
+        let mut ended: Vec<_> = ended
+            .into_iter()
+            .filter_map(|(at, seen)| Some((at?, seen)))
+            .collect();
         ended.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         ended.truncate(RESULTS);
-        self.outcomes.retain(|run, _| ended.iter().any(|(_, seen)| seen.run == *run));
+        self.outcomes
+            .retain(|run, _| ended.iter().any(|(_, seen)| seen.run == *run));
         let ended = ended.into_iter().filter_map(|(at, seen)| {
-            Some(Ended { entry: self.outcome(&seen)?, is_delivered: seen.is_delivered(), at, seen })
+            Some(Ended {
+                entry: self.outcome(&seen)?,
+                is_delivered: seen.is_delivered(),
+                at,
+                seen,
+            })
         });
         let ended = ended.collect();
         let active = active.into_iter().map(|(_, seen)| seen).collect();
-        Ok(Sight { state_dir: self.state_dir.clone(), is_running, told, active, ended })
+        Ok(Sight {
+            state_dir: self.state_dir.clone(),
+            is_running,
+            told,
+            active,
+            ended,
+        })
     }
 
     /// Before the first ticket there is no folder of them.
@@ -129,7 +162,9 @@ impl Looker {
         };
         let mut before = std::mem::take(&mut self.seen);
         for run in &runs {
-            let seen = before.remove(run).or_else(|| Seen::of(&self.state_dir, *run).map(Rc::new));
+            let seen = before
+                .remove(run)
+                .or_else(|| Seen::of(&self.state_dir, *run).map(Rc::new));
             self.seen.extend(seen.map(|seen| (*run, seen)));
         }
         Ok(self.seen.values().cloned().collect())

@@ -19,13 +19,21 @@ pub fn of(sight: &Sight, now: SystemTime, colours: bool) -> String {
         _ if sight.is_running => vec!["a daemon is starting".to_owned()],
         told => vec![page.no_daemon(told.as_ref(), &sight.state_dir)],
     };
-    let active = sight.told.as_ref().filter(|_| sight.is_running).map(|told| told.active.as_slice());
+    let active = sight
+        .told
+        .as_ref()
+        .filter(|_| sight.is_running)
+        .map(|told| told.active.as_slice());
     let active = active.unwrap_or_default();
     if !active.is_empty() {
         lines.push(String::new());
         lines.extend(active.iter().map(|active| page.active(active, sight)));
     }
-    let waiting = sight.active.iter().filter(|seen| !seen.has_started()).count();
+    let waiting = sight
+        .active
+        .iter()
+        .filter(|seen| !seen.has_started())
+        .count();
     if !sight.is_running && waiting > 0 {
         lines.push(format!("  waiting for the next start: {waiting}"));
     }
@@ -69,18 +77,35 @@ impl Page {
                     told.daemon.backend
                 )
             }
-            (false, None) => format!("{} connecting to {}", self.paint(Colour::Yellow, "○"), told.daemon.backend),
+            (false, None) => format!(
+                "{} connecting to {}",
+                self.paint(Colour::Yellow, "○"),
+                told.daemon.backend
+            ),
         };
         let daemon = &told.daemon;
         let up = self.ago(time(daemon.started_at_ms));
-        let who = format!("  {} · wf0-agent {} · pid {} · up {up}", daemon.name, daemon.version, daemon.pid);
-        let cli = told.cli.version.as_ref().map_or(told.cli.name.clone(), |v| format!("{} {v}", told.cli.name));
+        let who = format!(
+            "  {} · wf0-agent {} · pid {} · up {up}",
+            daemon.name, daemon.version, daemon.pid
+        );
+        let cli = told
+            .cli
+            .version
+            .as_ref()
+            .map_or(told.cli.name.clone(), |v| format!("{} {v}", told.cli.name));
         let cli = match told.cli.unavailable.as_deref() {
             None => cli,
             Some("quota_exceeded") => {
-                let until = told.cli.quota_until_ms.map(|until| format!(", tried again at {}", clock(time(until))));
+                let until = told
+                    .cli
+                    .quota_until_ms
+                    .map(|until| format!(", tried again at {}", clock(time(until))));
                 let until = until.unwrap_or_default();
-                self.paint(Colour::Yellow, &format!("{cli}: its quota is used up{until}"))
+                self.paint(
+                    Colour::Yellow,
+                    &format!("{cli}: its quota is used up{until}"),
+                )
             }
             Some(_) => self.paint(Colour::Red, &format!("{cli}: not found")),
         };
@@ -93,19 +118,35 @@ impl Page {
     }
 
     fn no_daemon(&self, told: Option<&StatusRecord>, state_dir: &Path) -> String {
-        let last = told.map(|told| format!("; the last sign of one is {} old", self.ago(time(told.written_at_ms))));
+        let last = told.map(|told| {
+            format!(
+                "; the last sign of one is {} old",
+                self.ago(time(told.written_at_ms))
+            )
+        });
         let sign = self.paint(Colour::Yellow, "○");
-        format!("{sign} no daemon is running with {}{}", state_dir.display(), last.unwrap_or_default())
+        format!(
+            "{sign} no daemon is running with {}{}",
+            state_dir.display(),
+            last.unwrap_or_default()
+        )
     }
 
     fn active(&self, active: &ActiveRecord, sight: &Sight) -> String {
-        let seen = sight.active.iter().find(|seen| seen.run.to_string() == active.run);
+        let seen = sight
+            .active
+            .iter()
+            .find(|seen| seen.run.to_string() == active.run);
         let what = match (active.started_at_ms, &active.progress) {
             (None, _) => "waiting".to_owned(),
             (Some(since), None) => self.ago(time(since)),
             (Some(since), Some(progress)) => {
                 let says = one_line(&for_terminal(&progress.says), TEXT_MAX);
-                format!("{}  {}", self.ago(time(since)), self.paint(Colour::Dim, &says))
+                format!(
+                    "{}  {}",
+                    self.ago(time(since)),
+                    self.paint(Colour::Dim, &says)
+                )
             }
         };
         let sign = self.paint(Colour::Bold, "▸");
@@ -119,9 +160,18 @@ impl Page {
             None => self.paint(Colour::Green, "✓"),
             Some(_) => self.paint(Colour::Red, "✗"),
         };
-        let about = self.about(result.entry.id.as_str(), result.entry.attempt, Some(&result.seen));
+        let about = self.about(
+            result.entry.id.as_str(),
+            result.entry.attempt,
+            Some(&result.seen),
+        );
         let mut facts = Vec::new();
-        facts.extend(outcome.failure.as_ref().map(|failure| failure.code.as_str().to_owned()));
+        facts.extend(
+            outcome
+                .failure
+                .as_ref()
+                .map(|failure| failure.code.as_str().to_owned()),
+        );
         facts.extend(outcome.span.map(|took| span(took.duration)));
         facts.extend(outcome.changes.stat.map(|stat| stat.to_string()));
         facts.extend((!result.is_delivered).then(|| "not delivered yet".to_owned()));
@@ -131,9 +181,19 @@ impl Page {
 
     /// Which ticket, of which role, where.
     fn about(&self, ticket: &str, attempt: u32, seen: Option<&Seen>) -> String {
-        let again = if attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-        let folder = seen.and_then(|seen| seen.repo.file_name()).unwrap_or_default().to_string_lossy();
+        let again = if attempt > 1 {
+            format!(" (attempt {attempt})")
+        } else {
+            String::new()
+        };
+        let folder = seen
+            .and_then(|seen| seen.repo.file_name())
+            .unwrap_or_default()
+            .to_string_lossy();
         let role = seen.map(|seen| seen.role.as_str()).unwrap_or_default();
-        format!("{}{again}  {role}  {folder}", self.paint(Colour::Bold, ticket))
+        format!(
+            "{}{again}  {role}  {folder}",
+            self.paint(Colour::Bold, ticket)
+        )
     }
 }

@@ -33,7 +33,11 @@ pub const KNOWN: Known = Known {
     is_safer_with_stdin: true,
     login: Login {
         file: Some(("CLAUDE_CONFIG_DIR", ".claude", ".credentials.json")),
-        variables: &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"],
+        variables: &[
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+        ],
     },
     is_own,
     read,
@@ -53,13 +57,23 @@ pub fn is_own(line: &Value) -> bool {
 pub fn read(line: &Value, report: &mut Report) {
     match text(line, "type") {
         Some("system") if text(line, "subtype") == Some("api_retry") => {
-            let attempt = line.get("attempt").and_then(Value::as_u64).unwrap_or_default();
+            let attempt = line
+                .get("attempt")
+                .and_then(Value::as_u64)
+                .unwrap_or_default();
             report.progress(format!("waiting for the API, attempt {attempt}"));
         }
         Some("system") => report.session(text(line, "session_id")),
         Some("assistant") => {
-            let is_subagent = line.get("parent_tool_use_id").is_some_and(|id| !id.is_null());
-            for block in line.pointer("/message/content").and_then(Value::as_array).into_iter().flatten() {
+            let is_subagent = line
+                .get("parent_tool_use_id")
+                .is_some_and(|id| !id.is_null());
+            for block in line
+                .pointer("/message/content")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
                 match text(block, "type") {
                     Some("text") if !is_subagent => report.said(text(block, "text")),
                     Some("tool_use") => report.tool(text(block, "name"), block.get("input")),
@@ -70,7 +84,9 @@ pub fn read(line: &Value, report: &mut Report) {
         Some("tool_call") => cursor::tool_call(line, report),
         Some("rate_limit_event") => {
             // It also comes while there is enough left: the last one counts.
-            let is_rejected = line.pointer("/rate_limit_info/status").is_some_and(|status| status == "rejected");
+            let is_rejected = line
+                .pointer("/rate_limit_info/status")
+                .is_some_and(|status| status == "rejected");
             let resets_at = number(line, "/rate_limit_info/resetsAt").map(Duration::from_secs);
             let until = resets_at.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
             report.rejected = is_rejected.then_some(Exceeded { until });
@@ -98,7 +114,12 @@ fn result(line: &Value, report: &mut Report) {
     usage.output_tokens = number(line, "/usage/output_tokens");
     usage.cache_read_tokens = number(line, "/usage/cache_read_input_tokens");
     usage.cost_micros = dollars(line.get("total_cost_usd"));
-    for denial in line.get("permission_denials").and_then(Value::as_array).into_iter().flatten() {
+    for denial in line
+        .get("permission_denials")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         report.denied(text(denial, "tool_name"));
     }
 }

@@ -41,7 +41,13 @@ fn read(line: &Value, report: &mut Report) {
         (Some("thread.started"), _) => report.session(text(line, "thread_id")),
         (Some("item.started"), Some("command_execution")) => report.tool(Some("Bash"), Some(item)),
         (Some("item.completed"), Some("file_change")) => {
-            for change in item.get("changes").and_then(Value::as_array).into_iter().flatten().take(20) {
+            for change in item
+                .get("changes")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .take(20)
+            {
                 let tool = match text(change, "kind") {
                     Some("add") => "Write",
                     Some("delete") => "Delete",
@@ -59,12 +65,20 @@ fn read(line: &Value, report: &mut Report) {
             let usage = &mut report.usage;
             add(&mut usage.turns, Some(1));
             add(&mut usage.input_tokens, number(line, "/usage/input_tokens"));
-            add(&mut usage.output_tokens, number(line, "/usage/output_tokens"));
-            add(&mut usage.cache_read_tokens, number(line, "/usage/cached_input_tokens"));
+            add(
+                &mut usage.output_tokens,
+                number(line, "/usage/output_tokens"),
+            );
+            add(
+                &mut usage.cache_read_tokens,
+                number(line, "/usage/cached_input_tokens"),
+            );
         }
         // Also said of a connection that is tried again: only the turn's own failure is one.
         (Some("error"), _) => report.complained(&message(line)),
-        (Some("turn.failed"), _) => report.failed(&message(line.get("error").unwrap_or(&Value::Null))),
+        (Some("turn.failed"), _) => {
+            report.failed(&message(line.get("error").unwrap_or(&Value::Null)))
+        }
         _ => {}
     }
 }
@@ -72,7 +86,13 @@ fn read(line: &Value, report: &mut Report) {
 /// Where the API's answer was not understood, the message is that answer, as JSON.
 fn message(of: &Value) -> String {
     let message = text(of, "message").unwrap_or("failed, and did not say why");
-    let inner: Option<Value> = message.starts_with('{').then(|| serde_json::from_str(message).ok()).flatten();
-    let inner = inner.as_ref().and_then(|inner| inner.pointer("/error/message")).and_then(Value::as_str);
+    let inner: Option<Value> = message
+        .starts_with('{')
+        .then(|| serde_json::from_str(message).ok())
+        .flatten();
+    let inner = inner
+        .as_ref()
+        .and_then(|inner| inner.pointer("/error/message"))
+        .and_then(Value::as_str);
     inner.unwrap_or(message).to_owned()
 }

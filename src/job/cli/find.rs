@@ -4,7 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 /// What Windows starts without being told the ending, in that order.
-const ENDINGS: &[&str] = if cfg!(windows) { &["", ".exe", ".cmd", ".bat", ".com"] } else { &[""] };
+const ENDINGS: &[&str] = if cfg!(windows) {
+    &["", ".exe", ".cmd", ".bat", ".com"]
+} else {
+    &[""]
+};
 
 /// Whether the program is a script for Windows' command interpreter, as npm makes them.
 pub fn is_shim(program: &Path) -> bool {
@@ -16,12 +20,21 @@ pub fn is_shim(program: &Path) -> bool {
 /// that the command interpreter would not, and there is one process less to end. The line looks like
 /// `"%dp0%\node_modules\@anthropic-ai\claude-code\bin\claude.exe"   %*`.
 pub fn exe_behind(shim: &str, folder: &Path) -> Option<PathBuf> {
-    let call = shim.lines().map(str::trim).find(|line| line.ends_with("%*"))?;
+    let call = shim
+        .lines()
+        .map(str::trim)
+        .find(|line| line.ends_with("%*"))?;
     let (_, call) = call.split_once('"')?;
     let (program, arguments) = call.split_once('"')?;
-    let relative = program.strip_prefix("%dp0%\\").or_else(|| program.strip_prefix("%~dp0\\"))?;
+    let relative = program
+        .strip_prefix("%dp0%\\")
+        .or_else(|| program.strip_prefix("%~dp0\\"))?;
     let is_exe = relative.to_ascii_lowercase().ends_with(".exe") && arguments.trim() == "%*";
-    is_exe.then(|| relative.split('\\').fold(folder.to_owned(), |path, part| path.join(part)))
+    is_exe.then(|| {
+        relative
+            .split('\\')
+            .fold(folder.to_owned(), |path, part| path.join(part))
+    })
 }
 
 /// The program's file: `command` itself where it is a path, else the first that `path_variable` leads to.
@@ -31,7 +44,9 @@ pub fn program(command: &str, path_variable: Option<&OsStr>) -> Option<PathBuf> 
     }
     // An empty entry would be the working directory, which is a repository: what lies there is not trusted.
     let folders = std::env::split_paths(path_variable?).filter(|folder| folder.is_absolute());
-    folders.map(|folder| folder.join(command)).find_map(|path| with_ending(&path))
+    folders
+        .map(|folder| folder.join(command))
+        .find_map(|path| with_ending(&path))
 }
 
 fn with_ending(path: &Path) -> Option<PathBuf> {

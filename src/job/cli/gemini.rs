@@ -29,7 +29,10 @@ fn is_own(line: &Value) -> bool {
     match text(line, "type") {
         Some("init") => line.get("session_id").is_some(),
         // `-o json`: one object.
-        None => line.get("session_id").is_some() && (line.get("response").is_some() || line.get("error").is_some()),
+        None => {
+            line.get("session_id").is_some()
+                && (line.get("response").is_some() || line.get("error").is_some())
+        }
         _ => false,
     }
 }
@@ -37,7 +40,9 @@ fn is_own(line: &Value) -> bool {
 fn read(line: &Value, report: &mut Report) {
     report.session(text(line, "session_id"));
     match text(line, "type") {
-        Some("message") if text(line, "role") == Some("assistant") => report.said_more(text(line, "content")),
+        Some("message") if text(line, "role") == Some("assistant") => {
+            report.said_more(text(line, "content"))
+        }
         Some("tool_use") => report.tool(text(line, "tool_name"), line.get("parameters")),
         Some("tool_result") => report.next_message(),
         Some("error") => report.complained(text(line, "message").unwrap_or_default()),

@@ -23,14 +23,19 @@ pub fn sign_of_login(command: &str, environment: &Environment) -> Result<String,
     }
     let home = || value(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
     let path = file.and_then(|(variable, folder, name)| {
-        let folder = value(variable).map(PathBuf::from).or_else(|| Some(PathBuf::from(home()?).join(folder)))?;
+        let folder = value(variable)
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(home()?).join(folder)))?;
         Some(folder.join(name))
     });
     match path {
         Some(path) if path.exists() => Ok(format!("{} is there", path.display())),
         path => {
             let path = path.map(|path| path.display().to_string());
-            let signs: Vec<_> = path.into_iter().chain(variables.iter().map(|name| (*name).to_owned())).collect();
+            let signs: Vec<_> = path
+                .into_iter()
+                .chain(variables.iter().map(|name| (*name).to_owned()))
+                .collect();
             Err(signs.join(", "))
         }
     }

@@ -59,17 +59,31 @@ struct Args {
 }
 
 /// Claude comes before Cursor, whose lines it reads too.
-const ALL: &[&Known] = &[&claude::KNOWN, &codex::KNOWN, &opencode::KNOWN, &gemini::KNOWN, &cursor::KNOWN];
+const ALL: &[&Known] = &[
+    &claude::KNOWN,
+    &codex::KNOWN,
+    &opencode::KNOWN,
+    &gemini::KNOWN,
+    &cursor::KNOWN,
+];
 
 /// By the program's name.
 fn known(command: &str) -> &'static Known {
     let stem = stem(command);
-    let is_it = |known: &&&Known| known.programs.iter().any(|program| program.eq_ignore_ascii_case(stem));
+    let is_it = |known: &&&Known| {
+        known
+            .programs
+            .iter()
+            .any(|program| program.eq_ignore_ascii_case(stem))
+    };
     ALL.iter().find(is_it).copied().unwrap_or(&plain::KNOWN)
 }
 
 fn stem(command: &str) -> &str {
-    Path::new(command).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+    Path::new(command)
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default()
 }
 
 /// The CLI as it will be called.
@@ -92,19 +106,35 @@ impl Cli {
             Autonomy::Commands => known.args.commands,
             Autonomy::All => known.args.all,
         };
-        let args = config.args.clone().unwrap_or_else(|| match Template::parse(usual) {
-            Ok(template) => template,
-            Err(e) => panic!("the table of CLIs holds {usual:?}: {e}"),
-        });
-        let name = if known.subscription.is_empty() { stem(&config.command) } else { known.subscription };
+        let args = config
+            .args
+            .clone()
+            .unwrap_or_else(|| match Template::parse(usual) {
+                Ok(template) => template,
+                Err(e) => panic!("the table of CLIs holds {usual:?}: {e}"),
+            });
+        let name = if known.subscription.is_empty() {
+            stem(&config.command)
+        } else {
+            known.subscription
+        };
         let offline_args = config.offline_args.clone();
         let (command, quota) = (config.command.clone(), config.quota.clone());
-        Self { command, name: name.to_owned(), args, offline_args, quota }
+        Self {
+            command,
+            name: name.to_owned(),
+            args,
+            offline_args,
+            quota,
+        }
     }
 
     /// For a run that starts now; `offline`: while the backend cannot be reached.
     pub fn args(&self, offline: bool) -> &Template {
-        self.offline_args.as_ref().filter(|_| offline).unwrap_or(&self.args)
+        self.offline_args
+            .as_ref()
+            .filter(|_| offline)
+            .unwrap_or(&self.args)
     }
 
     /// Whether the program is one of those that this module knows.

@@ -8,7 +8,11 @@ use super::{Args, Known, Login};
 pub const KNOWN: Known = Known {
     programs: &["opencode"],
     subscription: "opencode",
-    args: Args { edits: "run --format json", commands: "run --format json", all: "run --format json --auto" },
+    args: Args {
+        edits: "run --format json",
+        commands: "run --format json",
+        all: "run --format json --auto",
+    },
     has_no: &["--cwd"],
     needs: &[],
     variadic: &["-f", "--file"],
@@ -22,7 +26,8 @@ pub const KNOWN: Known = Known {
 };
 
 fn is_own(line: &Value) -> bool {
-    line.get("sessionID").is_some_and(Value::is_string) && (line.get("part").is_some() || line.get("error").is_some())
+    line.get("sessionID").is_some_and(Value::is_string)
+        && (line.get("part").is_some() || line.get("error").is_some())
 }
 
 fn read(line: &Value, report: &mut Report) {
@@ -41,13 +46,20 @@ fn read(line: &Value, report: &mut Report) {
             add(&mut usage.turns, Some(1));
             add(&mut usage.input_tokens, number(part, "/tokens/input"));
             add(&mut usage.output_tokens, number(part, "/tokens/output"));
-            add(&mut usage.cache_read_tokens, number(part, "/tokens/cache/read"));
+            add(
+                &mut usage.cache_read_tokens,
+                number(part, "/tokens/cache/read"),
+            );
             add(&mut usage.cost_micros, dollars(part.get("cost")));
         }
         Some("error") => {
             let error = line.get("error").unwrap_or(&Value::Null);
             let message = error.pointer("/data/message").and_then(Value::as_str);
-            report.failed(message.or_else(|| text(error, "name")).unwrap_or("failed, and did not say why"));
+            report.failed(
+                message
+                    .or_else(|| text(error, "name"))
+                    .unwrap_or("failed, and did not say why"),
+            );
             // The message is the provider's, and may leave out what its answer says: `usage_limit_reached`.
             report.details(error.pointer("/data/responseBody").and_then(Value::as_str));
         }

@@ -6,12 +6,19 @@ use super::{Args, Known, Login};
 pub const KNOWN: Known = Known {
     programs: &[],
     subscription: "",
-    args: Args { edits: "", commands: "", all: "" },
+    args: Args {
+        edits: "",
+        commands: "",
+        all: "",
+    },
     has_no: &[],
     needs: &[],
     variadic: &[],
     is_safer_with_stdin: false,
-    login: Login { file: None, variables: &[] },
+    login: Login {
+        file: None,
+        variables: &[],
+    },
     is_own: |_| false,
     read: |_, _| {},
 };

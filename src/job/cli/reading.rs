@@ -78,7 +78,9 @@ impl Reading {
             let text = std::mem::take(&mut self.line);
             self.state = match parse(&text).and_then(|objects| Some((owner(&objects)?, objects))) {
                 Some((known, objects)) => {
-                    objects.iter().for_each(|object| (known.read)(object, &mut self.report));
+                    objects
+                        .iter()
+                        .for_each(|object| (known.read)(object, &mut self.report));
                     State::Lines(known)
                 }
                 None => State::Plain,
@@ -117,7 +119,8 @@ impl Reading {
             State::Open if !self.line.first().or(bytes.first()).is_some_and(looks_own) => {
                 self.before(bytes.len());
                 // Only how it begins matters.
-                self.line.extend(bytes.first().filter(|_| self.line.is_empty()));
+                self.line
+                    .extend(bytes.first().filter(|_| self.line.is_empty()));
                 return;
             }
             _ => {}
@@ -140,14 +143,20 @@ impl Reading {
         let objects = if overlong { None } else { parse(&line) };
         match (&self.state, objects) {
             (State::Lines(known), Some(objects)) => {
-                objects.iter().for_each(|object| (known.read)(object, &mut self.report));
+                objects
+                    .iter()
+                    .for_each(|object| (known.read)(object, &mut self.report));
             }
-            (State::Lines(_), None) if line.trim_ascii_start().first().is_some_and(looks_own) => self.unread += 1,
+            (State::Lines(_), None) if line.trim_ascii_start().first().is_some_and(looks_own) => {
+                self.unread += 1
+            }
             (State::Lines(_), None) => self.keep_stray(&line),
             (State::Open, Some(objects)) => match owner(&objects) {
                 Some(known) => {
                     self.state = State::Lines(known);
-                    objects.iter().for_each(|object| (known.read)(object, &mut self.report));
+                    objects
+                        .iter()
+                        .for_each(|object| (known.read)(object, &mut self.report));
                 }
                 None => self.before(line.len()),
             },

@@ -76,7 +76,9 @@ impl Report {
     /// The error with all that the CLI knows of it: where to look for a used-up quota.
     pub fn error_in_full(&self) -> Option<String> {
         let details = self.details.as_deref().unwrap_or_default();
-        self.error.as_ref().map(|error| format!("{error}\n{details}"))
+        self.error
+            .as_ref()
+            .map(|error| format!("{error}\n{details}"))
     }
 
     pub fn take_progress(&mut self) -> Vec<String> {
@@ -164,12 +166,22 @@ impl Report {
     pub(super) fn tool(&mut self, name: Option<&str>, input: Option<&Value>) {
         let name = one_line(name.unwrap_or("tool"), 60);
         let of = |key: &&str| input.and_then(|input| text(input, key));
-        let path =
-            ["file_path", "filePath", "notebook_path", "absolute_path", "dir_path", "path"].iter().find_map(of);
+        let path = [
+            "file_path",
+            "filePath",
+            "notebook_path",
+            "absolute_path",
+            "dir_path",
+            "path",
+        ]
+        .iter()
+        .find_map(of);
         let target = match (path, of(&"command")) {
-            (Some(path), _) => {
-                Path::new(path).strip_prefix(&self.cwd).unwrap_or(Path::new(path)).display().to_string()
-            }
+            (Some(path), _) => Path::new(path)
+                .strip_prefix(&self.cwd)
+                .unwrap_or(Path::new(path))
+                .display()
+                .to_string(),
             (None, Some(command)) => start_of_command(command),
             (None, None) => String::new(),
         };
@@ -180,22 +192,39 @@ impl Report {
 /// The start of a command line: which program on what, and nothing that may be text for a file.
 fn start_of_command(command: &str) -> String {
     // Codex tells how it calls the shell: `/bin/bash -lc 'cargo test'`.
-    let inner = shell_words::split(command).ok().and_then(|words| match words.as_slice() {
-        [shell, option, inner] if shell.ends_with("sh") && matches!(option.as_str(), "-c" | "-lc") => {
-            Some(inner.clone())
-        }
-        _ => None,
-    });
+    let inner = shell_words::split(command)
+        .ok()
+        .and_then(|words| match words.as_slice() {
+            [shell, option, inner]
+                if shell.ends_with("sh") && matches!(option.as_str(), "-c" | "-lc") =>
+            {
+                Some(inner.clone())
+            }
+            _ => None,
+        });
     let command = inner.as_deref().unwrap_or(command).trim_start();
-    let end = command.find(['\'', '"', '`', '<', '>', '|', ';', '&', '(', '\n', '\r']).unwrap_or(command.len());
+    let end = command
+        .find(['\'', '"', '`', '<', '>', '|', ';', '&', '(', '\n', '\r'])
+        .unwrap_or(command.len());
     let is_setting = |word: &&str| {
-        word.split_once('=').is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+        word.split_once('=')
+            .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
     };
     // `KEY=secret program`, `-u user:password`, `https://token@host`; and what these two print is somebody's text.
     let is_plain = |word: &&str| !word.contains(['=', ':', '@']);
-    let words = command[..end].split_whitespace().skip_while(is_setting).take_while(is_plain);
+    let words = command[..end]
+        .split_whitespace()
+        .skip_while(is_setting)
+        .take_while(is_plain);
     let mut words = words.peekable();
-    let most = if words.peek().is_some_and(|first| matches!(*first, "echo" | "printf")) { 1 } else { usize::MAX };
+    let most = if words
+        .peek()
+        .is_some_and(|first| matches!(*first, "echo" | "printf"))
+    {
+        1
+    } else {
+        usize::MAX
+    };
     one_line(&words.take(most).collect::<Vec<_>>().join(" "), COMMAND_MAX)
 }
 
@@ -208,13 +237,21 @@ pub(super) fn number(of: &Value, pointer: &str) -> Option<u64> {
 }
 
 /// In millionths.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is clamped before")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is clamped before"
+)]
 pub(super) fn dollars(value: Option<&Value>) -> Option<u64> {
-    let dollars = value.and_then(Value::as_f64).filter(|dollars| dollars.is_finite())?;
+    let dollars = value
+        .and_then(Value::as_f64)
+        .filter(|dollars| dollars.is_finite())?;
     Some((dollars * 1e6).round().clamp(0.0, 1e15) as u64)
 }
 
 /// Of figures that are told for each step.
 pub(super) fn add(sum: &mut Option<u64>, more: Option<u64>) {
-    *sum = more.map(|more| sum.unwrap_or_default().saturating_add(more)).or(*sum);
+    *sum = more
+        .map(|more| sum.unwrap_or_default().saturating_add(more))
+        .or(*sum);
 }

@@ -17,7 +17,10 @@ pub fn check(config: &CliConfig, path_variable: Option<&OsStr>) -> (Vec<String>,
         command: &config.command,
         is_shim: cfg!(windows) && program.is_some_and(|program| find::is_shim(&program)),
     };
-    let settings = [("CLI_ARGS_TEMPLATE", &config.args), ("CLI_OFFLINE_ARGS_TEMPLATE", &config.offline_args)];
+    let settings = [
+        ("CLI_ARGS_TEMPLATE", &config.args),
+        ("CLI_OFFLINE_ARGS_TEMPLATE", &config.offline_args),
+    ];
     let (mut wrong, mut risky) = (Vec::new(), Vec::new());
     for (name, template) in settings {
         let words = template.as_ref().map(Template::words).unwrap_or_default();
@@ -39,24 +42,43 @@ struct Subject<'a> {
 impl Subject<'_> {
     /// With these no ticket could run.
     fn wrong(&self, words: &[String]) -> Vec<String> {
-        let Self { known, command, is_shim } = self;
+        let Self {
+            known,
+            command,
+            is_shim,
+        } = self;
         let mut wrong = Vec::new();
-        let is_given = |option: &str| words.iter().any(|word| word.split('=').next() == Some(option));
+        let is_given = |option: &str| {
+            words
+                .iter()
+                .any(|word| word.split('=').next() == Some(option))
+        };
         for option in known.has_no.iter().filter(|option| is_given(option)) {
-            wrong.push(format!("{command} has no {option}: leave it out, the run starts in the repository anyway"));
+            wrong.push(format!(
+                "{command} has no {option}: leave it out, the run starts in the repository anyway"
+            ));
         }
         let line = words.join(" ").replace('=', " ");
-        for (option, needed) in
-            known.needs.iter().filter(|(option, needed)| line.contains(option) && !is_given(needed))
+        for (option, needed) in known
+            .needs
+            .iter()
+            .filter(|(option, needed)| line.contains(option) && !is_given(needed))
         {
-            wrong.push(format!("{command} refuses {option} without {needed}: add that"));
+            wrong.push(format!(
+                "{command} refuses {option} without {needed}: add that"
+            ));
         }
         if *is_shim && words.iter().any(|word| word.contains("{prompt}")) {
-            wrong.push(format!("{command} is a .cmd file here, which can be given no more than one line: {STDIN}"));
+            wrong.push(format!(
+                "{command} is a .cmd file here, which can be given no more than one line: {STDIN}"
+            ));
         }
-        let Some(before) = before_the_prompt(words) else { return wrong };
+        let Some(before) = before_the_prompt(words) else {
+            return wrong;
+        };
         let last_option = before.iter().rfind(|word| word.starts_with('-'));
-        if let Some(option) = last_option.filter(|option| known.variadic.contains(&option.as_str())) {
+        if let Some(option) = last_option.filter(|option| known.variadic.contains(&option.as_str()))
+        {
             wrong.push(format!(
                 "{command} takes {{prompt}} for one more value of {option}: put -- before it, or {STDIN}"
             ));
@@ -80,5 +102,8 @@ impl Subject<'_> {
 
 /// The words before `{prompt}`, where it is a word of its own.
 fn before_the_prompt(words: &[String]) -> Option<&[String]> {
-    words.iter().position(|word| word == "{prompt}").map(|at| &words[..at])
+    words
+        .iter()
+        .position(|word| word == "{prompt}")
+        .map(|at| &words[..at])
 }

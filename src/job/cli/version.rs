@@ -36,23 +36,38 @@ type Tell = Arc<dyn Fn(String) + Send + Sync>;
 impl Asker {
     pub fn new(context: Arc<Context>, tell: Tell) -> Self {
         let (wanted, orders) = crossbeam_channel::unbounded();
-        Self { context, tell, wanted, orders, asking: None }
+        Self {
+            context,
+            tell,
+            wanted,
+            orders,
+            asking: None,
+        }
     }
 
     /// Not for a second time while the first answer is still to come. Without a thread to spare the version stays
     /// unknown, and the CLI can run all the same.
     pub fn ask(&mut self) {
-        let is_asking = self.asking.as_ref().is_some_and(|thread| !thread.is_finished());
+        let is_asking = self
+            .asking
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished());
         if is_asking || !self.context.cli.is_known() {
             return;
         }
         self.asking.take().into_iter().for_each(join);
-        let (context, tell, orders) = (self.context.clone(), self.tell.clone(), self.orders.clone());
+        let (context, tell, orders) =
+            (self.context.clone(), self.tell.clone(), self.orders.clone());
         let body = move || {
             let halt = Halt::new(orders, RunId(0));
-            ask(&context.cli, &context.environment, &halt).into_iter().for_each(|version| tell(version));
+            ask(&context.cli, &context.environment, &halt)
+                .into_iter()
+                .for_each(|version| tell(version));
         };
-        match thread::Builder::new().name("version".to_owned()).spawn(body) {
+        match thread::Builder::new()
+            .name("version".to_owned())
+            .spawn(body)
+        {
             Ok(thread) => self.asking = Some(thread),
             Err(e) => warn!("the CLI cannot be asked for its version: {e}"),
         }
@@ -95,7 +110,13 @@ pub fn ask(cli: &Cli, environment: &Environment, halt: &Halt) -> Option<String> 
 
 /// The first word that looks like one: `2.1.0 (Claude Code)`, `codex-cli 0.169.0`.
 pub fn version_in(output: &str) -> Option<String> {
-    let words = output.split_whitespace().map(|word| word.trim_start_matches('v'));
-    let looks_like_one = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    words.into_iter().find(looks_like_one).map(|word| one_line(word, VERSION_MAX))
+    let words = output
+        .split_whitespace()
+        .map(|word| word.trim_start_matches('v'));
+    let looks_like_one =
+        |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    words
+        .into_iter()
+        .find(looks_like_one)
+        .map(|word| one_line(word, VERSION_MAX))
 }

@@ -45,7 +45,8 @@ impl Drain {
         let stop = Waker::new(poll.registry(), STOP)?;
         for (number, (_, stream)) in streams.iter_mut().enumerate() {
             stream.0.set_nonblocking(true)?;
-            poll.registry().register(&mut stream.0, Token(number), Interest::READABLE)?;
+            poll.registry()
+                .register(&mut stream.0, Token(number), Interest::READABLE)?;
         }
         let (end, ended) = crossbeam_channel::bounded(0);
         let body = move || {
@@ -53,8 +54,14 @@ impl Drain {
             let _end = end;
             read_all(poll, streams);
         };
-        let thread = thread::Builder::new().name("drain".to_owned()).spawn(body)?;
-        Ok(Self { thread, stop, ended })
+        let thread = thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(body)?;
+        Ok(Self {
+            thread,
+            stop,
+            ended,
+        })
     }
 
     /// Waits until every stream has ended, but not longer than that.
@@ -86,7 +93,10 @@ fn read_all(mut poll: Poll, streams: Vec<(Shared, Stream)>) {
         let stop = ready.iter().any(|event| event.token() == STOP);
         more = false;
         for slot in &mut open {
-            match slot.as_mut().map(|(capture, stream)| read_some(capture, stream, &mut chunk)) {
+            match slot
+                .as_mut()
+                .map(|(capture, stream)| read_some(capture, stream, &mut chunk))
+            {
                 Some(State::Ended) => *slot = None,
                 Some(State::More) => more = true,
                 Some(State::Idle) | None => {}

@@ -50,7 +50,11 @@ impl Drain {
                     }
                 }
             };
-            threads.push(thread::Builder::new().name("drain".to_owned()).spawn(body)?);
+            threads.push(
+                thread::Builder::new()
+                    .name("drain".to_owned())
+                    .spawn(body)?,
+            );
         }
         Ok(Self { threads, ended })
     }

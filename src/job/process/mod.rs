@@ -116,11 +116,16 @@ pub struct Process {
 }
 
 /// Starts a program. The errors are the system's own.
-#[expect(clippy::disallowed_methods, reason = "the one place where programs are started")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where programs are started"
+)]
 pub fn start(spec: Spec<'_>) -> io::Result<Process> {
     let mut command = Command::new(spec.program);
     command.args(spec.args).current_dir(spec.cwd).env_clear();
-    command.envs(spec.env).envs(spec.mark.iter().map(|mark| (MARK, mark)));
+    command
+        .envs(spec.env)
+        .envs(spec.mark.iter().map(|mark| (MARK, mark)));
     command.stdin(spec.stdin.map_or_else(Stdio::null, Stdio::from));
     let stdout = connect(spec.stdout, |stdio| command.stdout(stdio));
     let stderr = connect(spec.stderr, |stdio| command.stderr(stdio));
@@ -128,11 +133,13 @@ pub fn start(spec: Spec<'_>) -> io::Result<Process> {
     // The thread that will reap the child comes first: without it a child would be left to itself.
     let (hand_over, handed) = crossbeam_channel::bounded::<Child>(1);
     let (tell, exited) = crossbeam_channel::bounded(1);
-    let waiter = thread::Builder::new().name("wait".to_owned()).spawn(move || {
-        if let Ok(child) = handed.recv() {
-            wait(child, &tell);
-        }
-    })?;
+    let waiter = thread::Builder::new()
+        .name("wait".to_owned())
+        .spawn(move || {
+            if let Ok(child) = handed.recv() {
+                wait(child, &tell);
+            }
+        })?;
     let mut child = command.spawn()?;
     let tree = match Tree::of(&mut child, spec.mark) {
         Ok(tree) => tree,
@@ -183,7 +190,10 @@ fn connect<'a>(sink: Sink, set: impl FnOnce(Stdio) -> &'a mut Command) -> Option
 
 fn wait(mut child: Child, tell: &Sender<Exited>) {
     let status = child.wait();
-    let _ = tell.send(Exited { status, group_is_gone: tree::group_is_gone(&child) });
+    let _ = tell.send(Exited {
+        status,
+        group_is_gone: tree::group_is_gone(&child),
+    });
 }
 
 /// Ends whatever carries that mark, long after the daemon that started it has died. Says how many would not go.
@@ -223,10 +233,20 @@ impl Process {
             drain.wait(LINGER);
         }
         let survivors = self.finish();
-        Ended { cause, exit: self.exit, survivors }
+        Ended {
+            cause,
+            exit: self.exit,
+            survivors,
+        }
     }
 
-    fn reaped(&mut self, Exited { status, group_is_gone }: Exited) {
+    fn reaped(
+        &mut self,
+        Exited {
+            status,
+            group_is_gone,
+        }: Exited,
+    ) {
         self.reaped = true;
         if group_is_gone {
             self.tree.forget_group();

@@ -22,7 +22,10 @@ pub fn prepare(command: &mut Command) {
 }
 
 pub fn exit_of(status: ExitStatus) -> Option<Exit> {
-    status.code().map(Exit::Code).or_else(|| status.signal().map(Exit::Signal))
+    status
+        .code()
+        .map(Exit::Code)
+        .or_else(|| status.signal().map(Exit::Signal))
 }
 
 /// The processes of one run.
@@ -50,12 +53,18 @@ fn group_of(child: &Child) -> Option<Pid> {
 
 impl Tree {
     pub fn of(child: &mut Child, mark: Option<OsString>) -> io::Result<Self> {
-        Ok(Self { group: Cell::new(group_of(child)), mark })
+        Ok(Self {
+            group: Cell::new(group_of(child)),
+            mark,
+        })
     }
 
     /// Whoever carries the mark, without a group.
     pub fn marked(mark: OsString) -> Self {
-        Self { group: Cell::new(None), mark: Some(mark) }
+        Self {
+            group: Cell::new(None),
+            mark: Some(mark),
+        }
     }
 
     pub fn forget_group(&mut self) {
@@ -70,17 +79,33 @@ impl Tree {
         if !grace.is_zero() && self.signal_until_gone(Signal::SIGTERM, grace) {
             return 0;
         }
-        if self.signal_until_gone(Signal::SIGKILL, limit) { 0 } else { self.living().len() }
+        if self.signal_until_gone(Signal::SIGKILL, limit) {
+            0
+        } else {
+            self.living().len()
+        }
     }
 
     /// Where the system has no file or memory left to look with, the group stands for whoever is in it: its number
     /// with a minus, see kill(2).
     fn living(&self) -> Vec<Pid> {
-        let group = || self.group.get().filter(|group| killpg(*group, None).is_ok());
-        self.members().unwrap_or_else(|_| group().map(|group| Pid::from_raw(-group.as_raw())).into_iter().collect())
+        let group = || {
+            self.group
+                .get()
+                .filter(|group| killpg(*group, None).is_ok())
+        };
+        self.members().unwrap_or_else(|_| {
+            group()
+                .map(|group| Pid::from_raw(-group.as_raw()))
+                .into_iter()
+                .collect()
+        })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "how long the system takes is no policy")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long the system takes is no policy"
+    )]
     fn signal_until_gone(&self, signal: Signal, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let mut told: Vec<Pid> = Vec::new();
@@ -126,7 +151,12 @@ impl Tree {
     /// never reap them, as in a container without an init.
     #[cfg(target_os = "linux")]
     fn members(&self) -> io::Result<Vec<Pid>> {
-        if self.mark.is_none() && self.group.get().is_none_or(|group| killpg(group, None).is_err()) {
+        if self.mark.is_none()
+            && self
+                .group
+                .get()
+                .is_none_or(|group| killpg(group, None).is_err())
+        {
             return Ok(Vec::new());
         }
         let entries = std::fs::read_dir("/proc")?;
@@ -135,7 +165,11 @@ impl Tree {
         let mut group_is_there = false;
         // A daemon that is started within a run carries that run's mark, and is not to end itself.
         let own = i32::try_from(std::process::id()).ok();
-        for pid in entries.flatten().filter_map(pid).filter(|pid| Some(*pid) != own) {
+        for pid in entries
+            .flatten()
+            .filter_map(pid)
+            .filter(|pid| Some(*pid) != own)
+        {
             match self.membership(pid)? {
                 Some(Member::OfGroup) => {
                     group_is_there = true;
@@ -156,11 +190,15 @@ impl Tree {
     #[cfg(target_os = "linux")]
     fn membership(&self, pid: i32) -> io::Result<Option<Member>> {
         let stat = if_seen(std::fs::read(format!("/proc/{pid}/stat")))?;
-        let Some(end) = stat.iter().rposition(|b| *b == b')') else { return Ok(None) };
+        let Some(end) = stat.iter().rposition(|b| *b == b')') else {
+            return Ok(None);
+        };
         let fields = String::from_utf8_lossy(&stat[end + 1..]);
         let mut fields = fields.split_ascii_whitespace();
         let (state, group, threads) = (fields.next(), fields.nth(1), fields.nth(14));
-        let group = group.and_then(|group| group.parse().ok()).map(Pid::from_raw);
+        let group = group
+            .and_then(|group| group.parse().ok())
+            .map(Pid::from_raw);
         Ok(match state {
             // A program whose main thread has ended shows as a zombie while its other threads live on.
             Some("Z") if threads.is_none_or(|threads| threads == "1" || threads == "0") => None,
@@ -183,20 +221,31 @@ impl Tree {
             return Ok(self.is_mark_in(&environment));
         }
         // The main thread has ended: the others still tell.
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        Ok(tasks.filter_map(|task| std::fs::read(task.path().join("environ")).ok()).any(|env| self.is_mark_in(&env)))
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        Ok(tasks
+            .filter_map(|task| std::fs::read(task.path().join("environ")).ok())
+            .any(|env| self.is_mark_in(&env)))
     }
 
     /// A nested run's processes carry the outer run's mark too.
     #[cfg(target_os = "linux")]
     fn is_mark_in(&self, environment: &[u8]) -> bool {
         use std::os::unix::ffi::OsStrExt;
-        let Some(own) = self.mark.as_ref().and_then(|mark| mark.as_bytes().split(|b| *b == b',').next_back()) else {
+        let Some(own) = self
+            .mark
+            .as_ref()
+            .and_then(|mark| mark.as_bytes().split(|b| *b == b',').next_back())
+        else {
             return false;
         };
-        let marks = environment
-            .split(|b| *b == 0)
-            .find_map(|variable| variable.strip_prefix(crate::environment::MARK.as_bytes())?.strip_prefix(b"="));
+        let marks = environment.split(|b| *b == 0).find_map(|variable| {
+            variable
+                .strip_prefix(crate::environment::MARK.as_bytes())?
+                .strip_prefix(b"=")
+        });
         marks.is_some_and(|marks| marks.split(|b| *b == b',').any(|mark| mark == own))
     }
 
@@ -205,7 +254,12 @@ impl Tree {
     #[cfg(not(target_os = "linux"))]
     fn members(&self) -> io::Result<Vec<Pid>> {
         let _ = &self.mark;
-        Ok(self.group.get().into_iter().filter(|group| killpg(*group, None).is_ok()).collect())
+        Ok(self
+            .group
+            .get()
+            .into_iter()
+            .filter(|group| killpg(*group, None).is_ok())
+            .collect())
     }
 }
 
@@ -216,7 +270,13 @@ fn if_seen(read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     use nix::errno::Errno;
     let blind = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
     match read {
-        Err(e) if blind.iter().any(|errno| e.raw_os_error() == Some(*errno as i32)) => Err(e),
+        Err(e)
+            if blind
+                .iter()
+                .any(|errno| e.raw_os_error() == Some(*errno as i32)) =>
+        {
+            Err(e)
+        }
         other => Ok(other.unwrap_or_default()),
     }
 }

@@ -41,24 +41,32 @@ impl Tree {
         let job = Job::create().map_err(io::Error::other)?;
         let mut limits = job.query_extended_limit_info().map_err(io::Error::other)?;
         limits.limit_kill_on_job_close();
-        job.set_extended_limit_info(&limits).map_err(io::Error::other)?;
+        job.set_extended_limit_info(&limits)
+            .map_err(io::Error::other)?;
         // A program that has ended already cannot be assigned, and needs not be.
         match job.assign_process(child.as_raw_handle() as isize) {
             Err(e) if child.try_wait()?.is_none() => return Err(io::Error::other(e)),
             _ => {}
         }
-        Ok(Self { job: Mutex::new(Some(job)) })
+        Ok(Self {
+            job: Mutex::new(Some(job)),
+        })
     }
 
     /// Nothing is left to find: the job was closed when the daemon died.
     pub fn marked(_mark: OsString) -> Self {
-        Self { job: Mutex::new(None) }
+        Self {
+            job: Mutex::new(None),
+        }
     }
 
     pub fn forget_group(&mut self) {}
 
     pub fn end(&self, _grace: Duration, _limit: Duration) -> usize {
-        let mut job = self.job.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut job = self
+            .job
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         drop(job.take());
         0
     }

@@ -46,7 +46,11 @@ pub struct Codecs {
 impl Codecs {
     /// `current`: what the backend spoke last.
     pub fn new(current: Dialect, ticket: ticket::Codec, hub: hub::Codec) -> Self {
-        Self { current, ticket, hub }
+        Self {
+            current,
+            ticket,
+            hub,
+        }
     }
 
     pub fn encode(&self, message: &Message) -> String {
@@ -80,7 +84,9 @@ impl Unknown {
         if self.0.len() >= Self::MAX || !self.0.insert(short.clone()) {
             return Decoded::Ignored;
         }
-        Decoded::Dropped(format!("a frame of the unknown type {short:?}; further ones are not mentioned"))
+        Decoded::Dropped(format!(
+            "a frame of the unknown type {short:?}; further ones are not mentioned"
+        ))
     }
 }
 

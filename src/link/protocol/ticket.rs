@@ -27,24 +27,58 @@ pub struct Codec {
 
 impl Codec {
     pub fn new(identity: Identity, api: ApiUrl) -> Self {
-        Self { identity, api, unknown: Unknown::default() }
+        Self {
+            identity,
+            api,
+            unknown: Unknown::default(),
+        }
     }
 
     pub fn encode(&self, message: &Message) -> String {
         match message {
-            Message::Register(register) => self.frame("agent.register", &register_body(register, &self.identity)),
-            Message::Heartbeat(heartbeat) => self.frame("agent.heartbeat", &heartbeat_body(heartbeat)),
-            Message::Claim { id, attempt, at } => {
-                self.frame("ticket.claim", &Claim { ticket_id: id.as_str(), attempt: *attempt, at: rfc3339(*at) })
+            Message::Register(register) => {
+                self.frame("agent.register", &register_body(register, &self.identity))
             }
-            Message::Progress { id, attempt, seq, progress } => {
-                self.frame("ticket.progress", &progress_body(id, *attempt, *seq, progress))
+            Message::Heartbeat(heartbeat) => {
+                self.frame("agent.heartbeat", &heartbeat_body(heartbeat))
             }
-            Message::Outcome { id, attempt, outcome } => {
-                let kind = if outcome.failure.is_some() { "ticket.fail" } else { "ticket.result" };
+            Message::Claim { id, attempt, at } => self.frame(
+                "ticket.claim",
+                &Claim {
+                    ticket_id: id.as_str(),
+                    attempt: *attempt,
+                    at: rfc3339(*at),
+                },
+            ),
+            Message::Progress {
+                id,
+                attempt,
+                seq,
+                progress,
+            } => self.frame(
+                "ticket.progress",
+                &progress_body(id, *attempt, *seq, progress),
+            ),
+            Message::Outcome {
+                id,
+                attempt,
+                outcome,
+            } => {
+                let kind = if outcome.failure.is_some() {
+                    "ticket.fail"
+                } else {
+                    "ticket.result"
+                };
                 fit(outcome, |outcome| {
                     let body = outcome_body(outcome);
-                    self.frame(kind, &Ended { ticket_id: id.as_str(), attempt: *attempt, body })
+                    self.frame(
+                        kind,
+                        &Ended {
+                            ticket_id: id.as_str(),
+                            attempt: *attempt,
+                            body,
+                        },
+                    )
                 })
             }
         }
@@ -69,16 +103,29 @@ impl Codec {
             },
             // What is optional here is never a reason not to do what is asked.
             "ticket.cancel" => of_ticket(&frame, kind, |id| {
-                let reason = frame.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let reason = frame
+                    .get("reason")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned();
                 Order::Cancel { id, reason }
             }),
             // But for an attempt that cannot be read: to take it for any would settle what has not arrived.
-            "ticket.ack" if frame.get("attempt").is_some_and(|a| !a.is_null()) && attempt_of(&frame).is_none() => {
+            "ticket.ack"
+                if frame.get("attempt").is_some_and(|a| !a.is_null())
+                    && attempt_of(&frame).is_none() =>
+            {
                 Decoded::Dropped("a ticket.ack with an unusable attempt".to_owned())
             }
-            "ticket.ack" => of_ticket(&frame, kind, |id| Order::Ack { id, attempt: attempt_of(&frame) }),
+            "ticket.ack" => of_ticket(&frame, kind, |id| Order::Ack {
+                id,
+                attempt: attempt_of(&frame),
+            }),
             "server.shutdown" => {
-                let seconds = frame.get("reconnectAfterSeconds").and_then(Value::as_f64).unwrap_or_default();
+                let seconds = frame
+                    .get("reconnectAfterSeconds")
+                    .and_then(Value::as_f64)
+                    .unwrap_or_default();
                 // Whatever the backend says, the session does not stay away for longer than it sees fit.
                 let reconnect_after = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
                 event(Order::ServerShutdown { reconnect_after })
@@ -88,9 +135,14 @@ impl Codec {
     }
 
     fn frame<T: Serialize>(&self, kind: &str, body: &T) -> String {
-        let frame = Frame { kind, agent_id: &self.identity.agent_id, body };
+        let frame = Frame {
+            kind,
+            agent_id: &self.identity.agent_id,
+            body,
+        };
         // Nothing here can fail to be JSON: the maps have string keys.
-        serde_json::to_string(&frame).unwrap_or_else(|e| panic!("a {kind} frame cannot be encoded: {e}"))
+        serde_json::to_string(&frame)
+            .unwrap_or_else(|e| panic!("a {kind} frame cannot be encoded: {e}"))
     }
 
     fn assigned(&self, frame: &Value) -> Result<Ticket, String> {
@@ -108,7 +160,9 @@ impl Codec {
         let brief: crate::domain::ticket::Brief = brief.into();
         let payload = match (wire.payload_url, &brief) {
             (Some(url), _) => Payload::At(self.api.same_origin(&url)?),
-            (None, brief) if brief.title.is_none() && brief.description.is_none() => Payload::ByTicketId,
+            (None, brief) if brief.title.is_none() && brief.description.is_none() => {
+                Payload::ByTicketId
+            }
             (None, _) => Payload::Inline,
         };
         Ok(Ticket {
@@ -132,8 +186,15 @@ fn repo_ref(text: String) -> RepoRef {
         return RepoRef::Slug(text);
     }
     let local = !cfg!(windows) || text.as_bytes().get(1) == Some(&b':');
-    let resolved = if local { dunce::canonicalize(&path).unwrap_or(path) } else { path };
-    RepoRef::Path { asked: text, resolved }
+    let resolved = if local {
+        dunce::canonicalize(&path).unwrap_or(path)
+    } else {
+        path
+    };
+    RepoRef::Path {
+        asked: text,
+        resolved,
+    }
 }
 
 fn of_ticket(frame: &Value, kind: &str, order: impl FnOnce(TicketId) -> Order) -> Decoded {
@@ -144,18 +205,28 @@ fn of_ticket(frame: &Value, kind: &str, order: impl FnOnce(TicketId) -> Order) -
 }
 
 fn id_of(frame: &Value) -> Option<TicketId> {
-    frame.get("ticketId").and_then(Value::as_str).and_then(|id| TicketId::parse(id).ok())
+    frame
+        .get("ticketId")
+        .and_then(Value::as_str)
+        .and_then(|id| TicketId::parse(id).ok())
 }
 
 fn attempt_of(frame: &Value) -> Option<u32> {
-    frame.get("attempt").and_then(Value::as_u64).and_then(|attempt| u32::try_from(attempt).ok())
+    frame
+        .get("attempt")
+        .and_then(Value::as_u64)
+        .and_then(|attempt| u32::try_from(attempt).ok())
 }
 
 /// An assignment that cannot be used is answered where it names its ticket.
 fn unusable(frame: &Value, why: String) -> Decoded {
     let why = one_line(&why, WHY_MAX);
     match id_of(frame) {
-        Some(id) => event(Order::Unusable { id, attempt: attempt_of(frame).unwrap_or(1).max(1), why }),
+        Some(id) => event(Order::Unusable {
+            id,
+            attempt: attempt_of(frame).unwrap_or(1).max(1),
+            why,
+        }),
         None => Decoded::Dropped(format!("an unusable frame: {why}")),
     }
 }
@@ -229,7 +300,14 @@ fn register_body<'a>(register: &'a Register, identity: &'a Identity) -> Register
         version: env!("CARGO_PKG_VERSION"),
         roles: register.roles.iter().map(Role::as_str).collect(),
         repo_paths: register.repo_paths().collect(),
-        repos: register.repos.iter().map(|repo| RepoBody { path: &repo.path, slug: repo.slug.as_deref() }).collect(),
+        repos: register
+            .repos
+            .iter()
+            .map(|repo| RepoBody {
+                path: &repo.path,
+                slug: repo.slug.as_deref(),
+            })
+            .collect(),
         cli: CliBody {
             name: &cli.name,
             version: cli.version.as_deref(),
@@ -250,12 +328,18 @@ fn register_body<'a>(register: &'a Register, identity: &'a Identity) -> Register
                 started_at: rfc3339(ticket.started_at),
             })
             .collect(),
-        platform: Platform { os: std::env::consts::OS, arch: std::env::consts::ARCH },
+        platform: Platform {
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+        },
     }
 }
 
 fn capacity_body(capacity: Capacity) -> CapacityBody {
-    CapacityBody { max: capacity.max, free: capacity.free }
+    CapacityBody {
+        max: capacity.max,
+        free: capacity.free,
+    }
 }
 
 #[derive(Serialize)]
@@ -296,7 +380,12 @@ struct ProgressBody<'a> {
     lines: &'a [String],
 }
 
-fn progress_body<'a>(id: &'a TicketId, attempt: u32, seq: u64, progress: &'a Progress) -> ProgressBody<'a> {
+fn progress_body<'a>(
+    id: &'a TicketId,
+    attempt: u32,
+    seq: u64,
+    progress: &'a Progress,
+) -> ProgressBody<'a> {
     ProgressBody {
         ticket_id: id.as_str(),
         attempt,
