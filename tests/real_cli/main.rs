@@ -9,9 +9,9 @@
     reason = "a test may panic, wait and spawn"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "real_cli/api.rs"]
 mod api;
 
 use std::fs;

@@ -10,13 +10,11 @@
     reason = "a test may panic, wait and spawn"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
 
-#[path = "chaos/pace.rs"]
 mod pace;
-#[path = "chaos/proxy.rs"]
 mod proxy;
-#[path = "chaos/table.rs"]
 mod table;
 
 use std::collections::BTreeMap;
