@@ -1,4 +1,4 @@
-//! The part of a ticket that both frames and HTTP answers carry, as it looks on the wire (PROTOCOL.md section 4).
+//! The part of a ticket that both frames and HTTP answers carry, as it looks on the wire (docs/protocol.md section 4).
 
 use serde::Deserialize;
 

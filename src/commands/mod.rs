@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use line::Line;
 use usage::Name;
 
-/// See SETTINGS.md; the numbers of sysexits(3) where it has one.
+/// The process exit codes. They follow sysexits(3) where it has a fitting one.
 pub mod exit {
     pub const OK: u8 = 0;
     pub const FAILED: u8 = 1;

@@ -1,4 +1,4 @@
-//! The backend's address: what may be connected to and what counts as the same origin (PROTOCOL.md section 1).
+//! The backend's address: what may be connected to and what counts as the same origin (docs/protocol.md section 1).
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! The settings by name: what there is, and where each value comes from. Not what the values mean.
 //!
-//! Order: command line flag, environment, `.env`, default (SETTINGS.md).
+//! Order: command line flag, environment, `.env`, default.
 
 use std::collections::HashMap;
 use std::ffi::OsString;

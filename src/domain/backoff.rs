@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt to connect (PROTOCOL.md section 7).
+//! How long to wait before the next attempt to connect (docs/protocol.md section 7).
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Branch(String);
 
 impl Branch {
-    /// PROTOCOL.md section 8, and the rules of git-check-ref-format(1) that such characters can break.
+    /// docs/protocol.md section 8, and the rules of git-check-ref-format(1) that such characters can break.
     pub fn parse(text: &str) -> Result<Self, String> {
         let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
         let component =

@@ -1,4 +1,4 @@
-//! The dialects that a backend may speak, as far as policy can tell them apart (PROTOCOL.md section 8).
+//! The dialects that a backend may speak, as far as policy can tell them apart (docs/protocol.md section 8).
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dialect {

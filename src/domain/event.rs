@@ -91,7 +91,7 @@ impl Phase {
     }
 }
 
-/// Why there is no connection, as far as it makes a difference (PROTOCOL.md section 2).
+/// Why there is no connection, as far as it makes a difference (docs/protocol.md section 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setback {
     /// The network or the backend failed: try again.

@@ -1,4 +1,4 @@
-//! A long text of which only the beginning and the end are kept (PROTOCOL.md section 6).
+//! A long text of which only the beginning and the end are kept (docs/protocol.md section 6).
 
 /// The beginning and the end of a text, and how many bytes were left out between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Whether there is a connection, whether it is alive, and when to try the next (PROTOCOL.md sections 1 and 7).
+//! Whether there is a connection, whether it is alive, and when to try the next (docs/protocol.md sections 1 and 7).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 pub const DEAD_AFTER: Duration = Duration::from_secs(25);
 /// How long a peer may take to answer once the machine has woken up.
 const PROOF_AFTER_SLEEP: Duration = Duration::from_secs(5);
-/// The longest wait that a busy backend can ask for (PROTOCOL.md section 2).
+/// The longest wait that a busy backend can ask for (docs/protocol.md section 2).
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// The longest absence that a backend which restarts can ask for.

@@ -1,4 +1,4 @@
-//! What the daemon says to the backend, before any dialect puts it into a frame (PROTOCOL.md section 3).
+//! What the daemon says to the backend, before any dialect puts it into a frame (docs/protocol.md section 3).
 
 use std::path::PathBuf;
 use std::sync::Arc;

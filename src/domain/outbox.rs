@@ -1,4 +1,4 @@
-//! Outcomes on their way to the backend, until it is proven that it has them (PROTOCOL.md section 7).
+//! Outcomes on their way to the backend, until it is proven that it has them (docs/protocol.md section 7).
 
 use std::collections::VecDeque;
 use std::sync::Arc;

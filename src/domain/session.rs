@@ -401,7 +401,7 @@ impl Session {
         self.queue.push(Box::new(job), now.wall);
     }
 
-    /// The same ticket again (PROTOCOL.md section 4). Says whether that was all there is to it.
+    /// The same ticket again (docs/protocol.md section 4). Says whether that was all there is to it.
     fn answer_repeated(&mut self, now: Now, ticket: &Ticket, out: &mut Actions) -> bool {
         if let Some(claimed) = self.queue.find(&ticket.id) {
             if claimed.stopping && ticket.attempt > claimed.attempt {

@@ -8,7 +8,7 @@ use super::excerpt::Excerpt;
 use super::repos::{Repo, RepoRef};
 use super::text::one_line;
 
-/// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (PROTOCOL.md section 4).
+/// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/protocol.md section 4).
 ///
 /// Safe in a log line, a URL segment and an environment variable. Not a file name: `:` and upper case are no
 /// name of their own on every system, so folders are named after the [`RunId`].
@@ -45,7 +45,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// A role in its short form: `dev_agent` and `dev` are the same role (PROTOCOL.md section 4).
+/// A role in its short form: `dev_agent` and `dev` are the same role (docs/protocol.md section 4).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Role(String);
 
@@ -150,7 +150,7 @@ impl StopReason {
     }
 }
 
-/// The table of PROTOCOL.md section 3.
+/// Why a ticket failed (docs/protocol.md section 3, `ticket.fail`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailCode {
     Timeout,

@@ -1,5 +1,5 @@
 //! Work on a branch that the backend names: checked out in the run's own clone; after a good run committed, pushed, and
-//! offered as a pull request (PROTOCOL.md section 8, `implement_prd`).
+//! offered as a pull request (docs/protocol.md section 8, `implement_prd`).
 //!
 //! The developer's checkout has no part in it: a run that fails, or a daemon that dies, leaves nothing behind there, and
 //! what the developer has not committed is never committed. Nothing is ever forced, no other branch is pushed, and no

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use crate::domain::excerpt::Excerpt;
 
-/// What the lines of one report may take (PROTOCOL.md section 3).
+/// What the lines of one report may take (docs/protocol.md section 3).
 const LINES_BYTES: usize = 16 << 10;
 
 /// Takes everything a stream brings, in bounded memory.

@@ -1,4 +1,4 @@
-//! What a run changed, by git, with the repository untouched (PROTOCOL.md section 5).
+//! What a run changed, by git, with the repository untouched (docs/protocol.md section 5).
 //!
 //! git works in a scratch git directory that borrows the repository's objects and has its own index and
 //! settings. It is never told of the real one, so nothing there can change, a read-only repository does as well,

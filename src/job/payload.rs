@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// For one request, from the name lookup to the last byte. A request cannot be called off, so this is also how long
 /// a run that is to end may take to notice.
 const REQUEST_LIMIT: Duration = Duration::from_secs(8);
-/// As for a frame (PROTOCOL.md section 1).
+/// As for a frame (docs/protocol.md section 1).
 const BODY_MAX: u64 = 5 << 20;
 /// For all of a ticket's skills together: what comes later than that, or beyond it, is left out.
 const TOTAL_LIMIT: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! From a stream to an open WebSocket: the upgrade, and what each refusal means (PROTOCOL.md section 2).
+//! From a stream to an open WebSocket: the upgrade, and what each refusal means (docs/protocol.md section 2).
 //!
 //! Blocks with a deadline, on a thread of its own, so that the socket thread never waits for a peer.
 

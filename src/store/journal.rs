@@ -1,4 +1,4 @@
-//! What is on disk of each ticket, so that nothing is lost when the daemon dies (PROTOCOL.md section 7).
+//! What is on disk of each ticket, so that nothing is lost when the daemon dies (docs/protocol.md section 7).
 //!
 //! A run's folder tells how far it came by the files in it: `ticket.json` (claimed), `attempt.json` (claimed again under
 //! a newer attempt), `started.json` (its program was started), `outcome.json` (ended), `delivered` (the backend has the

@@ -1,4 +1,4 @@
-//! The backend's address (PROTOCOL.md section 1).
+//! The backend's address (docs/protocol.md section 1).
 
 use wf0_agent::config::ApiUrl;
 use wf0_agent::domain::dialect::Dialect;

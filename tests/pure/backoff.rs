@@ -1,4 +1,4 @@
-//! The waits between attempts to connect (PROTOCOL.md section 7).
+//! The waits between attempts to connect (docs/protocol.md section 7).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Names of branches (PROTOCOL.md section 8).
+//! Names of branches (docs/protocol.md section 8).
 
 use std::process::Command;
 

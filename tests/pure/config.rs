@@ -97,7 +97,7 @@ fn sources(
     .map_err(|e| e.to_string())
 }
 
-/// With nothing but what is required, every other setting has the default of SETTINGS.md.
+/// With nothing but what is required, every other setting has the default that the settings' table names.
 #[test]
 fn defaults() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! The wire format of the `hub` dialect (PROTOCOL.md section 8).
+//! The wire format of the `hub` dialect (docs/protocol.md section 8).
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -32,7 +32,7 @@ const STEPS: usize = 1500;
 const REPOS: [&str; 5] = ["app", "web", "api", "docs", "ops"];
 /// Each run there has a clone of its own.
 const CLONED: [&str; 2] = ["web", "ops"];
-/// PROTOCOL.md sections 1, 2 and 7, with room for jitter; the grace is the policy's.
+/// docs/protocol.md sections 1, 2 and 7, with room for jitter; the grace is the policy's.
 const DEAD_AFTER: Duration = Duration::from_secs(25);
 const LONGEST_WAIT: Duration = Duration::from_secs(330);
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5 + 10);

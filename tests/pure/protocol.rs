@@ -1,4 +1,4 @@
-//! The wire format of the `ticket` dialect (PROTOCOL.md sections 1, 3, 4 and 6).
+//! The wire format of the `ticket` dialect (docs/protocol.md sections 1, 3, 4 and 6).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

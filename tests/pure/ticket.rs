@@ -74,7 +74,7 @@ fn roles() {
     }
 }
 
-/// Each code has its name and its word on whether another try may help, as PROTOCOL.md section 3 says.
+/// Each code has its name and its word on whether another try may help, as docs/protocol.md section 3 says.
 #[test]
 fn fail_codes() {
     let rows = [

@@ -290,7 +290,7 @@ fn check_log(line: &str) {
     );
 }
 
-/// The fields of each message and their types (PROTOCOL.md section 3); what ends in `?` may be null.
+/// The fields of each message and their types (docs/protocol.md section 3); what ends in `?` may be null.
 static FIELDS: LazyLock<Value> = LazyLock::new(|| {
     let run = json!({
         "stdout": "text", "stdoutTruncated": "bool", "diff": "text?", "diffTruncated": "bool",

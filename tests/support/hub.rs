@@ -1,4 +1,4 @@
-//! A world whose backend is the hub as it ships today, as strict as that one (PROTOCOL.md section 8): it dies of what
+//! A world whose backend is the hub as it ships today, as strict as that one (docs/protocol.md section 8): it dies of what
 //! that one dies of, and notes what would confuse it. Both fail the test at its end.
 
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! The `hub` dialect: the hub inside the backend as it ships today (PROTOCOL.md section 8).
+//! The `hub` dialect: the hub inside the backend as it ships today (docs/protocol.md section 8).
 //!
 //! That hub breaks easily. What would end it or confuse it is kept from it here, and by the properties of
 //! [`Dialect::Hub`](crate::domain::dialect::Dialect).

@@ -1,4 +1,4 @@
-//! Frames: the wire format of each dialect and the sizes that hold for all (PROTOCOL.md sections 1 and 6).
+//! Frames: the wire format of each dialect and the sizes that hold for all (docs/protocol.md sections 1 and 6).
 
 pub mod hub;
 mod outcome;

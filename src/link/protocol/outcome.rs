@@ -1,4 +1,4 @@
-//! How a ticket ended, as both dialects carry it (PROTOCOL.md section 3, `ticket.result` and `ticket.fail`).
+//! How a ticket ended, as both dialects carry it (docs/protocol.md section 3, `ticket.result` and `ticket.fail`).
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! The `ticket` dialect: the documented protocol (PROTOCOL.md sections 3 and 4).
+//! The `ticket` dialect: the documented protocol (docs/protocol.md sections 3 and 4).
 
 use std::path::PathBuf;
 use std::time::Duration;
