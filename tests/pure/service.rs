@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Write;
 
 use wf0_agent::commands::service::template::fill;
-use wf0_agent::commands::service::{Definition, Plan, Run, State, launchd, systemd, windows};
+use wf0_agent::commands::service::{
+    Definition, Plan, Run, State, closing_calls, launchd, systemd, windows,
+};
 use wf0_agent::store::log_file::LogFile;
 
 fn plan(program: &str, settings: &str, path: &str) -> Plan {
@@ -332,6 +334,19 @@ fn what_windows_tools_print_is_read() {
     ] {
         assert_eq!(windows::expand(text, variable), wanted, "{text}");
     }
+}
+
+/// A folder that another user has made below %ProgramData% becomes the administrators' own and loses every right that
+/// was given in it, before the service gets access: no call may be missing, and none may come earlier.
+#[test]
+fn the_windows_service_takes_over_its_folder() {
+    let calls = closing_calls(r"C:\ProgramData\wf0-agent").map(|call| call.join(" "));
+    let wanted = [
+        r"C:\ProgramData\wf0-agent /setowner *S-1-5-32-544 /T /C /L /Q",
+        r"C:\ProgramData\wf0-agent /reset /T /C /L /Q",
+        r"C:\ProgramData\wf0-agent /inheritance:r /grant:r *S-1-5-18:(OI)(CI)F *S-1-5-32-544:(OI)(CI)F NT SERVICE\wf0-agent:(OI)(CI)M",
+    ];
+    assert_eq!(calls, wanted);
 }
 
 /// A log goes on where an earlier one ended, and is set aside at its limit: never more than two, and no line is torn.

@@ -30,6 +30,33 @@ use trial::{Tried, try_out, unreached};
 /// The word by which Windows' service manager starts the daemon; not for people.
 pub const BY_MANAGER: &str = "run-as-service";
 
+/// The account of the Windows service: no password, and no rights but those that it is given.
+pub const WINDOWS_ACCOUNT: &str = r"NT SERVICE\wf0-agent";
+
+/// The calls of `icacls` that close the Windows service's folder, in order. Everyone may create folders below
+/// `%ProgramData%`: a folder that another user made before would stay that user's own, with the rights that this user
+/// gave. So it becomes the administrators' own, all earlier rights go, and then only the system, the administrators
+/// and the service have access. Groups stand by number because their names depend on the language.
+pub fn closing_calls(folder: &str) -> [Vec<String>; 3] {
+    let account = format!("{WINDOWS_ACCOUNT}:(OI)(CI)M");
+    // /L: a link below the folder is changed itself, not the file that it points to.
+    let owner = ["/setowner", "*S-1-5-32-544", "/T", "/C", "/L", "/Q"];
+    let reset = ["/reset", "/T", "/C", "/L", "/Q"];
+    let grant = [
+        "/inheritance:r",
+        "/grant:r",
+        "*S-1-5-18:(OI)(CI)F",
+        "*S-1-5-32-544:(OI)(CI)F",
+        &account,
+    ];
+    [&owner[..], &reset[..], &grant[..]].map(|words| {
+        std::iter::once(folder)
+            .chain(words.iter().copied())
+            .map(str::to_owned)
+            .collect()
+    })
+}
+
 /// What a service is to be made of. All of it is text that can stand in a line.
 #[derive(Debug)]
 pub struct Plan {

@@ -23,7 +23,10 @@ use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{Error, define_windows_service, service_dispatcher};
 
 use super::windows::{OF_MACHINE, described, registry_value, split};
-use super::{BY_MANAGER, Definition, Draft, Manager, Plan, Run, State};
+use super::{
+    BY_MANAGER, Definition, Draft, Manager, Plan, Run, State, WINDOWS_ACCOUNT as ACCOUNT,
+    closing_calls,
+};
 use crate::commands::usage::EXIT_CODES;
 use crate::commands::{exit, run};
 use crate::config::settings::{Given, Sources};
@@ -34,7 +37,6 @@ use crate::job::tool;
 use crate::store::log_file::LogFile;
 
 const NAME: &str = "wf0-agent";
-const ACCOUNT: &str = r"NT SERVICE\wf0-agent";
 const KEY: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\wf0-agent";
 /// Between two variables where `reg` is told several: no path can hold it.
 const SEPARATOR: &str = "|";
@@ -483,22 +485,10 @@ impl Manager for Services {
         self.tool("reg", &add)?;
         let folder = self.folder();
         std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        // The system, the administrators and the service; by number, for their names depend on the language.
-        let account = format!("{ACCOUNT}:(OI)(CI)M");
-        let folder = folder.display().to_string();
-        let grant = [
-            "*S-1-5-18:(OI)(CI)F",
-            "*S-1-5-32-544:(OI)(CI)F",
-            account.as_str(),
-        ];
-        self.tool(
-            "icacls",
-            &[
-                &[folder.as_str(), "/inheritance:r", "/grant:r"],
-                grant.as_slice(),
-            ]
-            .concat(),
-        )?;
+        for call in closing_calls(&folder.display().to_string()) {
+            let call: Vec<&str> = call.iter().map(String::as_str).collect();
+            self.tool("icacls", &call)?;
+        }
         // Its account has no way into the folder of a user, where cargo installs.
         self.tool("icacls", &[program, "/grant", &format!("{ACCOUNT}:RX")])?;
         self.stop(&service)?;
