@@ -1,15 +1,16 @@
 //! The `hub` dialect: the hub inside the backend as it ships today (docs/protocol.md section 8).
 //!
-//! That hub breaks easily. What would end it or confuse it is kept from it here, and by the properties of
-//! [`Dialect::Hub`](crate::domain::dialect::Dialect).
+//! Some frames crash that hub or confuse its books. This codec and the properties of
+//! [`Dialect::Hub`](crate::domain::dialect::Dialect) avoid them.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::outcome::{OutcomeBody, outcome_body};
-use super::{Decoded, Unknown, WHY_MAX, event, fit};
+use super::{
+    Decoded, Unknown, WHY_MAX, event, fit, id_of, outcome_body, parse, seconds_of, text_of,
+};
 use crate::config::Token;
 use crate::domain::branch::Branch;
 use crate::domain::event::{Order, Phase, Progress, Setback};
@@ -18,8 +19,19 @@ use crate::domain::repos::RepoRef;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Brief, Payload, Role, Ticket, TicketId};
 
-/// A document of requirements that is larger is refused, as the hub's own agent does.
+/// The largest `prdContent` in bytes. The hub's own agent has the same limit.
 const PRD_MAX: usize = 512_000;
+/// The largest address in a prompt, in characters.
+const PR_URL_MAX: usize = 500;
+
+/// Words in an `auth_error` that mean that the token itself is refused.
+const TOKEN_REJECTED: [&str; 5] = [
+    "invalid",
+    "revoked",
+    "expired",
+    "unknown token",
+    "auth_failed",
+];
 
 /// Turns messages into frames and frames into events.
 #[derive(Debug)]
@@ -31,43 +43,27 @@ pub struct Codec {
 
 /// The first frame on every connection.
 pub fn auth(token: &Token) -> String {
-    frame(
-        "auth",
-        &Auth {
-            token: token.secret(),
-        },
-    )
+    frame("auth", json!({ "token": token.secret() }))
 }
 
-/// What a frame before `auth_ok` says: nothing yet, in, or out.
+/// The hub's answer to the token. `None`: this frame is not the answer.
 pub fn answer_to_auth(text: &str) -> Option<Result<(), Setback>> {
     let frame: Value = serde_json::from_str(text).ok()?;
-    match frame.get("type")?.as_str()? {
+    match text_of(&frame, "type")? {
         "auth_ok" => Some(Ok(())),
-        "auth_error" => Some(Err(auth_error(
-            frame
-                .get("message")
-                .and_then(Value::as_str)
-                .unwrap_or_default(),
-        ))),
+        "auth_error" => {
+            let message = text_of(&frame, "message").unwrap_or_default();
+            Some(Err(auth_error(message)))
+        }
         _ => None,
     }
 }
 
-/// Only a token that is wrong makes every further try vain; a limit that is reached passes.
+/// Only a wrong token makes further attempts pointless; a reached limit passes.
 fn auth_error(message: &str) -> Setback {
     let why = one_line(message, WHY_MAX);
-    let lower = message.to_ascii_lowercase();
-    let is_final = [
-        "invalid",
-        "revoked",
-        "expired",
-        "unknown token",
-        "auth_failed",
-    ]
-    .iter()
-    .any(|w| lower.contains(w));
-    if is_final {
+    let message = message.to_ascii_lowercase();
+    if TOKEN_REJECTED.iter().any(|word| message.contains(word)) {
         Setback::TokenRejected(why)
     } else {
         Setback::Failed(format!("the hub refused: {why}"))
@@ -84,92 +80,65 @@ impl Codec {
 
     pub fn encode(&self, message: &Message) -> String {
         match message {
-            Message::Register(register) => frame("register", &self.register(register)),
-            Message::Heartbeat(_) => frame("ping", &Empty {}),
-            Message::Claim { id, .. } => frame(
-                "job_ack",
-                &Ack {
-                    job_id: id.as_str(),
-                },
-            ),
+            Message::Register(register) => frame("register", self.register(register)),
+            Message::Heartbeat(_) => frame("ping", json!({})),
+            Message::Claim { id, .. } => frame("job_ack", json!({ "jobId": id.as_str() })),
             Message::Progress { id, progress, .. } => {
-                frame("job_progress", &progress_body(id, progress))
+                frame("job_progress", progress_body(id, progress))
             }
             Message::Outcome { id, outcome, .. } => {
-                let status = if outcome.failure.is_some() {
-                    "failed"
-                } else {
-                    "done"
+                let status = match outcome.failure {
+                    Some(_) => "failed",
+                    None => "done",
                 };
                 fit(outcome, |outcome| {
-                    frame(
-                        "job_result",
-                        &JobResult {
-                            job_id: id.as_str(),
-                            status,
-                            data: outcome_body(outcome),
-                        },
-                    )
+                    let data = outcome_body(outcome);
+                    let body = json!({ "jobId": id.as_str(), "status": status, "data": data });
+                    frame("job_result", body)
                 })
             }
         }
     }
 
-    /// Whatever the frame holds, it is one event or one line for the log, never an error.
+    /// Turns each frame into one event or one line for the log; never into an error.
     pub fn decode(&mut self, text: &str) -> Decoded {
-        let frame: Value = match serde_json::from_str(text) {
+        let frame = match parse(text) {
             Ok(frame) => frame,
-            Err(e) => return Decoded::Dropped(format!("a frame that is not JSON: {e}")),
+            Err(dropped) => return dropped,
         };
-        let Some(kind) = frame.get("type").and_then(Value::as_str) else {
+        let Some(kind) = text_of(&frame, "type") else {
             return Decoded::Dropped("a frame without a string `type`".to_owned());
         };
         match kind {
             "job" => job(&frame),
-            "job_complete" => match id_of(&frame) {
+            "job_complete" => match id_of(&frame, "jobId") {
                 Some(id) => event(Order::Ack { id, attempt: None }),
                 None => Decoded::Dropped("a job_complete without a usable jobId".to_owned()),
             },
-            "server_shutdown" => {
-                let seconds = frame
-                    .get("reconnectAfter")
-                    .and_then(Value::as_f64)
-                    .unwrap_or_default();
-                event(Order::ServerShutdown {
-                    reconnect_after: Duration::from_secs_f64(seconds.clamp(0.0, 1e9)),
-                })
-            }
+            "server_shutdown" => event(Order::ServerShutdown {
+                reconnect_after: seconds_of(&frame, "reconnectAfter"),
+            }),
             "pong" | "registered" | "auth_ok" | "job_resume" => Decoded::Ignored,
             "auth_error" => {
-                let message = frame
-                    .get("message")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
+                let message = text_of(&frame, "message").unwrap_or_default();
                 Decoded::Dropped(format!("auth_error: {message}"))
             }
             unknown => self.unknown.seen(unknown),
         }
     }
 
-    /// An agent that can run nothing has no repositories: the hub knows no other way to say it. The array has to be
-    /// there all the same.
-    fn register<'a>(&'a self, register: &'a Register) -> RegisterBody<'a> {
+    /// The hub has no roles: an agent that can run nothing registers with no repositories. The hub crashes on a
+    /// register without the array.
+    fn register(&self, register: &Register) -> Value {
         let is_ready = !register.roles.is_empty();
-        let repos = register
-            .repos
-            .iter()
-            .filter(|_| is_ready)
-            .filter_map(|repo| repo.slug.as_deref())
-            .collect();
-        RegisterBody {
-            repos,
-            capabilities: &self.capabilities,
-        }
+        let repos = register.repos.iter().filter(|_| is_ready);
+        let slugs: Vec<_> = repos.filter_map(|repo| repo.slug.as_deref()).collect();
+        json!({ "repos": slugs, "capabilities": self.capabilities })
     }
 }
 
 fn job(frame: &Value) -> Decoded {
-    let Some(id) = id_of(frame) else {
+    let Some(id) = id_of(frame, "jobId") else {
         return Decoded::Dropped("a job without a usable jobId".to_owned());
     };
     match ticket(&id, frame) {
@@ -182,13 +151,10 @@ fn job(frame: &Value) -> Decoded {
     }
 }
 
-/// The hub counts no attempts: each job has one.
+/// The hub does not count attempts: each job has one.
 fn ticket(id: &TicketId, frame: &Value) -> Result<Ticket, String> {
-    let action = frame
-        .get("action")
-        .and_then(Value::as_str)
-        .filter(|action| !action.is_empty())
-        .ok_or("no action")?;
+    let action = text_of(frame, "action").filter(|action| !action.is_empty());
+    let action = action.ok_or("no action")?;
     let payload = match frame.get("payload") {
         None | Some(Value::Null) => JobPayload::default(),
         Some(payload) => JobPayload::deserialize(payload).map_err(|e| format!("payload: {e}"))?,
@@ -210,13 +176,6 @@ fn ticket(id: &TicketId, frame: &Value) -> Result<Ticket, String> {
     })
 }
 
-fn id_of(frame: &Value) -> Option<TicketId> {
-    frame
-        .get("jobId")
-        .and_then(Value::as_str)
-        .and_then(|id| TicketId::parse(id).ok())
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct JobPayload {
@@ -231,16 +190,31 @@ struct JobPayload {
     prompt: Option<String>,
 }
 
-/// What an action comes to.
+/// The role, the brief and the branch of a job.
 struct Work {
     role: &'static str,
     brief: Brief,
-    /// Where it is to be done and pushed.
+    /// Where the work is done and pushed.
     branch: Option<Branch>,
 }
 
+impl Work {
+    fn new(role: &'static str, title: &str, description: String) -> Self {
+        let brief = Brief {
+            title: Some(title.to_owned()),
+            description: Some(description),
+            ..Brief::default()
+        };
+        Self {
+            role,
+            brief,
+            branch: None,
+        }
+    }
+}
+
 impl JobPayload {
-    /// Empty where none is named, which is no repository of this agent's.
+    /// Empty if the job names no repository; an empty slug matches none.
     fn repo(&self) -> String {
         let parts = self.repo_owner.as_ref().zip(self.repo_name.as_ref());
         let named = self.target_repo.clone().filter(|slug| !slug.is_empty());
@@ -251,71 +225,56 @@ impl JobPayload {
 
     fn work(&self, action: &str) -> Result<Work, String> {
         match action {
-            "implement_prd" => {
-                let prd = self.prd()?.ok_or("implement_prd without prdContent")?;
-                let branch = self
-                    .branch
-                    .as_deref()
-                    .ok_or("implement_prd without a branch")?;
-                let title = self
-                    .title
-                    .as_deref()
-                    .unwrap_or("Implement the requirements");
-                Ok(Work {
-                    role: "dev",
-                    brief: brief(title, prd.to_owned()),
-                    branch: Some(Branch::parse(branch)?),
-                })
-            }
-            "review_pr" => {
-                let branch = self.branch.as_deref().map(Branch::parse).transpose()?;
-                let named = [
-                    self.pr_number
-                        .map(|number| format!("Pull request: #{number}")),
-                    self.pr_url
-                        .as_deref()
-                        .map(|url| format!("Address: {}", one_line(url, 500))),
-                    branch.as_ref().map(|branch| format!("Branch: {branch}")),
-                ];
-                let named: Vec<String> = named.into_iter().flatten().collect();
-                if named.is_empty() {
-                    return Err("review_pr without prNumber, prUrl or branch".to_owned());
-                }
-                let mut text = format!(
-                    "Review this pull request: is it right, is it complete, is it tested? Change nothing.\n\n{}\n",
-                    named.join("\n")
-                );
-                if let Some(prd) = self.prd()? {
-                    text.push_str(&format!("\nWhat was asked for:\n\n{prd}\n"));
-                }
-                Ok(Work {
-                    role: "qa",
-                    brief: brief("Review a pull request", text),
-                    branch: None,
-                })
-            }
+            "implement_prd" => self.implementation(),
+            "review_pr" => self.review(),
             "run_tests" => {
                 let text = "Run the tests of this project and say what passed and what failed. Change nothing.";
-                Ok(Work {
-                    role: "qa",
-                    brief: brief("Run the tests", text.to_owned()),
-                    branch: None,
-                })
+                Ok(Work::new("qa", "Run the tests", text.to_owned()))
             }
             other => {
-                let prompt = self
-                    .prompt
-                    .clone()
-                    .filter(|prompt| !prompt.trim().is_empty());
+                let prompt = self.prompt.as_ref().filter(|text| !text.trim().is_empty());
                 let prompt =
                     prompt.ok_or_else(|| format!("the action {other:?} without a prompt"))?;
-                Ok(Work {
-                    role: "dev",
-                    brief: brief(self.title.as_deref().unwrap_or(other), prompt),
-                    branch: None,
-                })
+                let title = self.title.as_deref().unwrap_or(other);
+                Ok(Work::new("dev", title, prompt.clone()))
             }
         }
+    }
+
+    fn implementation(&self) -> Result<Work, String> {
+        let requirements = self.prd()?.ok_or("implement_prd without prdContent")?;
+        let branch = self.branch.as_deref();
+        let branch = branch.ok_or("implement_prd without a branch")?;
+        let title = self.title.as_deref();
+        let title = title.unwrap_or("Implement the requirements");
+        Ok(Work {
+            branch: Some(Branch::parse(branch)?),
+            ..Work::new("dev", title, requirements.to_owned())
+        })
+    }
+
+    fn review(&self) -> Result<Work, String> {
+        let branch = self.branch.as_deref().map(Branch::parse).transpose()?;
+        let mut text = String::new();
+        if let Some(number) = self.pr_number {
+            text.push_str(&format!("Pull request: #{number}\n"));
+        }
+        if let Some(url) = &self.pr_url {
+            text.push_str(&format!("Address: {}\n", one_line(url, PR_URL_MAX)));
+        }
+        if let Some(branch) = branch {
+            text.push_str(&format!("Branch: {branch}\n"));
+        }
+        if text.is_empty() {
+            return Err("review_pr without prNumber, prUrl or branch".to_owned());
+        }
+        if let Some(requirements) = self.prd()? {
+            text.push_str(&format!("\nWhat was asked for:\n\n{requirements}\n"));
+        }
+        let task =
+            "Review this pull request: is it right, is it complete, is it tested? Change nothing.";
+        let text = format!("{task}\n\n{text}");
+        Ok(Work::new("qa", "Review a pull request", text))
     }
 
     fn prd(&self) -> Result<Option<&str>, String> {
@@ -328,87 +287,29 @@ impl JobPayload {
     }
 }
 
-fn brief(title: &str, description: String) -> Brief {
-    Brief {
-        title: Some(title.to_owned()),
-        description: Some(description),
-        ..Brief::default()
-    }
+fn frame(kind: &str, mut body: Value) -> String {
+    body["type"] = json!(kind);
+    body.to_string()
 }
 
-fn frame<T: Serialize>(kind: &'static str, body: &T) -> String {
-    let frame = Frame { kind, body };
-    // Nothing here can fail to be JSON: the maps have string keys.
-    serde_json::to_string(&frame)
-        .unwrap_or_else(|e| panic!("a {kind} frame cannot be encoded: {e}"))
-}
-
-#[derive(Serialize)]
-struct Frame<'a, T> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    #[serde(flatten)]
-    body: &'a T,
-}
-
-#[derive(Serialize)]
-struct Empty {}
-
-#[derive(Serialize)]
-struct Auth<'a> {
-    token: &'a str,
-}
-
-#[derive(Serialize)]
-struct RegisterBody<'a> {
-    repos: Vec<&'a str>,
-    capabilities: &'a [String],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Ack<'a> {
-    job_id: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct JobResult<'a> {
-    job_id: &'a str,
-    status: &'static str,
-    data: OutcomeBody<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProgressBody<'a> {
-    job_id: &'a str,
-    message: String,
-    percent: u8,
-    logs: &'a [String],
-}
-
-fn progress_body<'a>(id: &'a TicketId, progress: &'a Progress) -> ProgressBody<'a> {
-    let seconds = progress.elapsed.as_secs();
+fn progress_body(id: &TicketId, progress: &Progress) -> Value {
     let (doing, percent) = match progress.phase {
         Phase::Preparing => ("preparing", 5),
-        Phase::Running => ("running", while_running(progress.elapsed)),
+        Phase::Running => ("running", percent_while_running(progress.elapsed)),
         Phase::Collecting => ("collecting what changed", 95),
     };
-    let message = format!(
-        "{doing}, {seconds} s, {} bytes of output",
-        progress.stdout_bytes
-    );
-    ProgressBody {
-        job_id: id.as_str(),
-        message,
-        percent,
-        logs: &progress.lines,
-    }
+    let seconds = progress.elapsed.as_secs();
+    let bytes = progress.stdout_bytes;
+    json!({
+        "jobId": id.as_str(),
+        "message": format!("{doing}, {seconds} s, {bytes} bytes of output"),
+        "percent": percent,
+        "logs": progress.lines,
+    })
 }
 
-/// Nobody knows how long a run takes: from 10 towards 90, half of it after ten minutes, and never back.
-fn while_running(elapsed: Duration) -> u8 {
+/// The length of a run is unknown, so this rises from 10 towards 90, is at 50 after ten minutes, and never falls.
+fn percent_while_running(elapsed: Duration) -> u8 {
     let minutes = elapsed.as_secs_f64() / 60.0;
     // Between 10 and 90, so it fits.
     (10.0 + 80.0 * minutes / (minutes + 10.0)) as u8

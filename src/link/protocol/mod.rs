@@ -1,15 +1,18 @@
 //! Frames: the wire format of each dialect and the sizes that hold for all (docs/protocol.md sections 1 and 6).
 
 pub mod hub;
-mod outcome;
 pub mod ticket;
 
 use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::domain::dialect::Dialect;
 use crate::domain::event::{Event, Order};
 use crate::domain::message::Message;
-use crate::domain::ticket::Outcome;
+use crate::domain::ticket::{Exit, Outcome, Span, TicketId, Usage};
+use crate::times::{millis_of, rfc3339};
 
 /// A larger inbound frame closes the connection with 1009.
 pub const MAX_INBOUND: usize = 5 << 20;
@@ -113,4 +116,89 @@ fn fit(outcome: &Outcome, encode: impl Fn(&Outcome) -> String) -> String {
         }
         smaller.stdout = smaller.stdout.shortened(smaller.stdout.shown_len() / 2);
     }
+}
+
+/// How a ticket ended, as both dialects carry it (docs/protocol.md section 3, `ticket.result` and `ticket.fail`).
+fn outcome_body(outcome: &Outcome) -> Value {
+    let (exit_code, signal) = match outcome.exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(signal)),
+        None => (None, None),
+    };
+    let mut body = json!({ "exitCode": exit_code, "warnings": outcome.warnings });
+    if let Some(failure) = &outcome.failure {
+        body["code"] = json!(failure.code.as_str());
+        body["error"] = json!(failure.error);
+        body["signal"] = json!(signal);
+        body["retryable"] = json!(failure.code.retryable());
+    }
+    if let Some(span) = outcome.span {
+        add_run(&mut body, outcome, span);
+    }
+    if let Some(address) = &outcome.pull_request {
+        body["prUrl"] = json!(address);
+    }
+    body
+}
+
+/// The fields that only a ticket has whose run was started.
+fn add_run(body: &mut Value, outcome: &Outcome, span: Span) {
+    let changes = &outcome.changes;
+    let stat = changes.stat.map(|stat| {
+        json!({ "files": stat.files, "insertions": stat.insertions, "deletions": stat.deletions })
+    });
+    body["stdout"] = json!(outcome.stdout.render());
+    body["stdoutTruncated"] = json!(outcome.stdout.is_cut());
+    body["diff"] = json!(changes.diff);
+    body["diffTruncated"] = json!(changes.diff_truncated);
+    body["diffStat"] = json!(stat);
+    body["baseCommit"] = json!(changes.base_commit);
+    body["headCommit"] = json!(changes.head_commit);
+    body["startedAt"] = json!(rfc3339(span.started_at));
+    body["finishedAt"] = json!(rfc3339(span.finished_at));
+    body["durationMs"] = json!(millis_of(span.duration));
+    if let Some(usage) = &outcome.usage {
+        body["usage"] = usage_body(usage);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no run costs so many dollars")]
+fn usage_body(usage: &Usage) -> Value {
+    let mut body = json!({
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "costUsd": usage.cost_micros.map(|micros| micros as f64 / 1e6),
+        "turns": usage.turns,
+        "sessionId": usage.session_id,
+    });
+    if let Some(tokens) = usage.cache_read_tokens {
+        body["cacheReadTokens"] = json!(tokens);
+    }
+    body
+}
+
+/// An inbound frame as JSON, or a line for the log.
+fn parse(text: &str) -> Result<Value, Decoded> {
+    match serde_json::from_str(text) {
+        Ok(frame @ Value::Object(_)) => Ok(frame),
+        Ok(_) => Err(Decoded::Dropped(
+            "a frame that is no JSON object".to_owned(),
+        )),
+        Err(e) => Err(Decoded::Dropped(format!("a frame that is not JSON: {e}"))),
+    }
+}
+
+fn text_of<'a>(frame: &'a Value, field: &str) -> Option<&'a str> {
+    frame.get(field)?.as_str()
+}
+
+/// The ticket's id in that field, if it is one.
+fn id_of(frame: &Value, field: &str) -> Option<TicketId> {
+    TicketId::parse(text_of(frame, field)?).ok()
+}
+
+/// A number of seconds. The session limits it further.
+fn seconds_of(frame: &Value, field: &str) -> Duration {
+    let seconds = frame.get(field).and_then(Value::as_f64);
+    Duration::from_secs_f64(seconds.unwrap_or_default().clamp(0.0, 1e9))
 }

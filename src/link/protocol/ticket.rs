@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::outcome::{OutcomeBody, outcome_body};
-use super::{Decoded, Identity, Unknown, WHY_MAX, event, fit};
+use super::{
+    Decoded, Identity, Unknown, WHY_MAX, event, fit, id_of, outcome_body, parse, seconds_of,
+    text_of,
+};
 use crate::config::ApiUrl;
-use crate::domain::event::{Order, Progress, Unavailable};
-use crate::domain::message::{Capacity, Heartbeat, Message, Register};
-use crate::domain::repos::RepoRef;
+use crate::domain::event::{CliState, Order, Progress, Unavailable};
+use crate::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register};
+use crate::domain::repos::{Repo, RepoRef};
 use crate::domain::text::one_line;
-use crate::domain::ticket::{Payload, Role, Ticket, TicketId};
+use crate::domain::ticket::{Brief, Payload, Role, Ticket, TicketId};
 use crate::times::{millis_of, rfc3339};
 use crate::wire::WireBrief;
 
@@ -37,112 +39,87 @@ impl Codec {
     pub fn encode(&self, message: &Message) -> String {
         match message {
             Message::Register(register) => {
-                self.frame("agent.register", &register_body(register, &self.identity))
+                self.frame("agent.register", register_body(register, &self.identity))
             }
             Message::Heartbeat(heartbeat) => {
-                self.frame("agent.heartbeat", &heartbeat_body(heartbeat))
+                self.frame("agent.heartbeat", heartbeat_body(heartbeat))
             }
-            Message::Claim { id, attempt, at } => self.frame(
-                "ticket.claim",
-                &Claim {
-                    ticket_id: id.as_str(),
-                    attempt: *attempt,
-                    at: rfc3339(*at),
-                },
-            ),
+            Message::Claim { id, attempt, at } => {
+                let body = json!({ "at": rfc3339(*at) });
+                self.ticket_frame("ticket.claim", id, *attempt, body)
+            }
             Message::Progress {
                 id,
                 attempt,
                 seq,
                 progress,
-            } => self.frame(
+            } => self.ticket_frame(
                 "ticket.progress",
-                &progress_body(id, *attempt, *seq, progress),
+                id,
+                *attempt,
+                progress_body(*seq, progress),
             ),
             Message::Outcome {
                 id,
                 attempt,
                 outcome,
             } => {
-                let kind = if outcome.failure.is_some() {
-                    "ticket.fail"
-                } else {
-                    "ticket.result"
+                let kind = match outcome.failure {
+                    Some(_) => "ticket.fail",
+                    None => "ticket.result",
                 };
                 fit(outcome, |outcome| {
-                    let body = outcome_body(outcome);
-                    self.frame(
-                        kind,
-                        &Ended {
-                            ticket_id: id.as_str(),
-                            attempt: *attempt,
-                            body,
-                        },
-                    )
+                    self.ticket_frame(kind, id, *attempt, outcome_body(outcome))
                 })
             }
         }
     }
 
-    /// Whatever the frame holds, it is one event or one line for the log, never an error.
+    /// Turns each frame into one event or one line for the log; never into an error.
     pub fn decode(&mut self, text: &str) -> Decoded {
-        let frame: Value = match serde_json::from_str(text) {
+        let frame = match parse(text) {
             Ok(frame) => frame,
-            Err(e) => return Decoded::Dropped(format!("a frame that is not JSON: {e}")),
+            Err(dropped) => return dropped,
         };
-        if !frame.is_object() {
-            return Decoded::Dropped("a frame that is no JSON object".to_owned());
-        }
-        let Some(kind) = frame.get("type").and_then(Value::as_str) else {
-            return unusable(&frame, "the frame has no string `type`".to_owned());
+        let Some(kind) = text_of(&frame, "type") else {
+            return unusable(&frame, "the frame has no string `type`");
         };
         match kind {
             "ticket.assigned" => match self.assigned(&frame) {
                 Ok(ticket) => event(Order::Assigned(Box::new(ticket))),
-                Err(why) => unusable(&frame, why),
+                Err(why) => unusable(&frame, &why),
             },
-            // What is optional here is never a reason not to do what is asked.
-            "ticket.cancel" => of_ticket(&frame, kind, |id| {
-                let reason = frame
-                    .get("reason")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned();
+            // The reason is optional: without it the ticket is cancelled all the same.
+            "ticket.cancel" => about_ticket(&frame, kind, |id| {
+                let reason = text_of(&frame, "reason").unwrap_or_default().to_owned();
                 Order::Cancel { id, reason }
             }),
-            // But for an attempt that cannot be read: to take it for any would settle what has not arrived.
-            "ticket.ack"
-                if frame.get("attempt").is_some_and(|a| !a.is_null())
-                    && attempt_of(&frame).is_none() =>
-            {
+            // An attempt that cannot be read must not count as "any attempt": that would drop an outcome that the
+            // backend does not have.
+            "ticket.ack" if !has_usable_attempt(&frame) => {
                 Decoded::Dropped("a ticket.ack with an unusable attempt".to_owned())
             }
-            "ticket.ack" => of_ticket(&frame, kind, |id| Order::Ack {
+            "ticket.ack" => about_ticket(&frame, kind, |id| Order::Ack {
                 id,
                 attempt: attempt_of(&frame),
             }),
-            "server.shutdown" => {
-                let seconds = frame
-                    .get("reconnectAfterSeconds")
-                    .and_then(Value::as_f64)
-                    .unwrap_or_default();
-                // Whatever the backend says, the session does not stay away for longer than it sees fit.
-                let reconnect_after = Duration::from_secs_f64(seconds.clamp(0.0, 1e9));
-                event(Order::ServerShutdown { reconnect_after })
-            }
+            "server.shutdown" => event(Order::ServerShutdown {
+                reconnect_after: seconds_of(&frame, "reconnectAfterSeconds"),
+            }),
             unknown => self.unknown.seen(unknown),
         }
     }
 
-    fn frame<T: Serialize>(&self, kind: &str, body: &T) -> String {
-        let frame = Frame {
-            kind,
-            agent_id: &self.identity.agent_id,
-            body,
-        };
-        // Nothing here can fail to be JSON: the maps have string keys.
-        serde_json::to_string(&frame)
-            .unwrap_or_else(|e| panic!("a {kind} frame cannot be encoded: {e}"))
+    fn ticket_frame(&self, kind: &str, id: &TicketId, attempt: u32, mut body: Value) -> String {
+        body["ticketId"] = json!(id.as_str());
+        body["attempt"] = json!(attempt);
+        self.frame(kind, body)
+    }
+
+    fn frame(&self, kind: &str, mut body: Value) -> String {
+        body["type"] = json!(kind);
+        body["agentId"] = json!(self.identity.agent_id);
+        body.to_string()
     }
 
     fn assigned(&self, frame: &Value) -> Result<Ticket, String> {
@@ -157,7 +134,7 @@ impl Codec {
             Some(0) => return Err("timeoutSeconds must be at least 1".to_owned()),
             seconds => seconds.map(Duration::from_secs),
         };
-        let brief: crate::domain::ticket::Brief = brief.into();
+        let brief = Brief::from(brief);
         let payload = match (wire.payload_url, &brief) {
             (Some(url), _) => Payload::At(self.api.same_origin(&url)?),
             (None, brief) if brief.title.is_none() && brief.description.is_none() => {
@@ -197,31 +174,25 @@ fn repo_ref(text: String) -> RepoRef {
     }
 }
 
-fn of_ticket(frame: &Value, kind: &str, order: impl FnOnce(TicketId) -> Order) -> Decoded {
-    match id_of(frame) {
+fn about_ticket(frame: &Value, kind: &str, order: impl FnOnce(TicketId) -> Order) -> Decoded {
+    match id_of(frame, "ticketId") {
         Some(id) => event(order(id)),
         None => Decoded::Dropped(format!("a {kind} without a usable ticketId")),
     }
 }
 
-fn id_of(frame: &Value) -> Option<TicketId> {
-    frame
-        .get("ticketId")
-        .and_then(Value::as_str)
-        .and_then(|id| TicketId::parse(id).ok())
-}
-
 fn attempt_of(frame: &Value) -> Option<u32> {
-    frame
-        .get("attempt")
-        .and_then(Value::as_u64)
-        .and_then(|attempt| u32::try_from(attempt).ok())
+    u32::try_from(frame.get("attempt")?.as_u64()?).ok()
 }
 
-/// An assignment that cannot be used is answered where it names its ticket.
-fn unusable(frame: &Value, why: String) -> Decoded {
-    let why = one_line(&why, WHY_MAX);
-    match id_of(frame) {
+fn has_usable_attempt(frame: &Value) -> bool {
+    frame.get("attempt").is_none_or(Value::is_null) || attempt_of(frame).is_some()
+}
+
+/// An unusable frame is answered if it names its ticket.
+fn unusable(frame: &Value, why: &str) -> Decoded {
+    let why = one_line(why, WHY_MAX);
+    match id_of(frame, "ticketId") {
         Some(id) => event(Order::Unusable {
             id,
             attempt: attempt_of(frame).unwrap_or(1).max(1),
@@ -231,179 +202,64 @@ fn unusable(frame: &Value, why: String) -> Decoded {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Frame<'a, T> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    agent_id: &'a str,
-    #[serde(flatten)]
-    body: &'a T,
+fn register_body(register: &Register, identity: &Identity) -> Value {
+    let repo = |repo: &Repo| json!({ "path": repo.path, "slug": repo.slug });
+    let active = |active: &ActiveTicket| {
+        json!({
+            "ticketId": active.id.as_str(),
+            "attempt": active.attempt,
+            "startedAt": rfc3339(active.started_at),
+        })
+    };
+    json!({
+        "protocolVersion": 1,
+        "name": identity.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "roles": register.roles.iter().map(Role::as_str).collect::<Vec<_>>(),
+        "repoPaths": register.repos.iter().map(|repo| &repo.path).collect::<Vec<_>>(),
+        "repos": register.repos.iter().map(repo).collect::<Vec<_>>(),
+        "cli": cli_body(&register.cli),
+        "capacity": capacity_body(register.capacity),
+        "activeTickets": register.active.iter().map(active).collect::<Vec<_>>(),
+        "platform": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH },
+    })
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RegisterBody<'a> {
-    protocol_version: u32,
-    name: &'a str,
-    version: &'a str,
-    roles: Vec<&'a str>,
-    repo_paths: Vec<&'a PathBuf>,
-    repos: Vec<RepoBody<'a>>,
-    cli: CliBody<'a>,
-    capacity: CapacityBody,
-    active_tickets: Vec<ActiveBody<'a>>,
-    platform: Platform,
+fn cli_body(cli: &CliState) -> Value {
+    let available_at = match cli.unavailable {
+        Some(Unavailable::QuotaExceeded { available_at }) => available_at.map(rfc3339),
+        _ => None,
+    };
+    json!({
+        "name": cli.name,
+        "version": cli.version,
+        "available": cli.unavailable.is_none(),
+        "unavailableReason": cli.unavailable.map(Unavailable::name),
+        "availableAt": available_at,
+    })
 }
 
-#[derive(Serialize)]
-struct RepoBody<'a> {
-    path: &'a PathBuf,
-    slug: Option<&'a str>,
+fn capacity_body(capacity: Capacity) -> Value {
+    json!({ "max": capacity.max, "free": capacity.free })
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CliBody<'a> {
-    name: &'a str,
-    version: Option<&'a str>,
-    available: bool,
-    unavailable_reason: Option<&'a str>,
-    available_at: Option<String>,
+fn heartbeat_body(heartbeat: &Heartbeat) -> Value {
+    json!({
+        "at": rfc3339(heartbeat.at),
+        "activeTickets": heartbeat.active.iter().map(TicketId::as_str).collect::<Vec<_>>(),
+        "capacity": capacity_body(heartbeat.capacity),
+        "status": heartbeat.status.name(),
+    })
 }
 
-#[derive(Serialize)]
-struct CapacityBody {
-    max: usize,
-    free: usize,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ActiveBody<'a> {
-    ticket_id: &'a str,
-    attempt: u32,
-    started_at: String,
-}
-
-#[derive(Serialize)]
-struct Platform {
-    os: &'static str,
-    arch: &'static str,
-}
-
-fn register_body<'a>(register: &'a Register, identity: &'a Identity) -> RegisterBody<'a> {
-    let cli = &register.cli;
-    RegisterBody {
-        protocol_version: 1,
-        name: &identity.name,
-        version: env!("CARGO_PKG_VERSION"),
-        roles: register.roles.iter().map(Role::as_str).collect(),
-        repo_paths: register.repo_paths().collect(),
-        repos: register
-            .repos
-            .iter()
-            .map(|repo| RepoBody {
-                path: &repo.path,
-                slug: repo.slug.as_deref(),
-            })
-            .collect(),
-        cli: CliBody {
-            name: &cli.name,
-            version: cli.version.as_deref(),
-            available: cli.unavailable.is_none(),
-            unavailable_reason: cli.unavailable.map(Unavailable::name),
-            available_at: match cli.unavailable {
-                Some(Unavailable::QuotaExceeded { available_at }) => available_at.map(rfc3339),
-                _ => None,
-            },
-        },
-        capacity: capacity_body(register.capacity),
-        active_tickets: register
-            .active
-            .iter()
-            .map(|ticket| ActiveBody {
-                ticket_id: ticket.id.as_str(),
-                attempt: ticket.attempt,
-                started_at: rfc3339(ticket.started_at),
-            })
-            .collect(),
-        platform: Platform {
-            os: std::env::consts::OS,
-            arch: std::env::consts::ARCH,
-        },
-    }
-}
-
-fn capacity_body(capacity: Capacity) -> CapacityBody {
-    CapacityBody {
-        max: capacity.max,
-        free: capacity.free,
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct HeartbeatBody<'a> {
-    at: String,
-    active_tickets: Vec<&'a str>,
-    capacity: CapacityBody,
-    status: &'static str,
-}
-
-fn heartbeat_body(heartbeat: &Heartbeat) -> HeartbeatBody<'_> {
-    HeartbeatBody {
-        at: rfc3339(heartbeat.at),
-        active_tickets: heartbeat.active.iter().map(TicketId::as_str).collect(),
-        capacity: capacity_body(heartbeat.capacity),
-        status: heartbeat.status.name(),
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Claim<'a> {
-    ticket_id: &'a str,
-    attempt: u32,
-    at: String,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProgressBody<'a> {
-    ticket_id: &'a str,
-    attempt: u32,
-    seq: u64,
-    elapsed_ms: u64,
-    phase: &'static str,
-    stdout_bytes: u64,
-    lines: &'a [String],
-}
-
-fn progress_body<'a>(
-    id: &'a TicketId,
-    attempt: u32,
-    seq: u64,
-    progress: &'a Progress,
-) -> ProgressBody<'a> {
-    ProgressBody {
-        ticket_id: id.as_str(),
-        attempt,
-        seq,
-        elapsed_ms: millis_of(progress.elapsed),
-        phase: progress.phase.name(),
-        stdout_bytes: progress.stdout_bytes,
-        lines: &progress.lines,
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Ended<'a> {
-    ticket_id: &'a str,
-    attempt: u32,
-    #[serde(flatten)]
-    body: OutcomeBody<'a>,
+fn progress_body(seq: u64, progress: &Progress) -> Value {
+    json!({
+        "seq": seq,
+        "elapsedMs": millis_of(progress.elapsed),
+        "phase": progress.phase.name(),
+        "stdoutBytes": progress.stdout_bytes,
+        "lines": progress.lines,
+    })
 }
 
 #[derive(Deserialize)]
