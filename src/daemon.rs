@@ -27,8 +27,9 @@ pub use crate::link::Mailbox;
 use crate::link::event_loop::{Errand, EventLoop};
 use crate::link::protocol::{Codecs, Identity, hub, ticket};
 use crate::net::Route;
-use crate::store::record::millis;
-use crate::store::{Store, StoreError, journal, status};
+use crate::store::journal::CutOff;
+use crate::store::{Store, StoreError, status};
+use crate::times::millis;
 
 /// The daemon's own failures. A ticket's are outcomes.
 #[derive(Debug)]
@@ -168,22 +169,14 @@ pub fn run(
         told_by,
     );
     let quota = context.store.quota(&context.cli.name);
+    let (left, cut_off) = context.store.past();
     let mut past = Past {
         quota,
         dialect: last,
-        ..Past::default()
+        ..left
     };
-    let mut cut_off = Vec::new();
-    for found in context.store.past() {
-        match found {
-            journal::Past::Waiting { job, claimed_at } => past.waiting.push((job, claimed_at)),
-            journal::Past::Ended(entry) => past.ended.push(entry),
-            journal::Past::Delivered(entry) => past.delivered.push(entry),
-            journal::Past::CutOff { job, started } => cut_off.push((job, started)),
-        }
-    }
     // After the outcomes that are there already: a run that had ended must not be reported as cut off.
-    for (job, started) in cut_off {
+    for CutOff { job, started } in cut_off {
         let is_allowed = policy.repos.at(&job.repo.path).is_some();
         let entry = job::recover(&job, &started, is_allowed, &context);
         // At once: should this process be ended too, the next one need not begin anew.

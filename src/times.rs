@@ -1,6 +1,6 @@
-//! Times as text, on the wire and on disk.
+//! Times as text on the wire, and as numbers on disk.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// RFC 3339, UTC, milliseconds.
 pub fn rfc3339(time: SystemTime) -> String {
@@ -9,7 +9,61 @@ pub fn rfc3339(time: SystemTime) -> String {
     format!("{time:.3}")
 }
 
-/// No time that anybody measures is too long for it.
+/// A duration too long for the number becomes the largest number.
 pub fn millis_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since 1970. An earlier time becomes 0.
+pub fn millis(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, millis_of)
+}
+
+/// The reverse of [`millis`]. A year that no clock can hold becomes 1970: it is no reason to lose a ticket.
+pub fn from_millis(millis: u64) -> SystemTime {
+    UNIX_EPOCH
+        .checked_add(Duration::from_millis(millis))
+        .unwrap_or(UNIX_EPOCH)
+}
+
+/// A time in a record, as [`millis`].
+pub mod millis_since_1970 {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::SystemTime;
+
+    pub fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(super::millis(*time))
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<SystemTime, D::Error> {
+        u64::deserialize(from).map(super::from_millis)
+    }
+}
+
+/// A duration in a record, as a number of milliseconds.
+pub mod duration_in_millis {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(super::millis_of(*duration))
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+/// A duration in a record that may be absent, as a number of seconds.
+pub mod optional_seconds {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::time::Duration;
+
+    pub fn serialize<S: Serializer>(limit: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+        limit.map(|limit| limit.as_secs()).serialize(to)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::deserialize(from)?.map(Duration::from_secs))
+    }
 }

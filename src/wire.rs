@@ -29,11 +29,8 @@ struct WireSubagent {
 impl From<WireBrief> for Brief {
     fn from(wire: WireBrief) -> Self {
         let skill = |skill| match skill {
-            WireSkill::Slug(slug) | WireSkill::Inline { slug, body: None } => Skill::Named(slug),
-            WireSkill::Inline {
-                slug,
-                body: Some(body),
-            } => Skill::Inline { slug, body },
+            WireSkill::Slug(slug) => Skill { slug, body: None },
+            WireSkill::Inline { slug, body } => Skill { slug, body },
         };
         Self {
             title: wire.title,

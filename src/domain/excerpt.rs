@@ -1,7 +1,9 @@
 //! A long text of which only the beginning and the end are kept (docs/protocol.md section 6).
 
+use serde::{Deserialize, Serialize};
+
 /// The beginning and the end of a text, and how many bytes were left out between them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excerpt {
     head: String,
     tail: String,

@@ -1,7 +1,7 @@
 //! What the CLI is asked to do, in words.
 
 use super::text::one_line;
-use super::ticket::{Brief, Skill, Ticket};
+use super::ticket::{Brief, Ticket};
 
 /// A longer title is no title; it may have to stand as one argument of a command line.
 const TITLE_MAX: usize = 1000;
@@ -33,10 +33,10 @@ pub fn assemble(ticket: &Ticket, brief: &Brief) -> String {
         section(&mut prompt, "Description", description);
     }
     for skill in &brief.skills {
-        if let Skill::Inline { slug, body } = skill {
+        if let Some(body) = &skill.body {
             section(
                 &mut prompt,
-                &format!("Skill: {}", one_line(slug, TITLE_MAX)),
+                &format!("Skill: {}", one_line(&skill.slug, TITLE_MAX)),
                 body,
             );
         }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::branch::Branch;
 use super::text::one_line;
 
@@ -43,7 +45,8 @@ impl Repo {
 }
 
 /// How a ticket names its repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum RepoRef {
     Slug(String),
     /// Resolved by whoever read the frame. A path that does not exist stays as it was written and matches nothing.

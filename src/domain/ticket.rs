@@ -3,16 +3,20 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use super::branch::Branch;
 use super::excerpt::Excerpt;
 use super::repos::{Repo, RepoRef};
 use super::text::one_line;
+use crate::times;
 
 /// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/protocol.md section 4).
 ///
 /// Safe in a log line, a URL segment and an environment variable. Not a file name: `:` and upper case are no
 /// name of their own on every system, so folders are named after the [`RunId`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct TicketId(String);
 
 impl TicketId {
@@ -26,6 +30,14 @@ impl TicketId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for TicketId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
     }
 }
 
@@ -46,7 +58,8 @@ impl fmt::Display for RunId {
 }
 
 /// A role in its short form: `dev_agent` and `dev` are the same role (docs/protocol.md section 4).
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Role(String);
 
 impl Role {
@@ -66,30 +79,35 @@ impl Role {
     }
 }
 
+impl TryFrom<String> for Role {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Skill {
-    /// To be downloaded.
-    Named(String),
-    Inline {
-        slug: String,
-        body: String,
-    },
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skill {
+    pub slug: String,
+    /// `None`: it is still to be downloaded.
+    pub body: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subagent {
     pub slug: String,
     pub prompt: String,
 }
 
 /// What is to be done: sent inline, downloaded, or some of each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brief {
     pub title: Option<String>,
     pub description: Option<String>,
@@ -98,7 +116,7 @@ pub struct Brief {
 }
 
 /// Where the part of the brief is that did not come with the assignment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
     Inline,
     /// At the ticket's own address below the API URL.
@@ -108,15 +126,19 @@ pub enum Payload {
 }
 
 /// A well-formed assignment. Whether it is accepted is another matter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
+    #[serde(rename = "ticket_id")]
     pub id: TicketId,
     pub attempt: u32,
     pub role: Role,
+    #[serde(rename = "asked_repo")]
     pub repo: RepoRef,
+    #[serde(flatten)]
     pub brief: Brief,
     pub payload: Payload,
     /// What the backend asks for; it may shorten the role's limit, never lengthen it.
+    #[serde(rename = "asked_limit_s", with = "times::optional_seconds")]
     pub time_limit: Option<Duration>,
     /// Where the work is to be done, and to be pushed if it went well.
     pub branch: Option<Branch>,
@@ -151,7 +173,8 @@ impl StopReason {
 }
 
 /// Why a ticket failed (docs/protocol.md section 3, `ticket.fail`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailCode {
     Timeout,
     CliExit,
@@ -196,13 +219,6 @@ impl FailCode {
             .map_or("internal", |(_, name)| name)
     }
 
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::NAMES
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(code, _)| *code)
-    }
-
     /// Whether the reason for a refusal is one of this moment only.
     pub fn passes(self) -> bool {
         matches!(
@@ -220,12 +236,13 @@ impl FailCode {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub code: FailCode,
     /// One human line.
     pub error: String,
     /// When the quota is back, where that is known.
+    #[serde(skip)]
     pub available_at: Option<SystemTime>,
 }
 
@@ -240,13 +257,15 @@ impl Failure {
 }
 
 /// How the CLI's own process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
+    #[serde(rename = "exit_code")]
     Code(i32),
+    #[serde(rename = "signal")]
     Signal(i32),
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffStat {
     pub files: u64,
     pub insertions: u64,
@@ -265,7 +284,7 @@ impl fmt::Display for DiffStat {
 }
 
 /// What a run changed in its repository. Every field is absent where there is no git to tell.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     pub diff: Option<String>,
     /// The diff was left out for its size; it is never cut.
@@ -276,15 +295,18 @@ pub struct Changes {
 }
 
 /// When a run started and how long it took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
+    #[serde(rename = "started_at_ms", with = "times::millis_since_1970")]
     pub started_at: SystemTime,
+    #[serde(rename = "finished_at_ms", with = "times::millis_since_1970")]
     pub finished_at: SystemTime,
+    #[serde(rename = "duration_ms", with = "times::duration_in_millis")]
     pub duration: Duration,
 }
 
 /// What the CLI says a run took, in its own way of counting. Every field is absent where it does not say.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input_tokens: Option<u64>,
     pub output_tokens: Option<u64>,
@@ -296,14 +318,17 @@ pub struct Usage {
 }
 
 /// How a ticket ended. A failed ticket is an outcome like any other, never an error of the daemon.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// `None`: the CLI ended with exit code 0.
     pub failure: Option<Failure>,
+    #[serde(flatten)]
     pub exit: Option<Exit>,
     /// What the CLI said in the end; of a CLI that is not known, all that it printed.
+    #[serde(flatten)]
     pub stdout: Excerpt,
     pub usage: Option<Usage>,
+    #[serde(flatten)]
     pub changes: Changes,
     /// `None` for a ticket that never started.
     pub span: Option<Span>,

@@ -12,7 +12,7 @@ use super::halt::Halt;
 use super::http;
 use crate::config::Token;
 use crate::domain::text::one_line;
-use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Skill, Ticket};
+use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Ticket};
 use crate::net::Route;
 use crate::store::Store;
 use crate::wire::WireBrief;
@@ -113,7 +113,8 @@ impl Downloads {
         let until = Instant::now() + TOTAL_LIMIT;
         let mut total = 0;
         for skill in &mut brief.skills {
-            if let Skill::Named(slug) = skill {
+            if skill.body.is_none() {
+                let slug = &skill.slug;
                 let body = if Instant::now() < until {
                     self.skill(slug, halt)
                 } else {
@@ -122,10 +123,7 @@ impl Downloads {
                 match body {
                     Ok(body) if total + body.len() <= TOTAL_MAX => {
                         total += body.len();
-                        *skill = Skill::Inline {
-                            slug: slug.clone(),
-                            body,
-                        };
+                        skill.body = Some(body);
                     }
                     Ok(_) => warnings.push(format!(
                         "the skill {slug:?} is left out: the skills are too large"

@@ -16,7 +16,7 @@ use crate::domain::outbox::Entry;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
 use crate::store::RunFolder;
 use crate::store::journal::Started;
-use crate::store::record::time;
+use crate::times::from_millis;
 
 /// For each git command.
 const GIT_LIMIT: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ fn collect(
             outcome.stdout = stdout.message(max);
             outcome.usage = stdout.usage();
             outcome.warnings.extend(stdout.warnings());
-            let started_at = time(started.at_ms);
+            let started_at = from_millis(started.at_ms);
             let duration = last_written
                 .duration_since(started_at)
                 .unwrap_or(Duration::ZERO);

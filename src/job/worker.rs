@@ -34,8 +34,8 @@ use crate::domain::ticket::{FailCode, Failure, Job, Outcome, RunId, Span, StopRe
 use crate::environment::{Environment, TICKET};
 use crate::net::Route;
 use crate::store::journal::Started;
-use crate::store::record::millis;
 use crate::store::{RunFolder, Store, audit};
+use crate::times::millis;
 
 /// How much of stderr is kept; only its end is ever sent.
 const STDERR_MAX: usize = 64 << 10;

@@ -121,7 +121,7 @@ impl Store {
     pub fn run_folder(&self, run: RunId) -> io::Result<RunFolder> {
         let path = self.tickets().join(run.to_string());
         make_folder(&path)?;
-        Ok(RunFolder { path })
+        Ok(RunFolder { run, path })
     }
 }
 
@@ -180,6 +180,7 @@ pub const LEFT_OUT: &str = "left-out";
 /// Where everything of one run is kept.
 #[derive(Debug)]
 pub struct RunFolder {
+    run: RunId,
     path: PathBuf,
 }
 

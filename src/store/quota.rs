@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{millis, read_json, time, write_json};
+use super::record::{read_json, write_json};
 use super::{Store, set_aside};
 use crate::domain::quota::Quota;
+use crate::times::{from_millis, millis};
 
 #[derive(Serialize, Deserialize)]
 struct QuotaRecord {
@@ -29,7 +30,7 @@ impl Store {
                 is_told,
                 guesses,
             })) if own == cli => Quota {
-                until: until_ms.map(time),
+                until: until_ms.map(from_millis),
                 is_told,
                 guesses,
             },

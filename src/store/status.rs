@@ -6,11 +6,11 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{millis, read_json};
+use super::record::read_json;
 use super::{Store, replace};
 use crate::domain::event::CliState;
 use crate::domain::view::{Active, Doing, Link, View};
-use crate::times::millis_of;
+use crate::times::{millis, millis_of};
 
 pub(super) const STATUS: &str = "status.json";
 

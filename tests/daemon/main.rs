@@ -33,6 +33,7 @@ mod payload;
 mod process;
 mod quota;
 mod reconnect;
+mod records;
 mod refusals;
 mod secrets;
 // Services of the other systems are installed by other tools.

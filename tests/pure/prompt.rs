@@ -11,9 +11,9 @@ fn text(text: &str) -> Option<String> {
 }
 
 fn inline(slug: &str, body: &str) -> Skill {
-    Skill::Inline {
+    Skill {
         slug: slug.to_owned(),
-        body: body.to_owned(),
+        body: Some(body.to_owned()),
     }
 }
 
@@ -32,7 +32,10 @@ fn holds_everything_in_order() {
         description: text("It fails on Mondays.\n\n    indented\n"),
         skills: vec![
             inline("rust", "Use clippy."),
-            Skill::Named("missing".to_owned()),
+            Skill {
+                slug: "missing".to_owned(),
+                body: None,
+            },
             inline("git", "Small commits."),
         ],
         subagent: subagent("You are careful."),

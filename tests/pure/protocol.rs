@@ -776,7 +776,10 @@ fn assignments() {
         ..least.clone()
     };
     let some = |text: &str| Some(text.to_owned());
-    let named = |slug: &str| Skill::Named(slug.to_owned());
+    let named = |slug: &str| Skill {
+        slug: slug.to_owned(),
+        body: None,
+    };
     let rows = [
         ("the least", json!({}), least.clone()),
         (
@@ -864,9 +867,9 @@ fn assignments() {
                 title: some("T"),
                 skills: vec![
                     named("a"),
-                    Skill::Inline {
+                    Skill {
                         slug: "b".to_owned(),
-                        body: "B".to_owned(),
+                        body: Some("B".to_owned()),
                     },
                     named("c"),
                     named("d"),

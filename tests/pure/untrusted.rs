@@ -30,8 +30,8 @@ use wf0_agent::domain::ticket::{
 use wf0_agent::environment::Environment;
 use wf0_agent::link::protocol::{Codecs, Decoded, Identity, MAX_OUTBOUND, hub, ticket};
 use wf0_agent::store::Store;
-use wf0_agent::store::journal::{self, Started};
-use wf0_agent::store::record;
+use wf0_agent::store::journal::{CutOff, Started};
+use wf0_agent::times::from_millis;
 
 use super::support::{Clock, Disk, cli, done, on};
 
@@ -566,19 +566,20 @@ impl State {
             self.agent_id(parts.next().unwrap_or_default());
         }
         let before = contents(&self.runs());
-        let past = self.store.past();
+        let (past, cut_off) = self.store.past();
         let after = contents(&self.runs());
         assert_eq!(
             before.values().collect::<Vec<_>>(),
             after.values().collect::<Vec<_>>(),
             "something is lost"
         );
+        let (again, cut_off_again) = self.store.past();
         assert_eq!(
-            past.len(),
-            self.store.past().len(),
+            (count(&past), cut_off.len()),
+            (count(&again), cut_off_again.len()),
             "the second start finds something else"
         );
-        let of_use = !past.is_empty();
+        let of_use = count(&past) + cut_off.len() > 0;
         HOME.with(|home| taken_over(home, past));
         fs::remove_dir_all(self.runs()).unwrap();
         of_use
@@ -643,35 +644,22 @@ impl State {
         if stage > 2 {
             self.store.keep_delivery(job.run).unwrap();
         }
-        let mut past = self.store.past();
-        assert_eq!(past.len(), 1);
-        match (stage, past.pop().unwrap()) {
-            (
-                0,
-                journal::Past::Waiting {
-                    job: own,
-                    claimed_at: at,
-                },
-            ) => assert_eq!((*own, at), (job, claimed_at)),
-            (
-                1,
-                journal::Past::CutOff {
-                    job: own,
-                    started: at,
-                },
-            ) => {
-                assert_eq!(*own, job);
-                assert_eq!(
-                    (at.at_ms, at.base_commit, at.clone),
-                    (started.at_ms, started.base_commit, started.clone)
-                );
+        let (mut past, mut cut_off) = self.store.past();
+        assert_eq!(count(&past) + cut_off.len(), 1);
+        match stage {
+            0 => assert_eq!(past.waiting.pop(), Some((Box::new(job), claimed_at))),
+            1 => {
+                let job = Box::new(job);
+                assert_eq!(cut_off.pop(), Some(CutOff { job, started }));
             }
-            (2, journal::Past::Ended(own)) => assert_eq!(own, entry),
-            (3.., journal::Past::Delivered(Delivered { run, id, attempt })) => {
-                assert_eq!((run, &id, attempt), (entry.run, &entry.id, entry.attempt));
+            2 => assert_eq!(past.ended.pop(), Some(entry)),
+            _ => {
+                let Entry { run, id, .. } = entry.clone();
+                let attempt = entry.attempt;
+                let delivered = Delivered { run, id, attempt };
+                assert_eq!(past.delivered.pop(), Some(delivered));
                 assert_eq!(self.store.outcome(run), Some(entry));
             }
-            (stage, _) => panic!("it is not found as it was left, at stage {stage}"),
         }
         fs::remove_dir_all(self.runs()).unwrap();
         true
@@ -698,16 +686,12 @@ fn contents(runs: &Path) -> BTreeMap<PathBuf, BTreeMap<OsString, Vec<u8>>> {
         .collect()
 }
 
-fn taken_over(home: &Home, found: Vec<journal::Past>) {
-    let mut past = Past::default();
-    for found in found {
-        match found {
-            journal::Past::Waiting { job, claimed_at } => past.waiting.push((job, claimed_at)),
-            journal::Past::Ended(entry) => past.ended.push(entry),
-            journal::Past::Delivered(entry) => past.delivered.push(entry),
-            journal::Past::CutOff { .. } => {}
-        }
-    }
+/// The runs in it.
+fn count(past: &Past) -> usize {
+    past.waiting.len() + past.ended.len() + past.delivered.len()
+}
+
+fn taken_over(home: &Home, mut past: Past) {
     // Nobody writes down a success of what never ran.
     past.ended
         .retain(|entry| entry.outcome.failure.is_some() || entry.outcome.span.is_some());
@@ -776,7 +760,7 @@ impl<'a> Makings<'a> {
 
     /// In milliseconds, from 1970 on: as a record holds it.
     fn time(&mut self) -> SystemTime {
-        record::time(self.u64())
+        from_millis(self.u64())
     }
 
     fn duration(&mut self) -> Duration {
@@ -939,12 +923,8 @@ impl<'a> Makings<'a> {
         let repo = self.repo();
         let skill = |makings: &mut Self| {
             let slug = makings.text();
-            makings
-                .maybe(Self::text)
-                .map_or(Skill::Named(slug.clone()), |body| Skill::Inline {
-                    slug,
-                    body,
-                })
+            let body = makings.maybe(Self::text);
+            Skill { slug, body }
         };
         let ticket = Ticket {
             id: self.id(),

@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 use super::{Ended, Sight};
 use crate::domain::text::escaped;
 use crate::domain::ticket::Exit;
-use crate::store::record::time;
 use crate::store::status::ActiveRecord;
-use crate::times::{millis_of, rfc3339};
+use crate::times::{from_millis, millis_of, rfc3339};
 
 /// One line. Nothing in it depends on the time of now, so that it changes only with what it tells.
 pub fn of(sight: &Sight) -> String {
@@ -96,5 +95,5 @@ fn of_result(result: &Ended) -> Value {
 }
 
 fn at(millis: u64) -> String {
-    rfc3339(time(millis))
+    rfc3339(from_millis(millis))
 }

@@ -7,8 +7,8 @@ use super::{Ended, Sight};
 use crate::commands::style::{Colour, clock, span};
 use crate::domain::text::{for_terminal, one_line};
 use crate::store::journal::Seen;
-use crate::store::record::time;
 use crate::store::status::{ActiveRecord, StatusRecord};
+use crate::times::from_millis;
 
 const TEXT_MAX: usize = 100;
 
@@ -59,7 +59,7 @@ impl Page {
     }
 
     fn daemon(&self, told: &StatusRecord) -> Vec<String> {
-        let since = self.ago(time(told.since_ms));
+        let since = self.ago(from_millis(told.since_ms));
         let link = match (told.connected, &told.why) {
             (true, _) => {
                 format!(
@@ -84,7 +84,7 @@ impl Page {
             ),
         };
         let daemon = &told.daemon;
-        let up = self.ago(time(daemon.started_at_ms));
+        let up = self.ago(from_millis(daemon.started_at_ms));
         let who = format!(
             "  {} · wf0-agent {} · pid {} · up {up}",
             daemon.name, daemon.version, daemon.pid
@@ -100,7 +100,7 @@ impl Page {
                 let until = told
                     .cli
                     .quota_until_ms
-                    .map(|until| format!(", tried again at {}", clock(time(until))));
+                    .map(|until| format!(", tried again at {}", clock(from_millis(until))));
                 let until = until.unwrap_or_default();
                 self.paint(
                     Colour::Yellow,
@@ -121,7 +121,7 @@ impl Page {
         let last = told.map(|told| {
             format!(
                 "; the last sign of one is {} old",
-                self.ago(time(told.written_at_ms))
+                self.ago(from_millis(told.written_at_ms))
             )
         });
         let sign = self.paint(Colour::Yellow, "○");
@@ -139,12 +139,12 @@ impl Page {
             .find(|seen| seen.run.to_string() == active.run);
         let what = match (active.started_at_ms, &active.progress) {
             (None, _) => "waiting".to_owned(),
-            (Some(since), None) => self.ago(time(since)),
+            (Some(since), None) => self.ago(from_millis(since)),
             (Some(since), Some(progress)) => {
                 let says = one_line(&for_terminal(&progress.says), TEXT_MAX);
                 format!(
                     "{}  {}",
-                    self.ago(time(since)),
+                    self.ago(from_millis(since)),
                     self.paint(Colour::Dim, &says)
                 )
             }
