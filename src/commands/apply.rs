@@ -7,19 +7,38 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::line::Request;
+use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
+
 use super::past::{Past, unreadable, with_run};
+use super::ticket;
+use crate::config::canonicalize;
 use crate::domain::text::one_line;
 use crate::domain::ticket::Outcome;
 use crate::environment::Environment;
 use crate::job::{Git, GitDirs, GitError, Halt, os_string};
 use crate::store::journal::Seen;
 
-pub fn run(request: Request) -> u8 {
-    let checkout = request.operand(1).map(PathBuf::from);
+pub fn command() -> Command {
+    Command::new("apply")
+        .about("Applies the changes of a ticket to your checkout")
+        .long_about(
+            "Applies the changes that a ticket made in its clone to your checkout, or to CHECKOUT: all of them or none. \
+             Needs only STATE_DIR; a daemon may be running.",
+        )
+        .arg(ticket())
+        .arg(
+            Arg::new("CHECKOUT")
+                .help("The folder to change; default: the repository of the ticket")
+                .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::DirPath),
+        )
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
+    let checkout = matches.get_one::<PathBuf>("CHECKOUT").cloned();
     // A later one that never ran has changed nothing.
     with_run(
-        request,
+        matches,
         Seen::has_started,
         |Past {
              seen, environment, ..
@@ -71,7 +90,7 @@ fn apply(
         }
     }
     let folder = checkout.unwrap_or_else(|| seen.repo.clone());
-    let folder = dunce::canonicalize(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let folder = canonicalize(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let dirs = GitDirs::find(&folder)
         .ok_or_else(|| format!("{} is in no git repository", folder.display()))?;
     let checkout = Checkout::new(environment, dirs, patch, outcome).map_err(|e| e.to_string())?;

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use super::line::Request;
+use clap::{ArgMatches, Command};
+
 use super::past::{Past, unreadable, with_run};
+use super::{flag, ticket};
 use crate::domain::text::for_terminal;
 use crate::store::{Condition, look_at};
 
@@ -16,10 +18,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A line that does not end is printed in parts.
 const LINE_MAX: usize = 1 << 20;
 
-pub fn run(request: Request) -> u8 {
-    let follow = request.has("follow");
+pub fn command() -> Command {
+    Command::new("logs")
+        .about("Prints everything that the CLI printed for a ticket")
+        .long_about("Prints everything that the CLI printed for a ticket. Needs only STATE_DIR; a daemon may be running.")
+        .arg(ticket())
+        .arg(flag("follow", "Continue until the run has ended"))
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
+    let follow = matches.get_flag("follow");
     with_run(
-        request,
+        matches,
         |_| true,
         |past| match print(&past, follow) {
             // Whoever closes the pipe early has read enough.

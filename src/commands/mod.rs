@@ -1,26 +1,26 @@
-//! The command line: which command, with which flags.
+//! The command line. Each command's module defines its own operands and flags; here they are put together, with one
+//! flag for each setting. Help, completions and the man page come from the same definition.
 
 mod apply;
-mod completions;
 mod demo;
 mod doctor;
-mod help;
-mod line;
 mod logs;
-mod man;
 mod past;
 mod run;
 pub mod service;
 mod show;
 mod status;
 mod style;
-mod usage;
 
-use std::io::Write;
+use std::ffi::{OsStr, OsString};
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use line::Line;
-use usage::Name;
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
+
+use crate::config::settings::{self, Given, Kind, SETTINGS, Setting, flag_of_name, name_of_flag};
 
 /// The process exit codes. They follow sysexits(3) where it has a fitting one.
 pub mod exit {
@@ -32,40 +32,231 @@ pub mod exit {
     pub const VERSION_REFUSED: u8 = 76;
     pub const TOKEN_REJECTED: u8 = 77;
     pub const CONFIG: u8 = 78;
+
+    pub const MEANINGS: &[(u8, &str)] = &[
+        (OK, "stopped as requested"),
+        (
+            FAILED,
+            "a command other than run failed, doctor found an error, or status found no running daemon",
+        ),
+        (USAGE, "wrong arguments"),
+        (INTERNAL, "internal error"),
+        (LOCKED, "another daemon uses the state folder"),
+        (VERSION_REFUSED, "protocol version not supported"),
+        (TOKEN_REJECTED, "token rejected"),
+        (CONFIG, "wrong settings"),
+    ];
 }
+
+type Definition = fn() -> Command;
+type Run = fn(&ArgMatches) -> u8;
+
+const COMMANDS: &[(Definition, Run)] = &[
+    (run::command, run::run),
+    (service::manager_command, service::answer),
+    (status::command, status::run),
+    (show::command, show::run),
+    (logs::command, logs::run),
+    (apply::command, apply::run),
+    (doctor::command, doctor::run),
+    (service::command, service::run),
+    (demo::command, demo::run),
+    (demo::stand_in_command, demo::stand_in),
+];
+
+/// The roles whose time limits help and completions name. A command line can name others.
+const USUAL_ROLES: [&str; 2] = ["dev", "qa"];
 
 pub fn main() -> ExitCode {
     run::hide_memory();
-    let code = match line::parse(lexopt::Parser::from_env()) {
-        Err(e) => {
-            eprintln!("wf0-agent: {e} (see wf0-agent --help)");
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let code = match definition(&args).try_get_matches_from(&args) {
+        Ok(matches) => dispatch(&matches),
+        Err(e) if e.use_stderr() => {
+            eprintln!("wf0-agent: {} (see wf0-agent --help)", in_one_line(&e));
             exit::USAGE
         }
-        Ok(Line::Help(command)) => print(&help::text(command)),
-        Ok(Line::Version) => print(&format!("wf0-agent {}\n", env!("CARGO_PKG_VERSION"))),
-        Ok(Line::StandIn) => demo::stand_in(),
-        Ok(Line::ByManager(given)) => service::answer(given),
-        Ok(Line::Command(request)) => match request.name {
-            Name::Run => run::run(request),
-            Name::Status => status::run(request),
-            Name::Show => show::run(request),
-            Name::Logs => logs::run(request),
-            Name::Apply => apply::run(request),
-            Name::Doctor => doctor::run(request),
-            Name::Service => service::run(request),
-            Name::Demo => demo::run(request),
-            Name::Completions => print(&completions::script(request.text(0))),
-            Name::Man => print(&man::page()),
-        },
+        Err(help) => print(&help.to_string()),
     };
     ExitCode::from(code)
+}
+
+fn dispatch(matches: &ArgMatches) -> u8 {
+    let (name, own) = match matches.subcommand() {
+        // With --quiet before or after the word.
+        None | Some(("run", _)) => ("run", matches),
+        Some(chosen) => chosen,
+    };
+    let chosen = COMMANDS
+        .iter()
+        .find(|(definition, _)| definition().get_name() == name);
+    chosen.map_or(exit::USAGE, |(_, run)| run(own))
+}
+
+/// The whole command line. `args` are looked at for the names of roles only.
+pub fn definition(args: &[OsString]) -> Command {
+    let env_file = Arg::new("env-file")
+        .long("env-file")
+        .value_name("FILE")
+        .help("Read settings from FILE instead of .env in the working directory")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .global(true);
+    let flags: Vec<_> = SETTINGS
+        .iter()
+        .filter(|setting| setting.flag)
+        .flat_map(|setting| {
+            names(setting, args)
+                .into_iter()
+                .map(|name| setting_flag(setting, name))
+        })
+        .collect();
+    // A command's own help lists its own flags; the settings would bury them.
+    let hidden = flags.iter().map(|flag| flag.clone().hide_long_help(true));
+    let commands = COMMANDS.iter().map(|(definition, _)| {
+        definition()
+            .args(hidden.clone())
+            .after_help("Each setting is a flag too: see wf0-agent --help.")
+    });
+    let secrets = SETTINGS.iter().filter(|setting| !setting.flag);
+    let secrets: String = secrets
+        .map(|secret| format!("  {}\n          {}\n\n", secret.name, secret.about))
+        .collect();
+    let codes: Vec<_> = exit::MEANINGS
+        .iter()
+        .map(|(code, meaning)| format!("  {code:>2}  {meaning}"))
+        .collect();
+    let codes = format!("Exit codes:\n{}", codes.join("\n"));
+    Command::new("wf0-agent")
+        .version(env!("CARGO_PKG_VERSION"))
+        .propagate_version(true)
+        .about(env!("CARGO_PKG_DESCRIPTION"))
+        .after_help("Each setting is a flag too: see --help.")
+        .after_long_help(format!(
+            "A setting is a flag, a variable of the environment, or a line NAME=VALUE in .env. The first of them that \
+             is not empty counts.\n\nSettings without a flag:\n{secrets}\
+             NO_COLOR in the environment switches colours off.\n\n{codes}"
+        ))
+        .args_override_self(true)
+        .args([env_file, run::quiet()])
+        .subcommands(commands)
+        .args(flags)
+}
+
+/// What the command line says about settings.
+pub fn given(matches: &ArgMatches) -> Given {
+    let names = matches
+        .ids()
+        .map(clap::Id::as_str)
+        .filter(|id| settings::find(id).is_some());
+    let flags = names
+        .filter_map(|name| Some((name.to_owned(), matches.get_one::<OsString>(name)?.clone())));
+    Given {
+        flags: flags.collect(),
+        env_file: matches.get_one::<PathBuf>("env-file").cloned(),
+    }
+}
+
+/// A flag without a value.
+fn flag(name: &'static str, about: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .help(about)
+        .action(ArgAction::SetTrue)
+}
+
+fn json() -> Arg {
+    flag("json", "Print JSON, for programs")
+}
+
+fn ticket() -> Arg {
+    Arg::new("TICKET")
+        .help("The id of a ticket, or of one of its runs")
+        .required(true)
+}
+
+/// The names under which a setting can be given. clap cannot say that a flag's name depends on a role.
+fn names(setting: &Setting, args: &[OsString]) -> Vec<String> {
+    if !setting.name.contains("<ROLE>") {
+        return vec![setting.name.to_owned()];
+    }
+    let usual = USUAL_ROLES.map(|role| setting.name.replace("<ROLE>", &role.to_ascii_uppercase()));
+    let flags = args
+        .iter()
+        .filter_map(|arg| arg.to_str()?.strip_prefix("--")?.split('=').next());
+    let given = flags
+        .map(name_of_flag)
+        .filter(|name| settings::find(name).is_some_and(|found| found.name == setting.name));
+    let mut names: Vec<_> = usual.into_iter().chain(given).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn setting_flag(setting: &'static Setting, name: String) -> Arg {
+    let default = match setting.default {
+        "" => String::new(),
+        "required" => " [required]".to_owned(),
+        default => format!(" [default: {default}]"),
+    };
+    let arg = Arg::new(name.clone())
+        .long(flag_of_name(&name))
+        .value_name(setting.value)
+        .help(setting.about)
+        .long_help(format!("{}\n[env: {name}]{default}", setting.about))
+        .help_heading("Settings")
+        .hide_short_help(true)
+        .global(true)
+        // The CLI's arguments begin with a dash.
+        .allow_hyphen_values(true);
+    let hint = match setting.kind {
+        Kind::OneOf(choices) => return arg.value_parser(Choices(choices)),
+        Kind::Text => ValueHint::Other,
+        Kind::File => ValueHint::FilePath,
+        Kind::Folder => ValueHint::DirPath,
+        Kind::Program => ValueHint::CommandName,
+    };
+    arg.value_parser(value_parser!(OsString)).value_hint(hint)
+}
+
+/// Offers the choices to shells and takes any value: `Config::load` reports a wrong one together with the other settings.
+#[derive(Clone)]
+struct Choices(&'static [&'static str]);
+
+impl TypedValueParser for Choices {
+    type Value = OsString;
+
+    fn parse_ref(
+        &self,
+        _: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<OsString, clap::Error> {
+        Ok(value.to_owned())
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
+
+/// clap writes paragraphs; a log takes one line for an error.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraphs = text.trim_start_matches("error: ").split("\n\n");
+    let own =
+        paragraphs.filter(|text| !text.starts_with("Usage:") && !text.starts_with("For more"));
+    let lines: Vec<_> = own
+        .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    lines.join("; ")
 }
 
 fn print(text: &str) -> u8 {
     let mut to = std::io::stdout();
     match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-        // Whoever closes the pipe early has read enough.
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+        // A reader that closes the pipe early has read enough.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             eprintln!("wf0-agent: standard output: {e}");
             exit::FAILED
         }

@@ -5,8 +5,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::exit;
-use super::line::Request;
+use clap::ArgMatches;
+
+use super::{exit, given};
 use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::domain::text::one_line;
@@ -24,13 +25,16 @@ pub struct Past {
 
 /// Carries out a command about the newest run of that ticket, `rather` one of those, or about the run itself.
 pub fn with_run(
-    request: Request,
+    matches: &ArgMatches,
     rather: fn(&Seen) -> bool,
     command: impl FnOnce(Past) -> Result<(), String>,
 ) -> u8 {
     let environment = Environment::of_process();
-    let ticket = request.text(0).to_owned();
-    let runs = state_dir(request.settings, &environment).and_then(|state_dir| {
+    let ticket = matches
+        .get_one::<String>("TICKET")
+        .cloned()
+        .unwrap_or_default();
+    let runs = state_dir(given(matches), &environment).and_then(|state_dir| {
         let runs = look_into(&state_dir);
         let runs =
             runs.map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()))?;

@@ -3,10 +3,12 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use super::line::Request;
+use clap::{ArgGroup, ArgMatches, Command};
+
 use super::logs::Tail;
 use super::past::{Past, unreadable, with_run};
 use super::style::date_and_time;
+use super::{flag, ticket};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;
@@ -23,8 +25,24 @@ enum Part {
     Diff,
 }
 
-pub fn run(request: Request) -> u8 {
-    let part = |(name, part)| request.has(name).then_some(part);
+pub fn command() -> Command {
+    Command::new("show")
+        .about("Shows what became of a ticket: how it ended, its prompt, stdout and diff")
+        .long_about(
+            "Shows what became of a ticket: how it ended, its prompt, the stdout that was sent, and its diff. Needs only \
+             STATE_DIR; a daemon may be running.",
+        )
+        .arg(ticket())
+        .args([
+            flag("prompt", "Show only the prompt"),
+            flag("stdout", "Show only the stdout that was sent"),
+            flag("diff", "Show only the diff"),
+        ])
+        .group(ArgGroup::new("part").args(["prompt", "stdout", "diff"]))
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
+    let part = |(name, part)| matches.get_flag(name).then_some(part);
     let only = [
         ("prompt", Part::Prompt),
         ("stdout", Part::Stdout),
@@ -33,7 +51,7 @@ pub fn run(request: Request) -> u8 {
     .into_iter()
     .find_map(part);
     with_run(
-        request,
+        matches,
         |_| true,
         |past| {
             let unreadable = unreadable(&past.seen);

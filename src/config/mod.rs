@@ -473,8 +473,7 @@ fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
             }
             _ => (None, entry),
         };
-        let path =
-            dunce::canonicalize(path).map_err(|e| format!("{path:?} cannot be used: {e}"))?;
+        let path = canonicalize(path).map_err(|e| format!("{path:?} cannot be used: {e}"))?;
         if !path.is_dir() {
             return Err(format!("{path:?} is not a folder"));
         }
@@ -576,7 +575,7 @@ fn default_state_dir(var: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> 
 fn canonical_as_far_as_it_exists(path: &Path) -> PathBuf {
     let mut missing: Vec<&OsStr> = Vec::new();
     for existing in path.ancestors() {
-        if let Ok(real) = dunce::canonicalize(existing) {
+        if let Ok(real) = canonicalize(existing) {
             return missing
                 .iter()
                 .rev()
@@ -598,4 +597,12 @@ fn host_name() -> String {
 #[cfg(not(unix))]
 fn host_name() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_else(|_| "wf0-agent".to_owned())
+}
+
+/// On Windows without `\\\\?\\`, which many programs do not understand.
+pub fn canonicalize(path: impl AsRef<Path>) -> std::io::Result<PathBuf> {
+    #[cfg(windows)]
+    return dunce::canonicalize(path);
+    #[cfg(not(windows))]
+    std::fs::canonicalize(path)
 }

@@ -17,7 +17,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("AGENT_ROLES", "dev,qa"),
     ("AGENT_NAME", "host name"),
     ("MAX_CONCURRENT_TICKETS", "1"),
-    ("TICKET_TIMEOUT_<ROLE>_SECONDS", "1800"),
+    ("TICKET_TIMEOUT_DEV_SECONDS", "1800"),
+    ("TICKET_TIMEOUT_QA_SECONDS", "1800"),
     ("KILL_GRACE_SECONDS", "5"),
     ("PROGRESS_SECONDS", "10"),
     ("PROGRESS_LINES", "1"),
@@ -44,7 +45,8 @@ fn help_is_complete() {
     for (name, default) in SETTINGS {
         let at = help
             .stdout
-            .find(&format!("{name}="))
+            .find(&format!("[env: {name}]"))
+            .or_else(|| help.stdout.find(&format!("  {name}\n")))
             .unwrap_or_else(|| panic!("no {name} in:\n{}", help.stdout));
         let entry = help.stdout[at..].split("\n\n").next().unwrap();
         assert!(
@@ -133,10 +135,19 @@ fn wrong_arguments_are_one_line_and_exit_2() {
 #[test]
 fn the_token_is_no_flag() {
     let world = World::new();
-    let launch = world.launch("true").env("WORKFORCE0_AGENT_TOKEN", "");
-    let ended = launch.arg("--workforce0-agent-token").arg(TOKEN).output();
-    assert_eq!(ended.code, 2, "{ended:?}");
-    assert!(!ended.stderr.contains(TOKEN), "{}", ended.stderr);
+    let flag = "--workforce0-agent-token";
+    for args in [
+        vec![flag.to_owned(), TOKEN.to_owned()],
+        vec![format!("{flag}={TOKEN}")],
+    ] {
+        let launch = world.launch("true").env("WORKFORCE0_AGENT_TOKEN", "");
+        let ended = args
+            .iter()
+            .fold(launch, |launch, arg| launch.arg(arg))
+            .output();
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(!ended.stderr.contains(TOKEN), "{}", ended.stderr);
+    }
 }
 
 /// `wf0-agent run` and `wf0-agent` alone are the same daemon.
@@ -280,6 +291,43 @@ fn flag_then_environment_then_env_file() {
     assert_eq!(register["name"], "from-flag");
     assert_eq!(register["roles"], serde_json::json!(["docs"]));
     assert_eq!(register["capacity"]["max"], 7);
+}
+
+/// A setting is a flag before and after the command, for any role, and its value can begin with a dash. The last counts.
+#[test]
+fn flags_can_stand_anywhere() {
+    let world = World::new();
+    let args = [
+        "--agent-roles=docs",
+        "--agent-name",
+        "first",
+        "-q",
+        "run",
+        "--ticket-timeout-docs-seconds",
+        "3",
+        "--cli-args-template",
+        "-p --x",
+        "--agent-name",
+        "last",
+    ];
+    let launch = args
+        .iter()
+        .fold(world.launch("true"), |launch, arg| launch.arg(arg));
+    let mut agent = launch.start();
+    let register = world.backend.frame("agent.register");
+    assert_eq!(register["name"], "last");
+    assert_eq!(register["roles"], serde_json::json!(["docs"]));
+    agent.terminate();
+    let wrong = world
+        .launch("true")
+        .arg("--ticket-timeout-docs-seconds=soon")
+        .env("AGENT_ROLES", "docs")
+        .output();
+    assert_eq!(wrong.code, 78, "{wrong:?}");
+    assert!(
+        wrong.stderr.contains("TICKET_TIMEOUT_DOCS_SECONDS"),
+        "{wrong:?}"
+    );
 }
 
 /// `.env` in the working directory can hold every setting, quoted values and comments included.

@@ -1,24 +1,41 @@
-//! What the shell is given: completions and the man page, from the definition that the arguments are read by.
+//! What the shell is given: the errors of the command line, completions and man pages.
 
+use std::fs;
 use std::process::Command;
 
-use crate::support::agent::Launch;
+use crate::support::agent::{Ended, Launch};
 use crate::support::world::World;
 
-fn printed(args: &[&str]) -> String {
+#[path = "../../scripts/completions.rs"]
+#[expect(dead_code, reason = "its main function is the example's")]
+mod completions;
+
+fn run(args: &[&str]) -> Ended {
     let world = World::new();
-    let ended = args
-        .iter()
-        .fold(Launch::new(world.dir.path()), |launch, arg| launch.arg(arg))
-        .output();
+    let launch = Launch::new(world.dir.path());
+    args.iter()
+        .fold(launch, |launch, arg| launch.arg(arg))
+        .output()
+}
+
+fn printed(args: &[&str]) -> String {
+    let ended = run(args);
     assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{args:?}");
     ended.stdout
 }
 
-/// The words that bash offers once that has been typed; `=` is a word of its own, as it is to bash.
-fn bash_offers(typed: &[&str]) -> Vec<String> {
-    let script = printed(&["completions", "bash"]);
-    let ask = r#"COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); compopt() { :; }; _wf0_agent; printf '%s\n' "${COMPREPLY[@]}""#;
+/// The content of a file that `scripts/completions.rs` writes.
+fn written(name: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    completions::write_all(folder.path()).unwrap();
+    fs::read_to_string(folder.path().join(name)).unwrap()
+}
+
+/// The words that bash offers once that has been typed.
+fn bash_offers(script: &str, typed: &[&str]) -> Vec<String> {
+    let ask = r#"COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); compopt() { [ "$2" != plusdirs ] || echo folders; }
+        $(complete -p wf0-agent | sed 's/.*-F \([^ ]*\).*/\1/') wf0-agent "${COMP_WORDS[-1]}" "${COMP_WORDS[-2]}"
+        printf '%s\n' "${COMPREPLY[@]}""#;
     let script = format!("{script}\n{ask}");
     let words = ["-c", &script, "bash", "wf0-agent"]
         .into_iter()
@@ -35,130 +52,107 @@ fn bash_offers(typed: &[&str]) -> Vec<String> {
 /// bash completes commands, a command's own options, the values of options, and operands.
 #[test]
 fn bash_completes_what_can_be_said() {
-    let table: [(&[&str], &[&str]); 11] = [
+    let script = written("completions/wf0-agent.bash");
+    let table: [(&[&str], &[&str]); 9] = [
         (&["sh"], &["show"]),
-        (&["show", "T-1", "--d"], &["--drain-seconds", "--diff"]),
+        (&["show", "T-1", "--d"], &["--diff", "--drain-seconds"]),
         (&["logs", "T-1", "--fo"], &["--follow"]),
         (&["--qui"], &["--quiet"]),
         (&["doctor", "--qui"], &[""]),
-        (&["completions", "f"], &["fish"]),
+        (&["service", "un"], &["uninstall"]),
         (&["--log-level", "d"], &["debug"]),
-        (&["--log-level", "=", "d"], &["debug"]),
         (
-            &["--log-level", "="],
+            &["--log-level", ""],
             &["error", "warn", "info", "debug", "trace"],
         ),
         (&["--state-dir", "/tmp", "doctor", "--j"], &["--json"]),
-        (&["--state-dir", "=", "/tmp", "doctor", "--j"], &["--json"]),
     ];
     for (typed, offered) in table {
-        assert_eq!(bash_offers(typed), offered, "{typed:?}");
+        assert_eq!(bash_offers(&script, typed), offered, "{typed:?}");
     }
-    assert!(bash_offers(&["apply", "T-1", "/et"]).contains(&"/etc".to_owned()));
+    let files = bash_offers(&script, &["--env-file", "/et"]);
+    assert!(files.contains(&"/etc".to_owned()), "{files:?}");
+    let folders = bash_offers(&script, &["--state-dir", "/et"]);
+    assert!(folders.contains(&"folders".to_owned()), "{folders:?}");
 }
 
 /// Every command and every option of `--help` is in the completions of every shell and in the man page.
 #[test]
 fn nothing_is_missing_for_any_shell() {
     let help = printed(&["--help"]);
-    let mut names: Vec<&str> = help
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("--"))
-        .collect();
-    names.retain(|name| !name.contains('<'));
+    let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+    let flags: Vec<&str> = words.filter_map(|word| word.strip_prefix("--")).collect();
     assert!(
-        names.len() > 30 && names.contains(&"state-dir"),
-        "{names:?}"
+        flags.len() > 30 && flags.contains(&"state-dir"),
+        "{flags:?}"
     );
-    let commands: Vec<&str> = help
-        .lines()
-        .filter_map(|line| line.strip_prefix("  wf0-agent "))
-        .collect();
+    let commands = help.split("Commands:\n").nth(1).unwrap();
+    let commands = commands.split("\n\n").next().unwrap().lines();
     let commands: Vec<&str> = commands
-        .iter()
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert!(
         commands.len() > 7 && commands.contains(&"doctor"),
         "{commands:?}"
     );
-    for args in [
-        ["completions", "bash"],
-        ["completions", "zsh"],
-        ["completions", "fish"],
-        ["completions", "powershell"],
+    for file in [
+        "completions/wf0-agent.bash",
+        "completions/_wf0-agent",
+        "completions/wf0-agent.fish",
+        "completions/wf0-agent.ps1",
+        "man/wf0-agent.1",
     ] {
-        let script = printed(&args);
-        for name in &names {
-            let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-            assert!(script.contains(name), "{name} is not in {args:?}");
-        }
-        for command in &commands {
-            let command = command.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-            assert!(
-                script.contains(command) || command == "COMMAND",
-                "{command} is not in {args:?}"
-            );
+        let script = written(file).replace("\\-", "-");
+        for name in flags.iter().chain(&commands) {
+            assert!(script.contains(name), "{name} is not in {file}");
         }
     }
 }
 
-/// The man page has every setting with its default, every command and every exit code, and no character that roff takes
-/// for its own.
+/// The man page has every setting with its default, every command and every exit code; each command has a page too.
 #[test]
 fn the_man_page_is_complete() {
-    let page = printed(&["man"]);
+    let page = written("man/wf0-agent.1").replace("\\-", "-");
     for name in [
-        "REPO_PATHS=LIST",
-        "MAX_STDOUT_BYTES=BYTES",
-        "(default: 1048576)",
-        "\\-\\-follow",
-        ".B 78",
-        ".B apply",
+        "--repo-paths",
+        "[env: MAX_STDOUT_BYTES] [default: 1048576]",
+        "wf0-agent-apply(1)",
+        "78  wrong settings",
     ] {
         assert!(page.contains(name), "{name} is not in:\n{page}");
     }
-    let requests = [".TH", ".SH", ".TP", ".TQ", ".B", ".nf", ".fi", ".RS", ".RE"];
-    for line in page.lines() {
-        let is_request = requests
-            .iter()
-            .any(|request| line.split(' ').next() == Some(request));
-        assert!(
-            is_request || !line.starts_with(['.', '\'']),
-            "roff would take this for a request: {line}"
-        );
-        assert!(line.is_ascii(), "{line}");
-    }
+    assert!(
+        written("man/wf0-agent-logs.1")
+            .replace("\\-", "-")
+            .contains("--follow")
+    );
 }
 
-/// What no command takes is refused with the command that does, and what a command needs is asked for.
+/// One line says what is wrong, and what may have been meant.
 #[test]
 fn wrong_arguments_are_explained() {
-    let table: [(&[&str], &str); 8] = [
-        (
-            &["doctor", "--follow"],
-            "--follow belongs to logs, not to doctor",
-        ),
+    let table: [(&[&str], &str); 9] = [
+        (&["doctor", "--follow"], "unexpected argument '--follow'"),
         (
             &["show", "T-1", "--diff", "--prompt"],
-            "show takes one of --prompt, --stdout, --diff",
+            "'--diff' cannot be used with '--prompt'",
         ),
-        (&["show"], "which ticket?"),
+        (&["show"], "not provided: <TICKET>"),
         (
-            &["completions", "csh"],
-            "\"csh\" is not one of bash, zsh, fish, powershell",
+            &["service", "strt"],
+            "invalid value 'strt' for '<ACTION>' [possible values: install, uninstall, status]",
         ),
-        (&["completions"], "for which shell?"),
-        (&["dctor"], "unknown command \"dctor\""),
-        (&["doctor", "more"], "unexpected argument \"more\""),
-        (&["-x"], "invalid option '-x'"),
+        (&["service"], "not provided: <ACTION>"),
+        (&["dctor"], "a similar subcommand exists: 'doctor'"),
+        (
+            &["--repo-path", "/"],
+            "a similar argument exists: '--repo-paths'",
+        ),
+        (&["doctor", "more"], "unexpected argument 'more'"),
+        (&["-x"], "unexpected argument '-x'"),
     ];
-    let world = World::new();
     for (args, why) in table {
-        let ended = args
-            .iter()
-            .fold(Launch::new(world.dir.path()), |launch, arg| launch.arg(arg))
-            .output();
+        let ended = run(args);
         assert_eq!(ended.code, 2, "{args:?}: {ended:?}");
         assert!(ended.stderr.contains(why), "{args:?}: {ended:?}");
     }

@@ -36,7 +36,9 @@ impl Home {
     }
 
     fn canonical(&self, name: &str) -> std::path::PathBuf {
-        dunce::canonicalize(self.0.path()).unwrap().join(name)
+        wf0_agent::config::canonicalize(self.0.path())
+            .unwrap()
+            .join(name)
     }
 
     fn good(&self) -> Vec<(&'static str, String)> {

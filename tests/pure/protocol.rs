@@ -943,7 +943,7 @@ fn assignments() {
 #[test]
 fn paths_are_resolved() {
     let folder = tempfile::tempdir().unwrap();
-    let real = dunce::canonicalize(folder.path()).unwrap();
+    let real = wf0_agent::config::canonicalize(folder.path()).unwrap();
     std::fs::create_dir_all(real.join("app/src")).unwrap();
     let none = real.join("none");
     let rows = vec![

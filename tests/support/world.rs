@@ -64,7 +64,7 @@ impl World {
 
     /// A folder of this world, with symbolic links resolved, as the daemon will name it.
     pub fn path(&self, name: &str) -> PathBuf {
-        dunce::canonicalize(self.dir.path())
+        wf0_agent::config::canonicalize(self.dir.path())
             .expect("the temporary folder")
             .join(name)
     }

@@ -20,10 +20,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::{ArgMatches, Command};
 use serde_json::Value;
 
-use super::line::Request;
-use super::{exit, run};
+use super::{exit, flag, given, run};
 use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::daemon;
@@ -36,8 +36,22 @@ pub use stand_in::{NAME as STAND_IN, run as stand_in};
 /// Nobody waits longer for the stand-in; a real CLI gets as long as a ticket does.
 const STAND_IN_LIMIT: Duration = Duration::from_secs(60);
 
-pub fn run(request: Request) -> u8 {
-    match try_run(request.has("cli"), request.settings) {
+pub fn command() -> Command {
+    Command::new("demo")
+        .about("Runs a sample ticket from start to end on this machine, without network or account")
+        .arg(flag(
+            "cli",
+            "Use your configured CLI, and its quota, instead of the built-in stand-in",
+        ))
+}
+
+/// The demo's built-in CLI; not for people.
+pub fn stand_in_command() -> Command {
+    Command::new(STAND_IN).hide(true)
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
+    match try_run(matches.get_flag("cli"), given(matches)) {
         Ok(()) => exit::OK,
         Err(why) => {
             eprintln!("wf0-agent: the demo failed: {why}");

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{self, Read};
 
+use clap::ArgMatches;
+
 use super::scratch::FILE;
 use crate::commands::exit;
 
@@ -15,7 +17,7 @@ pub const LAST_LINE: &str = "Done: 1 file changed, 1 file added.";
 const CHANGED: &str = "def greet(name=\"world\"):\n    return f\"Hello, {name}!\"\n";
 const TEST: &str = "from greeter import greet\n\nassert greet(\"Ada\") == \"Hello, Ada!\"\n";
 
-pub fn run() -> u8 {
+pub fn run(_: &ArgMatches) -> u8 {
     match work() {
         Ok(heading) => {
             println!("I was asked: {heading}\nChanging {FILE} …\nAdding {NEW_FILE} …\n{LAST_LINE}");

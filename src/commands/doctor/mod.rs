@@ -11,10 +11,10 @@ mod settings;
 use std::io::IsTerminal;
 use std::path::Path;
 
+use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::line::Request;
-use super::{exit, print};
+use super::{exit, flag, given, json as json_flag, print};
 use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::domain::text::one_line;
@@ -23,13 +23,24 @@ use crate::environment::Environment;
 /// A value of PATH is long, and all of it is of use.
 const MESSAGE_MAX: usize = 4000;
 
-pub fn run(request: Request) -> u8 {
-    let json = request.has("json");
+pub fn command() -> Command {
+    Command::new("doctor")
+        .about("Checks everything that a ticket needs, and says how to fix what is wrong")
+        .long_about(
+            "Checks settings, git, repositories, CLI, state folder and the connection to the backend, and says how to fix \
+             what is wrong. Changes nothing; a daemon may be running.",
+        )
+        .arg(json_flag())
+        .arg(flag("service", "Check with the PATH and the settings of the installed service"))
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
+    let json = matches.get_flag("json");
     let own = Environment::of_process();
-    let checks = if request.has("service") {
+    let checks = if matches.get_flag("service") {
         check_service(&own)
     } else {
-        check_all(request.settings, &own, false).0
+        check_all(given(matches), &own, false).0
     };
     let is_failed = checks.iter().any(|check| check.status == Status::Fail);
     let text = if json {

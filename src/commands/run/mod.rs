@@ -6,10 +6,10 @@ mod terminal;
 
 use std::io::{IsTerminal, stderr, stdin};
 
+use clap::{Arg, ArgMatches, Command};
 use log::{LevelFilter, error, warn};
 
-use super::exit;
-use super::line::Request;
+use super::{exit, flag, given};
 use crate::config::Config;
 use crate::config::settings::Sources;
 use crate::daemon::{self, DaemonError, Stopper};
@@ -20,11 +20,29 @@ use crate::store::StoreError;
 pub use console::Console;
 use service_manager::ServiceManager;
 
-pub fn run(request: Request) -> u8 {
+pub fn command() -> Command {
+    Command::new("run")
+        .about(
+            "Connects to the backend and takes tickets until it is stopped (the default command)",
+        )
+        .arg(quiet())
+}
+
+/// The program without a command has it too.
+pub fn quiet() -> Arg {
+    flag(
+        "quiet",
+        "Log only warnings and errors, as with LOG_LEVEL=warn",
+    )
+    .short('q')
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
     let environment = Environment::of_process();
-    let quiet = request.has("quiet");
+    let own = matches.subcommand_matches("run");
+    let quiet = matches.get_flag("quiet") || own.is_some_and(|own| own.get_flag("quiet"));
     let sources =
-        Sources::collect(request.settings, environment.clone()).map_err(|e| vec![e.to_string()]);
+        Sources::collect(given(matches), environment.clone()).map_err(|e| vec![e.to_string()]);
     let (config, risky) = match sources.and_then(|sources| check(&sources)) {
         Ok(checked) => checked,
         Err(lines) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::template::{between, elements, fill, without_comments, xml};
 use super::{Definition, Draft, Manager, Plan, Run, State, put};
-use crate::commands::usage::EXIT_CODES;
+use crate::commands::exit::MEANINGS;
 use crate::environment::Environment;
 use crate::job::Halt;
 use crate::job::tool::{self, Said};
@@ -260,7 +260,7 @@ pub fn state(printed: &str) -> State {
     };
     let ended =
         value("last exit code").and_then(|code| code.split([':', ' ']).next()?.parse::<u8>().ok());
-    let meaning = EXIT_CODES
+    let meaning = MEANINGS
         .iter()
         .find(|(code, _)| Some(*code) == ended && *code != 0);
     let words = match run {

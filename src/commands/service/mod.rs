@@ -17,8 +17,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::line::{self, Line, Request};
-use super::{exit, print};
+use clap::{Arg, ArgMatches, Command};
+
+use super::{exit, flag, given, print};
 use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::environment::Environment;
@@ -149,15 +150,43 @@ impl From<String> for Failure {
     }
 }
 
-pub fn run(request: Request) -> u8 {
+pub fn command() -> Command {
+    Command::new("service")
+        .about("Runs the daemon in the background, from log-in on")
+        .long_about(
+            "Installs the daemon as a service of this user (systemd, launchd, Windows' task scheduler) with the PATH of \
+             now, stops and removes it, or says whether it runs. The settings are in the file of --env-file, or in \
+             wf0-agent/settings in the folder for configuration (~/.config; on Windows \
+             %LOCALAPPDATA%\\wf0-agent-program\\settings), because a service has no .env. State and settings stay.",
+        )
+        .arg(
+            Arg::new("ACTION")
+                .required(true)
+                .value_parser(["install", "uninstall", "status"]),
+        )
+        .arg(flag("print", "Only show the definition and what would be done; changes nothing"))
+        .arg(flag(
+            "system",
+            "A service of the machine, not of this user; on Windows as administrator",
+        ))
+}
+
+/// For Windows' service manager; not for people.
+pub fn manager_command() -> Command {
+    Command::new(BY_MANAGER).hide(true)
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
+    let action = matches.get_one::<String>("ACTION").map(String::as_str);
+    let is_print = matches.get_flag("print");
     let done = match (
-        request.text(0).to_owned().as_str(),
-        request.has("system") && !cfg!(windows),
+        action.unwrap_or_default(),
+        matches.get_flag("system") && !cfg!(windows),
     ) {
-        (action, true) => by_root(action, request.has("print")),
-        ("install", false) => install(request),
-        ("uninstall", false) => uninstall(&request),
-        _ => status(&request),
+        (action, true) => by_root(action, is_print),
+        ("install", false) => install(matches),
+        ("uninstall", false) => uninstall(matches),
+        _ => status(matches),
     };
     match done {
         Ok(code) => code,
@@ -170,7 +199,7 @@ pub fn run(request: Request) -> u8 {
 
 /// The daemon as a service, where there is nothing that would start it so.
 #[cfg(not(windows))]
-pub fn answer(_given: Given) -> u8 {
+pub fn answer(_matches: &ArgMatches) -> u8 {
     eprintln!("wf0-agent: only Windows' service manager starts {BY_MANAGER}");
     exit::USAGE
 }
@@ -201,12 +230,18 @@ impl Definition {
                 self.place, self.args
             )
         };
-        let given = match line::parse(lexopt::Parser::from_args(args)) {
-            Ok(Line::Command(request)) if request.name == super::usage::Name::Run => {
-                request.settings
-            }
-            _ => return Err(unusual()),
-        };
+        let words: Vec<_> = ["wf0-agent"]
+            .into_iter()
+            .chain(args.map(String::as_str))
+            .map(Into::into)
+            .collect();
+        let matches = super::definition(&words)
+            .try_get_matches_from(words)
+            .map_err(|_| unusual())?;
+        if !matches!(matches.subcommand_name(), None | Some("run")) {
+            return Err(unusual());
+        }
+        let given = given(&matches);
         // Not the `.env` of whoever asks.
         let nothing = || PathBuf::from(if cfg!(windows) { "NUL" } else { "/dev/null" });
         Ok(Given {
@@ -256,16 +291,16 @@ pub fn put(file: &Path, content: &[u8]) -> Result<(), String> {
         .map_err(failed)
 }
 
-fn install(request: Request) -> Result<u8, Failure> {
+fn install(matches: &ArgMatches) -> Result<u8, Failure> {
     let own = Environment::of_process();
-    let manager = manager(&own, request.has("system"))?;
-    let Given { flags, env_file } = &request.settings;
-    let settings = env_file.clone().unwrap_or_else(|| manager.settings());
+    let manager = manager(&own, matches.get_flag("system"))?;
+    let Given { flags, env_file } = given(matches);
+    let settings = env_file.unwrap_or_else(|| manager.settings());
     let settings =
         std::path::absolute(&settings).map_err(|e| format!("{}: {e}", settings.display()))?;
     let plan = Plan::new(&own, &settings)?;
     let draft = manager.draft(&plan)?;
-    let is_print = request.has("print");
+    let is_print = matches.get_flag("print");
     let base = match manager.environment() {
         Err(_) if is_print => manager.least(),
         environment => environment?,
@@ -319,13 +354,13 @@ fn install(request: Request) -> Result<u8, Failure> {
     Ok(print(&(lines.join("\n") + "\n")))
 }
 
-fn uninstall(request: &Request) -> Result<u8, Failure> {
+fn uninstall(matches: &ArgMatches) -> Result<u8, Failure> {
     let own = Environment::of_process();
-    let manager = manager(&own, request.has("system"))?;
+    let manager = manager(&own, matches.get_flag("system"))?;
     let Some(definition) = manager.installed()? else {
         return Ok(print("no service is installed: nothing to do\n"));
     };
-    if request.has("print") {
+    if matches.get_flag("print") {
         return Ok(print(&format!(
             "nothing is changed; without --print it would be stopped, and removed: {}\n",
             definition.place
@@ -356,9 +391,9 @@ fn uninstall(request: &Request) -> Result<u8, Failure> {
     Ok(print(&(lines.join("\n") + "\n")))
 }
 
-fn status(request: &Request) -> Result<u8, Failure> {
+fn status(matches: &ArgMatches) -> Result<u8, Failure> {
     let own = Environment::of_process();
-    let manager = manager(&own, request.has("system"))?;
+    let manager = manager(&own, matches.get_flag("system"))?;
     let Some(definition) = manager.installed()? else {
         print(&format!(
             "not installed; to install it: {}\n",

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use clap::ArgMatches;
 use log::warn;
 use windows_service::service::{
     Service, ServiceAccess, ServiceAction, ServiceActionType, ServiceControl, ServiceControlAccept,
@@ -27,8 +28,8 @@ use super::{
     BY_MANAGER, Definition, Draft, Manager, Plan, Run, State, WINDOWS_ACCOUNT as ACCOUNT,
     closing_calls,
 };
-use crate::commands::usage::EXIT_CODES;
-use crate::commands::{exit, run};
+use crate::commands::exit::MEANINGS;
+use crate::commands::{exit, given, run};
 use crate::config::settings::{Given, Sources};
 use crate::daemon::{self, Stopper};
 use crate::environment::Environment;
@@ -57,8 +58,8 @@ static CODE: Mutex<u8> = Mutex::new(exit::OK);
 define_windows_service!(service_main, serve_and_report);
 
 /// The daemon as the manager's service, until it is stopped. By hand it only says that it is not for people.
-pub fn answer(given: Given) -> u8 {
-    *GIVEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(given);
+pub fn answer(matches: &ArgMatches) -> u8 {
+    *GIVEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(given(matches));
     match service_dispatcher::start(NAME, service_main) {
         Ok(()) => *CODE.lock().unwrap_or_else(PoisonError::into_inner),
         Err(e) => {
@@ -539,9 +540,7 @@ impl Manager for Services {
         let words = match (status.process_id, status.exit_code) {
             (Some(pid), _) if run != Run::Not => format!("pid {pid}"),
             (_, ServiceExitCode::ServiceSpecific(code)) => {
-                let meaning = EXIT_CODES
-                    .iter()
-                    .find(|(known, _)| u32::from(*known) == code);
+                let meaning = MEANINGS.iter().find(|(known, _)| u32::from(*known) == code);
                 let meaning = meaning
                     .map(|(_, meaning)| format!(": {meaning}"))
                     .unwrap_or_default();

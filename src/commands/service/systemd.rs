@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::template::fill;
 use super::{Definition, Draft, Manager, Plan, Run, State, put};
-use crate::commands::usage::EXIT_CODES;
+use crate::commands::exit::MEANINGS;
 use crate::environment::Environment;
 use crate::job::tool::{self, Said};
 
@@ -367,7 +367,7 @@ pub fn state(shown: &str) -> State {
         words.push(format!("pid {pid}"));
     } else {
         words.extend((!sub.is_empty()).then(|| format!("{active}, {sub}")));
-        let meaning = EXIT_CODES
+        let meaning = MEANINGS
             .iter()
             .find(|(code, _)| *code == status && status != 0);
         words.extend(meaning.map(|(code, meaning)| format!("it ended with {code}: {meaning}")));

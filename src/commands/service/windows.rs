@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::template::{between, elements, fill, without_comments, xml};
 use super::{Definition, Draft, Manager, Plan, Run, State, put};
-use crate::commands::usage::EXIT_CODES;
+use crate::commands::exit::MEANINGS;
 use crate::environment::Environment;
 use crate::job::tool::{self, Said};
 
@@ -333,9 +333,7 @@ pub fn state(csv: &str) -> State {
         .split("\",\"")
         .collect();
     let result = columns.get(6).copied().unwrap_or_default();
-    let meaning = EXIT_CODES
-        .iter()
-        .find(|(code, _)| code.to_string() == result);
+    let meaning = MEANINGS.iter().find(|(code, _)| code.to_string() == result);
     let words = match result {
         IS_RUNNING | HAS_NOT_RUN | "0" | "" => String::new(),
         result => meaning.map_or_else(

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use super::line::Request;
+use clap::{ArgMatches, Command};
+
 use super::past::state_dir;
 use super::style::{knows_colours, knows_sequences, now};
-use super::{exit, print};
+use super::{exit, flag, given, json as json_flag, print};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::RunId;
@@ -47,10 +48,21 @@ struct Ended {
     is_delivered: bool,
 }
 
-pub fn run(request: Request) -> u8 {
+pub fn command() -> Command {
+    Command::new("status")
+        .about("Shows whether the daemon runs and is connected, what it does, and its last results")
+        .long_about(
+            "Shows whether a daemon runs and is connected, its running tickets, the last results and the CLI's quota. \
+             Needs only STATE_DIR.",
+        )
+        .arg(json_flag())
+        .arg(flag("watch", "Show it again whenever something has changed, until Ctrl-C"))
+}
+
+pub fn run(matches: &ArgMatches) -> u8 {
     let environment = Environment::of_process();
-    let (is_json, is_watched) = (request.has("json"), request.has("watch"));
-    let state_dir = match state_dir(request.settings, &environment) {
+    let (is_json, is_watched) = (matches.get_flag("json"), matches.get_flag("watch"));
+    let state_dir = match state_dir(given(matches), &environment) {
         Ok(state_dir) => state_dir,
         Err(why) => {
             eprintln!("wf0-agent: {why}");

@@ -10,7 +10,7 @@ use super::{
     Decoded, Identity, Unknown, WHY_MAX, event, fit, id_of, outcome_body, parse, seconds_of,
     text_of,
 };
-use crate::config::ApiUrl;
+use crate::config::{ApiUrl, canonicalize};
 use crate::domain::event::{CliState, Order, Progress, Unavailable};
 use crate::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register};
 use crate::domain::repos::{Repo, RepoRef};
@@ -164,7 +164,7 @@ fn repo_ref(text: String) -> RepoRef {
     }
     let local = !cfg!(windows) || text.as_bytes().get(1) == Some(&b':');
     let resolved = if local {
-        dunce::canonicalize(&path).unwrap_or(path)
+        canonicalize(&path).unwrap_or(path)
     } else {
         path
     };
