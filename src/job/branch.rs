@@ -17,12 +17,14 @@ use super::cli::find;
 use super::git::{Git, GitError};
 use super::halt::Halt;
 use super::process::{self, Cause, Shared, Sink, Spec};
+use super::scratch::{Listing, removal, take_out_nested, update_nested};
 use super::workspace::OwnClone;
 use crate::domain::branch::Branch;
 use crate::domain::repos::host_from_remote;
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job};
 use crate::environment::{Environment, MARK};
+use crate::store::RunFolder;
 
 /// A push goes over the network, and so does a look for the branch.
 const REMOTE_LIMIT: Duration = Duration::from_secs(120);
@@ -157,14 +159,14 @@ impl<'a> OnBranch<'a> {
     }
 
     /// Commits what a good run left uncommitted. What cannot be done is a warning, and then nothing is pushed.
-    pub fn commit(&self, title: &str, halt: &Halt, warnings: &mut Vec<String>) {
-        if let Err(why) = self.try_commit(title, halt) {
+    pub fn commit(&self, title: &str, folder: &RunFolder, halt: &Halt, warnings: &mut Vec<String>) {
+        if let Err(why) = self.try_commit(title, folder, halt) {
             self.is_whole.set(false);
             warnings.push(format!("the branch {} was not pushed: {why}", self.branch));
         }
     }
 
-    fn try_commit(&self, title: &str, halt: &Halt) -> Result<(), String> {
+    fn try_commit(&self, title: &str, folder: &RunFolder, halt: &Halt) -> Result<(), String> {
         let (config, text) = &self.config;
         put_back(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
         let said = |e: GitError| format!("what the run changed is not committed: {e}");
@@ -172,17 +174,18 @@ impl<'a> OnBranch<'a> {
         {
             return Err("the run has left it".to_owned());
         }
-        // Whatever the settings hide.
+        self.stage(folder, halt).map_err(said)?;
         let status = [
             "status",
             "--porcelain",
-            "--untracked-files=normal",
+            "--untracked-files=no",
             "--ignore-submodules=dirty",
         ];
-        if self.git(&status, halt).map_err(said)?.is_empty() {
+        // A space in the first column: only the work tree differs.
+        let status = self.git(&status, halt).map_err(said)?;
+        if status.lines().all(|line| line.starts_with(' ')) {
             return Ok(());
         }
-        self.git(&["add", "--all"], halt).map_err(said)?;
         let message = if title.is_empty() {
             self.job.ticket.id.as_str()
         } else {
@@ -203,6 +206,25 @@ impl<'a> OnBranch<'a> {
             );
         }
         self.git(&commit, halt).map(|_| ()).map_err(said)
+    }
+
+    /// Stages the run's changes, and no nested repository: git would run `git status` inside it, and its settings may
+    /// name programs. A submodule keeps the commit that the index has, unless files are now in its place.
+    fn stage(&self, folder: &RunFolder, halt: &Halt) -> Result<(), GitError> {
+        let git = self.git.clone().inside(&self.top);
+        let recorded = take_out_nested(&git, folder, halt)?;
+        self.git(&["add", "--all"], halt)?;
+        let staged = Listing::read(&git, folder, halt)?;
+        let found = staged.nested();
+        let added = found
+            .iter()
+            .filter(|(name, _)| !recorded.contains_key(*name))
+            .map(|(name, entry)| (name, removal(entry)));
+        let kept = recorded
+            .iter()
+            .filter(|(name, _)| !staged.has_files_at(name))
+            .map(|(name, entry)| (name, entry.clone()));
+        update_nested(&git, folder, added.chain(kept), halt)
     }
 
     /// Pushes the branch and opens a pull request. Gives its address; what cannot be done is a warning. A push that was

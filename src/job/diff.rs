@@ -8,6 +8,9 @@
 //!
 //! A run in a clone is compared within its clone, in the same way.
 //!
+//! git never works in a nested repository, such as a submodule: its settings may name programs. So no tree here has a
+//! gitlink, and the diff shows neither what changed inside nor that its commit moved; a warning names it.
+//!
 //! Files that the user has marked `assume-unchanged` are taken at the user's word.
 
 use std::ffi::OsString;
@@ -21,8 +24,8 @@ use super::halt::Halt;
 use super::patch::{Patch, attribute_pattern, names_of_non_utf8, split};
 use super::scratch::{
     HEAD, LIST_SETTINGS, SPARSE, Setting, args, borrow_objects, copy_if_there, copy_index,
-    copy_with_time, is_sparse, local_filters, os_string, parse_settings, scratch_config,
-    scratch_failed,
+    copy_with_time, few_names, is_sparse, local_filters, os_string, parse_settings, scratch_config,
+    scratch_failed, take_out_nested,
 };
 use crate::domain::ticket::{Changes, DiffStat, RunId};
 use crate::environment::{Environment, MARK};
@@ -44,7 +47,6 @@ pub struct Snapshot<'a> {
     /// Filters of the repository's own settings, which are not run.
     local_filters: Vec<String>,
     is_sparse: bool,
-    has_submodules: bool,
     /// Files that git could not read; they are in no diff.
     unreadable: Option<String>,
 }
@@ -83,6 +85,7 @@ impl<'a> Snapshot<'a> {
             copy_if_there(&dirs.git_dir.join(SPARSE), &scratch_dir.join(SPARSE))
                 .map_err(scratch_failed)?;
         }
+        take_out_nested(&scratch.clone().inside(&dirs.top), folder, halt)?;
         let unreadable = finish_add(start_add(&scratch, is_sparse)?, halt)?;
         let (code, commit, _) = head.finish_any(halt)?;
         // Before the first commit there is no HEAD.
@@ -106,7 +109,6 @@ impl<'a> Snapshot<'a> {
             scratch,
             real,
             scratch_dir,
-            has_submodules: dirs.top.join(".gitmodules").exists(),
             top: dirs.top,
             folder,
             base_commit: None,
@@ -175,29 +177,39 @@ impl<'a> Snapshot<'a> {
         warnings: &mut Vec<String>,
     ) -> Result<Changes, GitError> {
         self.settle()?;
-        let base_tree = self
+        let mut base_tree = self
             .base_tree
             .take()
             .map(|call| call.finish(halt))
             .transpose()?
             .unwrap_or_default();
+        // Those that `git add` found: a folder with a `.git` and a commit.
+        let at_root = self.scratch.clone().inside(&self.top);
+        let nested_before = take_out_nested(&at_root, self.folder, halt)?;
+        if !nested_before.is_empty() {
+            base_tree = self.scratch.run(&args(WRITE_TREE), None, halt)?;
+        }
         let index = self.scratch_dir.join("index-after");
         copy_with_time(&self.scratch_dir.join("index"), &index).map_err(scratch_failed)?;
         let after = self.scratch.clone().with("GIT_INDEX_FILE", &index);
         let adding = start_add(&after, self.is_sparse)?;
         let head = self.real.start(&args(HEAD), None)?;
         let unreadable = finish_add(adding, halt)?;
+        let nested = take_out_nested(&after.clone().inside(&self.top), self.folder, halt)?;
         let tree = after.run(&args(WRITE_TREE), None, halt)?;
         let trees = [base_tree.trim(), tree.trim()];
         let (code, commit, _) = head.finish_any(halt)?;
         let head_commit = (code == 0).then(|| commit.trim().to_owned());
         let unreadable = self.unreadable.take().or(unreadable);
 
-        if self.has_submodules {
-            warnings.push("what changed inside submodules is not in the diff".to_owned());
+        if !nested.is_empty() {
+            warnings.push(format!(
+                "changes inside submodules and other nested repositories are not in the diff: {}",
+                few_names(nested.keys())
+            ));
         }
         let left_out = self.filtered(&after, trees, halt)?;
-        if !left_out.is_empty() || unreadable.is_some() {
+        if !left_out.is_empty() || unreadable.is_some() || nested != nested_before {
             self.folder.create(LEFT_OUT).map_err(scratch_failed)?;
         }
         warnings.extend(unreadable);
@@ -219,14 +231,7 @@ impl<'a> Snapshot<'a> {
         };
         match patch {
             Patch::TooLarge => changes.diff_truncated = true,
-            Patch::Text(text) => {
-                if text.contains("\n+Subproject commit ") {
-                    warnings.push(
-                        "a repository within the repository has changed: only its commit is in the diff".to_owned(),
-                    );
-                }
-                changes.diff = Some(text);
-            }
+            Patch::Text(text) => changes.diff = Some(text),
             Patch::NotUtf8(bytes) => {
                 // JSON holds text only. Told that these files are binary, git writes them in letters and digits.
                 self.declare_binary(&bytes).map_err(scratch_failed)?;
@@ -357,7 +362,6 @@ const WRITE_TREE: &[&str] = &["write-tree", "--missing-ok"];
 
 /// Stages everything below the working directory.
 fn start_add(git: &Git, is_sparse: bool) -> Result<Call, GitError> {
-    // On the command line too: it reaches the git that looks into nested repositories, whose settings are their own.
     let mut command = vec![
         "-c",
         "core.fsmonitor=false",

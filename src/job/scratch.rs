@@ -3,12 +3,15 @@
 //! Nothing that works in it can change the repository, and nothing that the repository's settings name is started:
 //! of those only the few that are listed here are taken over. What it is for is said in `diff` and `workspace`.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
-use super::git::{GitDirs, GitError, open_file};
+use super::git::{Git, GitDirs, GitError, open_file};
+use super::halt::Halt;
+use crate::store::RunFolder;
 
 /// The repository's settings that decide what counts as a change.
 const KEPT_SETTINGS: &[&str] = &[
@@ -219,4 +222,107 @@ pub fn os_string(bytes: &[u8]) -> OsString {
 #[cfg(not(unix))]
 pub fn os_string(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// The repositories within the work tree that an index names (gitlinks): paths from the root, with their entries.
+pub type Nested = BTreeMap<OsString, Vec<u8>>;
+
+/// `git ls-files --stage -z`: mode, object, stage, TAB, name, NUL.
+pub struct Listing(Vec<u8>);
+
+impl Listing {
+    /// `git` works at the root of the work tree.
+    pub fn read(git: &Git, folder: &RunFolder, halt: &Halt) -> Result<Self, GitError> {
+        const LISTING: &str = "scratch/listing";
+        let listing = folder.create(LISTING).map_err(scratch_failed)?;
+        git.run(&args(&["ls-files", "--stage", "-z"]), Some(listing), halt)?;
+        fs::read(folder.path(LISTING))
+            .map(Self)
+            .map_err(scratch_failed)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.split(|b| *b == 0).filter_map(|entry| {
+            let tab = entry.iter().position(|b| *b == b'\t')?;
+            Some((&entry[..tab], &entry[tab + 1..]))
+        })
+    }
+
+    pub fn nested(&self) -> Nested {
+        self.entries()
+            .filter(|(entry, _)| entry.starts_with(GITLINK))
+            .map(|(entry, name)| (os_string(name), entry.to_vec()))
+            .collect()
+    }
+
+    /// Whether the index has a file of that path, or files below it.
+    pub fn has_files_at(&self, path: &OsStr) -> bool {
+        let path = path.as_encoded_bytes();
+        let is_there = |(entry, name): (&[u8], &[u8])| {
+            let rest = name.strip_prefix(path);
+            !entry.starts_with(GITLINK)
+                && rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        self.entries().any(is_there)
+    }
+}
+
+const GITLINK: &[u8] = b"160000 ";
+
+/// Takes every nested repository out of the index. `git add` would run `git status` inside each of them, and their
+/// settings may name programs.
+pub fn take_out_nested(git: &Git, folder: &RunFolder, halt: &Halt) -> Result<Nested, GitError> {
+    let nested = Listing::read(git, folder, halt)?.nested();
+    let without = nested.iter().map(|(name, entry)| (name, removal(entry)));
+    update_nested(git, folder, without, halt)?;
+    Ok(nested)
+}
+
+/// Mode 0 removes an entry, see "USING --INDEX-INFO" in git-update-index(1).
+pub fn removal(entry: &[u8]) -> Vec<u8> {
+    [b"0 ", &entry[GITLINK.len()..]].concat()
+}
+
+/// Gives the index these entries.
+pub fn update_nested<'a>(
+    git: &Git,
+    folder: &RunFolder,
+    entries: impl Iterator<Item = (&'a OsString, Vec<u8>)>,
+    halt: &Halt,
+) -> Result<(), GitError> {
+    const ENTRIES: &str = "scratch/entries";
+    let lines: Vec<u8> = entries
+        .flat_map(|(name, entry)| [&entry, &b"\t"[..], name.as_encoded_bytes(), b"\0"].concat())
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let lines = folder
+        .create(ENTRIES)
+        .and_then(|mut file| file.write_all(&lines))
+        .and_then(|()| File::open(folder.path(ENTRIES)))
+        .map_err(scratch_failed)?;
+    let command = [
+        "-c",
+        "core.fsmonitor=false",
+        "update-index",
+        "-z",
+        "--index-info",
+    ];
+    git.start_with(&args(&command), Some(lines), None)?
+        .finish(halt)
+        .map(|_| ())
+}
+
+/// At most five of them.
+pub fn few_names<'a>(names: impl ExactSizeIterator<Item = &'a OsString>) -> String {
+    const FEW: usize = 5;
+    let more = names.len().saturating_sub(FEW);
+    let few: Vec<_> = names.take(FEW).map(|name| name.to_string_lossy()).collect();
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    few.join(", ") + &more
 }

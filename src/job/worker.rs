@@ -328,7 +328,7 @@ impl<'a> Run<'a> {
         let failure =
             verdict::failure_of(&ended, &mut stdout, &mut stderr, &self.context.cli.quota);
         if let Some((branch, title)) = branch.filter(|_| failure.is_none()) {
-            branch.commit(title, self.halt, &mut self.outcome.warnings);
+            branch.commit(title, folder, self.halt, &mut self.outcome.warnings);
         }
         let stopped = self.collect(snapshot);
         self.judge_clone(folder);

@@ -20,7 +20,7 @@ use super::halt::Halt;
 use super::process;
 use super::scratch::{
     HEAD, LIST_SETTINGS, SPARSE, Setting, args, borrow_objects, copy_if_there, copy_index, entry,
-    is_sparse, local_filters, os_string, parse_settings, scratch_config,
+    few_names, is_sparse, local_filters, os_string, parse_settings, scratch_config,
 };
 use crate::config::WorkspaceMode;
 use crate::domain::repos::Workspace;
@@ -488,16 +488,4 @@ fn clone_failed(e: io::Error) -> GitError {
     GitError::Failed(format!(
         "the clone below the state folder cannot be written: {e}"
     ))
-}
-
-fn few_names<'a>(names: impl ExactSizeIterator<Item = &'a OsString>) -> String {
-    const FEW: usize = 5;
-    let more = names.len().saturating_sub(FEW);
-    let few: Vec<_> = names.take(FEW).map(|name| name.to_string_lossy()).collect();
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    few.join(", ") + &more
 }

@@ -314,6 +314,54 @@ fn the_developers_submodules_are_not_committed() {
     );
 }
 
+/// What the run makes of a submodule, or of a new repository within the clone, is not committed, and no git of the daemon
+/// works in there: its settings may name programs.
+#[test]
+fn no_git_works_in_a_nested_repository() {
+    let desk = Desk::new();
+    let world = &desk.hub.world;
+    world.make_repo("library");
+    let library = world.path("library").display().to_string();
+    let allow = "protocol.file.allow=always";
+    desk.git(&["-c", allow, "submodule", "--quiet", "add", &library]);
+    desk.git(&["commit", "--quiet", "--message", "library"]);
+    let recorded = desk.git(&["rev-parse", "main:library"]);
+    let trap = world.path("trap");
+    world.program(&trap, "tell trapped; cat");
+    let script = format!(
+        "git -c {allow} submodule --quiet update --init
+         git clone --quiet '{library}' nested
+         for repo in library nested; do
+           git -C $repo -c user.name=n -c user.email=e commit --quiet --allow-empty --message more
+           git -C $repo config filter.x.clean '{trap}'
+           git -C $repo config core.fsmonitor '{trap}'
+           echo '* filter=x' > $repo/.gitattributes
+           echo '# Apq' > $repo/README.md
+         done
+         echo new > new.txt",
+        trap = trap.display()
+    );
+    let result = desk.run(&script);
+    assert_eq!(result["status"], "done", "{result}");
+    assert!(
+        !world.has_told("trapped"),
+        "a program of a nested repository was started"
+    );
+    let pushed = desk.pushed_branch(BRANCH).unwrap();
+    assert_eq!(
+        desk.origin(&["rev-parse", &format!("{pushed}:library")]),
+        recorded
+    );
+    let files = desk.files_of(&pushed);
+    assert!(files.contains(&"new.txt".to_owned()), "{files:?}");
+    assert!(!files.contains(&"nested".to_owned()), "{files:?}");
+    let warnings = warnings(&result);
+    assert!(
+        warnings.contains("library") && warnings.contains("nested"),
+        "{warnings}"
+    );
+}
+
 /// New files are committed also where git is told not to show such files.
 #[test]
 fn hidden_new_files_are_committed() {

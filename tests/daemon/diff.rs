@@ -914,3 +914,61 @@ fn a_filter_counts_in_a_subfolder_too() {
         "{result}"
     );
 }
+
+/// Has a program started by every git that looks for changes in that repository.
+fn arm(world: &World, repo: &Path) {
+    let trap = world.path("trap");
+    world.program(&trap, "tell trapped; cat");
+    let trap = trap.display().to_string();
+    world.git(repo, &["config", "filter.x.clean", &trap]);
+    world.git(repo, &["config", "core.fsmonitor", &trap]);
+    fs::write(repo.join(".gitattributes"), "* filter=x\n").unwrap();
+    // Of the same size, at another time: only the filter tells whether it has changed.
+    fs::write(repo.join("README.md"), "# Apq\n").unwrap();
+}
+
+/// No git of the daemon works in a repository within the repository: an untracked one, one inside that, a submodule, a
+/// linked work tree. Their settings may name programs.
+#[test]
+fn no_git_works_in_a_nested_repository() {
+    let world = World::new();
+    let repo = world.repo();
+    let library = world.make_repo("library").display().to_string();
+    let allow = "protocol.file.allow=always";
+    world.git(
+        &repo,
+        &[
+            "-c",
+            allow,
+            "submodule",
+            "--quiet",
+            "add",
+            &library,
+            "library",
+        ],
+    );
+    world.git(&repo, &["commit", "--quiet", "--message", "library"]);
+    world.git(&repo, &["worktree", "add", "--quiet", "tree"]);
+    let outer = world.make_repo("app/vendor/outer");
+    let inner = world.make_repo("app/vendor/outer/inner");
+    for nested in [&repo.join("library"), &outer, &inner, &repo.join("tree")] {
+        arm(&world, nested);
+    }
+    let _agent = world
+        .agent("echo x > $WF0_TICKET_ID; echo x > vendor/outer/new.txt; echo x > library/new.txt");
+    for ticket in ["T-1", "T-2"] {
+        let result = world.outcome_of(ticket);
+        assert!(
+            !world.has_told("trapped"),
+            "a program of a nested repository was started"
+        );
+        let warnings = result["warnings"].to_string();
+        for nested in ["library", "vendor/outer", "tree"] {
+            assert!(warnings.contains(nested), "{nested}: {result}");
+        }
+        assert_eq!(
+            names(result["diff"].as_str().unwrap()),
+            [format!("a/{ticket} b/{ticket}")]
+        );
+    }
+}
