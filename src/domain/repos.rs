@@ -160,3 +160,20 @@ pub fn slug_from_remote(url: &str) -> Option<String> {
     let path = path.strip_suffix(".git").unwrap_or(path);
     is_slug(path).then(|| path.to_owned())
 }
+
+/// Whether git takes a remote's address for a path on this machine, see "GIT URLS" in git-clone(1).
+pub fn is_local_remote(address: &str) -> bool {
+    if let Some((scheme, _)) = address.split_once("://") {
+        return scheme == "file";
+    }
+    let is_drive = || {
+        let bytes = address.as_bytes();
+        cfg!(windows) && bytes[0].is_ascii_alphabetic() && bytes.get(1) == Some(&b':')
+    };
+    match (address.find(':'), address.find('/')) {
+        (None, _) => true,
+        (Some(colon), slash) => {
+            slash.is_some_and(|slash| slash < colon) || (colon == 1 && is_drive())
+        }
+    }
+}

@@ -20,7 +20,7 @@ use super::process::{self, Cause, Shared, Sink, Spec};
 use super::scratch::{Listing, removal, take_out_nested, update_nested};
 use super::workspace::OwnClone;
 use crate::domain::branch::Branch;
-use crate::domain::repos::host_from_remote;
+use crate::domain::repos::{host_from_remote, is_local_remote};
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job};
 use crate::environment::{Environment, MARK};
@@ -29,13 +29,24 @@ use crate::store::RunFolder;
 /// A push goes over the network, and so does a look for the branch.
 const REMOTE_LIMIT: Duration = Duration::from_secs(120);
 const GH_LIMIT: Duration = Duration::from_secs(60);
-/// The user's own hooks and monitors are not for this.
-const NO_PROGRAMS: [&str; 4] = [
+/// No hook and no monitor is started, and no remote that is a command line.
+const NO_PROGRAMS: [&str; 10] = [
+    "-c",
+    "submodule.recurse=false",
     "-c",
     "core.hooksPath=/dev/null",
     "-c",
     "core.fsmonitor=false",
+    "-c",
+    "protocol.ext.allow=never",
+    "-c",
+    "protocol.fd.allow=never",
 ];
+/// A remote may be a repository on this machine, with settings that name programs. git starts the other end there, and
+/// what is switched off on this side's command line does not reach it. (`true` is a program without output.)
+const OTHER_END: &str = "GIT_NO_LAZY_FETCH=1 GIT_ALLOW_PROTOCOL=: git -c core.hooksPath=/dev/null \
+    -c core.fsmonitor=false -c core.alternateRefsCommand=true -c receive.denyCurrentBranch=refuse \
+    -c receive.autogc=false";
 /// The user's own way to the remote, and whose commits they are.
 const KEPT_VARIABLES: [&str; 7] = [
     "GIT_SSH",
@@ -56,7 +67,10 @@ pub struct OnBranch<'a> {
     top: PathBuf,
     /// The clone's settings as they were before the run, which could name another remote, or programs.
     config: (PathBuf, String),
+    /// Where the branch is pushed to.
     remote: Option<String>,
+    /// Where objects come from that a partial clone lacks.
+    source: Option<String>,
     /// All that the run did is on the branch.
     is_whole: Cell<bool>,
 }
@@ -100,11 +114,13 @@ impl<'a> OnBranch<'a> {
             top,
             config,
             remote: None,
+            source: None,
             is_whole,
         };
         own.remote = own
             .git(&["remote", "get-url", "--push", "origin"], halt)
             .ok();
+        own.source = own.git(&["remote", "get-url", "origin"], halt).ok();
         own.switch(halt)
             .and_then(|()| clone.settle())
             .map_err(|e| match e {
@@ -123,18 +139,13 @@ impl<'a> OnBranch<'a> {
         if let Some(remote) = self.remote.as_deref().filter(|_| !is_there()) {
             // Of an earlier attempt, or another agent's. Where it is not there either, it is new.
             let refspec = format!("{name}:{name}");
-            let args = [
-                "fetch",
-                "--quiet",
-                "--no-tags",
-                "--no-recurse-submodules",
-                "--",
-                remote,
-                &refspec,
-            ];
-            if let Err(GitError::Stopped(reason)) =
-                call(&self.git.clone().within(REMOTE_LIMIT), &args, halt)
-            {
+            let upload_pack = format!("--upload-pack={OTHER_END} upload-pack");
+            let mut args = vec!["fetch", "--quiet", "--no-tags", "--no-recurse-submodules"];
+            if is_local_remote(remote) {
+                args.push(&upload_pack);
+            }
+            args.extend(["--", remote, &refspec]);
+            if let Err(GitError::Stopped(reason)) = self.git_remote(&args, halt) {
                 return Err(GitError::Stopped(reason));
             }
         }
@@ -263,17 +274,18 @@ impl<'a> OnBranch<'a> {
             .ok_or("there is no remote named origin")?;
         let name = full_name(self.branch);
         let refspec = format!("{name}:{name}");
-        let args = [
+        let receive_pack = format!("--receive-pack={OTHER_END} receive-pack");
+        let mut args = vec![
             "push",
             "--quiet",
             "--no-follow-tags",
             "--recurse-submodules=no",
-            "--",
-            remote,
-            &refspec,
         ];
-        let pushed = call(&self.git.clone().within(REMOTE_LIMIT), &args, halt);
-        pushed
+        if is_local_remote(remote) {
+            args.push(&receive_pack);
+        }
+        args.extend(["--", remote, &refspec]);
+        self.git_remote(&args, halt)
             .map(|_| true)
             .map_err(|e| without_credentials(&e.to_string()))
     }
@@ -361,14 +373,33 @@ impl<'a> OnBranch<'a> {
     }
 
     fn git(&self, args: &[&str], halt: &Halt) -> Result<String, GitError> {
-        call(&self.git, args, halt)
+        self.call(&self.git, args, halt)
     }
-}
 
-fn call(git: &Git, args: &[&str], halt: &Halt) -> Result<String, GitError> {
-    let args: Vec<&OsStr> = NO_PROGRAMS.iter().chain(args).map(OsStr::new).collect();
-    git.run(&args, None, halt)
-        .map(|out| out.trim_end().to_owned())
+    /// For what goes over the network.
+    fn git_remote(&self, args: &[&str], halt: &Halt) -> Result<String, GitError> {
+        self.call(&self.git.clone().within(REMOTE_LIMIT), args, halt)
+    }
+
+    fn call(&self, git: &Git, args: &[&str], halt: &Halt) -> Result<String, GitError> {
+        let is_local = |address: &Option<String>| address.as_deref().is_some_and(is_local_remote);
+        // git fetches from there by itself what a partial clone lacks.
+        let upload_pack = format!("remote.origin.uploadpack={OTHER_END} upload-pack");
+        let more: &[&str] = match (is_local(&self.source), is_local(&self.remote)) {
+            (true, _) => &["-c", &upload_pack],
+            (false, true) => &[],
+            // An address that the user's settings rewrite must not lead to a repository here after all.
+            (false, false) => &["-c", "protocol.file.allow=never"],
+        };
+        let args: Vec<&OsStr> = NO_PROGRAMS
+            .iter()
+            .chain(more)
+            .chain(args)
+            .map(OsStr::new)
+            .collect();
+        git.run(&args, None, halt)
+            .map(|out| out.trim_end().to_owned())
+    }
 }
 
 /// A file of a git directory as it was before the run, wherever the run has made a link to.

@@ -23,7 +23,7 @@ use super::scratch::{
     few_names, is_sparse, local_filters, os_string, parse_settings, scratch_config,
 };
 use crate::config::WorkspaceMode;
-use crate::domain::repos::Workspace;
+use crate::domain::repos::{Workspace, is_local_remote};
 use crate::domain::ticket::RunId;
 use crate::environment::{Environment, MARK};
 use crate::store::RunFolder;
@@ -458,7 +458,8 @@ fn clone_config(settings: &[Setting<'_>], top: &Path) -> String {
 /// A remote may be named by its way from the repository.
 fn from_anywhere(setting: &Setting<'_>, top: &Path) -> String {
     let is_address = matches!(setting.name, "remote.origin.url" | "remote.origin.pushurl");
-    if is_address && (setting.value.starts_with("./") || setting.value.starts_with("../")) {
+    if is_address && is_local_remote(setting.value) && !setting.value.starts_with("file://") {
+        // An absolute path stays what it is.
         return top.join(setting.value).to_string_lossy().into_owned();
     }
     setting.value.to_owned()

@@ -420,6 +420,94 @@ fn no_hook_is_run() {
     }
 }
 
+/// An origin that is a repository on this machine has its hooks and settings left alone too: the repository may name any
+/// folder as its origin, one of its own among them.
+#[test]
+fn no_program_of_a_local_origin_is_run() {
+    const HOOKS: [&str; 6] = [
+        "pre-receive",
+        "update",
+        "reference-transaction",
+        "post-receive",
+        "post-update",
+        "push-to-checkout",
+    ];
+    for address in ["./.git/evil.git", ".git/evil.git", "file://{}"] {
+        let mut desk = Desk::new();
+        desk.origin = desk.repo.join(".git/evil.git");
+        desk.git(&["clone", "--quiet", "--bare", ".", ".git/evil.git"]);
+        let address = address.replace("{}", &desk.origin.display().to_string());
+        desk.git(&["remote", "set-url", "origin", &address]);
+        let world = &desk.hub.world;
+        let trap = world.path("trap");
+        world.program(&trap, "echo trap >> \"$WORLD/programs-run\"");
+        for name in HOOKS {
+            world.program(
+                &desk.origin.join("hooks").join(name),
+                &format!("echo {name} >> \"$WORLD/programs-run\""),
+            );
+        }
+        let trap = trap.display().to_string();
+        for name in [
+            "core.fsmonitor",
+            "core.alternateRefsCommand",
+            "uploadpack.packObjectsHook",
+            "gc.recentObjectsHook",
+        ] {
+            desk.origin(&["config", name, &trap]);
+        }
+        let objects = world.repo().join(".git/objects").display().to_string();
+        fs::write(desk.origin.join("objects/info/alternates"), objects + "\n").unwrap();
+        let result = desk.run("echo new > new.txt");
+        assert_eq!(result["status"], "done", "{result}");
+        assert!(desk.pushed_branch(BRANCH).is_some(), "{result}");
+        assert!(
+            !desk.hub.world.path("programs-run").exists(),
+            "{address}: {}",
+            desk.hub.world.read("programs-run")
+        );
+    }
+}
+
+/// An origin whose checked-out branch would follow a push is not written to: git would work there with its settings.
+#[test]
+fn no_checkout_of_a_local_origin_is_changed() {
+    let mut desk = Desk::new();
+    desk.origin = desk.hub.world.path("checkout");
+    desk.git(&["clone", "--quiet", ".", "../checkout"]);
+    desk.git(&["remote", "set-url", "origin", "../checkout"]);
+    let trap = desk.hub.world.path("trap");
+    desk.hub.world.program(&trap, "tell trapped; cat");
+    desk.origin(&["switch", "--quiet", "--create", BRANCH]);
+    let trap = trap.display().to_string();
+    for (name, value) in [
+        ("receive.denyCurrentBranch", "updateInstead"),
+        ("filter.x.smudge", &trap),
+        ("filter.x.clean", &trap),
+    ] {
+        desk.origin(&["config", name, value]);
+    }
+    fs::write(desk.origin.join(".git/info/attributes"), "* filter=x\n").unwrap();
+    let result = desk.run("echo new > new.txt");
+    assert!(!desk.hub.world.has_told("trapped"), "{result}");
+    assert!(warnings(&result).contains("was not pushed"), "{result}");
+}
+
+/// An address that is a command line is not run, not even where the user's settings allow such addresses.
+#[test]
+fn an_origin_that_is_a_command_is_not_run() {
+    let desk = Desk::new();
+    let trap = desk.hub.world.path("trap");
+    desk.hub.world.program(&trap, "tell trapped");
+    let settings = desk.hub.world.home().join(".gitconfig");
+    fs::write(settings, "[protocol \"ext\"]\n\tallow = always\n").unwrap();
+    let address = format!("ext::{} %S", trap.display());
+    desk.git(&["remote", "set-url", "origin", &address]);
+    let result = desk.run("echo new > new.txt");
+    assert!(!desk.hub.world.has_told("trapped"), "{result}");
+    assert!(warnings(&result).contains("was not pushed"), "{result}");
+}
+
 /// With `gh` on PATH a pull request is opened for the branch, and its address is `data.prUrl`; no shell reads the title.
 #[test]
 fn a_pull_request_is_opened() {
