@@ -1,6 +1,7 @@
 //! Raw settings into one validated [`Config`]. Whoever holds one need not check again.
 
 mod api_url;
+mod log_filter;
 pub mod proxy;
 mod roots;
 pub mod settings;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use api_url::ApiUrl;
+pub use log_filter::LogFilter;
 pub use proxy::Proxy;
 pub use roots::Roots;
 use settings::Sources;
@@ -46,7 +48,7 @@ pub struct Config {
     pub progress: ProgressConfig,
     pub limits: Limits,
     pub state_dir: PathBuf,
-    pub log_level: log::LevelFilter,
+    pub log_filter: LogFilter,
     pub log_format: LogFormat,
     pub require_approval: bool,
 }
@@ -232,10 +234,12 @@ impl Config {
             diff_bytes: r.number("MAX_DIFF_BYTES", 3 << 20, 1024, 4 << 20) as usize,
         };
         let state_dir = r.state_dir(repos.as_deref().unwrap_or_default());
-        let log_level = r.or("LOG_LEVEL", "info", log::LevelFilter::Info, |text| {
-            text.parse()
-                .map_err(|_| "must be error, warn, info, debug or trace".to_owned())
-        });
+        let log_filter = r.or(
+            "LOG_LEVEL",
+            "info",
+            LogFilter::own(log::LevelFilter::Info),
+            LogFilter::parse,
+        );
         let log_format = r.or("LOG_FORMAT", "auto", LogFormat::Auto, parse_log_format);
         let require_approval = r.flag("REQUIRE_APPROVAL", false);
         match (api, token, repos, state_dir) {
@@ -264,7 +268,7 @@ impl Config {
                     progress,
                     limits,
                     state_dir,
-                    log_level,
+                    log_filter,
                     log_format,
                     require_approval,
                 })

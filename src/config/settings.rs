@@ -282,7 +282,7 @@ pub const SETTINGS: &[Setting] = &[
             "LOG_LEVEL",
             "LEVEL",
             "info",
-            "how much is logged: error, warn, info, debug (with all WebSocket traffic) or trace",
+            "how much is logged: error, warn, info, debug (with all WebSocket traffic) or trace; MODULE=LEVEL for one module",
         ),
     ),
     of(

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use serde_json::Value;
 
 use crate::support::PATIENCE;
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, TOKEN};
 use crate::support::world::World;
 
 const CHANGES: &str = "hold end; echo changed >> README.md";
@@ -89,6 +89,26 @@ fn a_paused_terminal_holds_up_nothing() {
         world.outcome_with(id, serde_json::json!({"description": description}));
     }
     assert_eq!(agent.terminate().code(), Some(0));
+}
+
+/// A module has a level of its own. What libraries log is left out unless it is asked for by name, and the token is not
+/// in it.
+#[test]
+fn modules_have_levels() {
+    for (level, own, library) in [
+        ("debug", true, false),
+        ("debug,wf0_agent::link=info", false, false),
+        ("info,tungstenite=debug,wf0_agent::link=debug", true, true),
+    ] {
+        let world = World::new();
+        let mut agent = world.registered(world.launch("true").env("LOG_LEVEL", level));
+        agent.terminate();
+        let log = agent.log();
+        assert_eq!(log.contains("Z DEBUG → "), own, "{level}:\n{log}");
+        let handshake = "Client handshake done";
+        assert_eq!(log.contains(handshake), library, "{level}:\n{log}");
+        assert!(!log.contains(TOKEN), "{level}:\n{log}");
+    }
 }
 
 /// `--quiet` leaves warnings and errors, at a terminal and elsewhere.

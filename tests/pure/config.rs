@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use log::LevelFilter;
 use tempfile::TempDir;
 use wf0_agent::config::settings::{self, Given, SETTINGS, Sources};
-use wf0_agent::config::{Autonomy, Config, Token};
+use wf0_agent::config::{Autonomy, Config, LogFilter, Token};
 use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::environment::Environment;
 
@@ -136,7 +137,7 @@ fn defaults() {
         (1_048_576, 3_145_728)
     );
     assert_eq!(config.state_dir, home.canonical("state"));
-    assert_eq!(config.log_level, log::LevelFilter::Info);
+    assert_eq!(config.log_filter, LogFilter::own(LevelFilter::Info));
 }
 
 /// Each setting is taken as it is written.
@@ -196,7 +197,13 @@ fn every_setting_counts() {
         (config.limits.stdout_bytes, config.limits.diff_bytes),
         (1024, 4_194_304)
     );
-    assert_eq!(config.log_level, log::LevelFilter::Debug);
+    let debug = LevelFilter::Debug;
+    assert!(
+        config
+            .log_filter
+            .modules()
+            .any(|own| own == ("wf0_agent", debug))
+    );
 }
 
 /// The dialect is named, or found out.
@@ -386,6 +393,22 @@ fn errors_name_the_setting_and_show_an_example() {
         ("the repository for state", "STATE_DIR", &home.path("app")),
         ("neither 0 nor 1", "ALLOW_INSECURE", "true"),
         ("no such level", "LOG_LEVEL", "loud"),
+        (
+            "a module without a level",
+            "LOG_LEVEL",
+            "debug,wf0_agent::link",
+        ),
+        (
+            "a module at no such level",
+            "LOG_LEVEL",
+            "wf0_agent::link=loud",
+        ),
+        ("a level of no module", "LOG_LEVEL", "info,=trace"),
+        (
+            "a library that would log the token",
+            "LOG_LEVEL",
+            "tungstenite=trace",
+        ),
     ];
     for (label, name, value) in rows {
         let error = home

@@ -95,7 +95,7 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
             .into_iter()
             .for_each(|stopper: daemon::Stopper| stopper.stop());
     })?;
-    run::end_on_panic();
+    run::end_on_panic(|| ());
     let tell = |stopper: daemon::Stopper| {
         run::stop_on_signals(stopper.clone());
         let _ = ready.send(stopper);

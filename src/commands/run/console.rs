@@ -1,58 +1,47 @@
-//! The log on standard error, in the form that suits whoever reads it: a person at a terminal, a file, the journal, a
-//! program.
+//! The log: `env_logger` filters the records, this module gives them a form and writes them on a thread of its own.
+//!
+//! The form suits the reader: a person at a terminal, a file, the journal, or a program. The thread takes lines from a
+//! bounded channel, so that a terminal that is paused holds up nothing else: lines without room are left out and counted.
 
 use std::io::{self, IsTerminal, Write, stderr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use log::kv::{Key, Value};
-use log::{Level, LevelFilter, Metadata, Record};
-use serde_json::json;
+use log::{Level, LevelFilter, Record};
 
-use super::terminal;
-use crate::commands::style::{knows_colours, knows_sequences, now};
-use crate::config::LogFormat;
-use crate::domain::text::escaped;
+use super::lines;
+use crate::commands::style::{knows_colours, knows_sequences};
+use crate::config::{LogFilter, LogFormat};
 use crate::domain::view::View;
 use crate::environment::Environment;
-use crate::times::rfc3339;
 
-/// Lines of this program only: what its dependencies log could hold headers.
-const OWN: &str = "wf0_agent";
-/// So many lines may wait for a terminal that somebody has paused.
+/// Lines that may wait for the thread that writes.
 const LINES_MAX: usize = 1024;
-/// How long the end of the process waits for it.
+/// How long the end of the process waits for that thread.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    Terminal {
-        colours: bool,
-        /// Whether something can be shown in place.
-        sequences: bool,
-    },
+    Terminal { colours: bool },
     Text,
-    /// The journal has the time, and takes the level from the start of a line (sd-daemon(3)).
     Journal,
     Json,
 }
 
+#[derive(Clone)]
 pub struct Console {
-    form: Form,
-    level: LevelFilter,
-    /// To the thread that writes: a terminal that somebody has paused takes nothing, and holds up nobody else.
-    lines: Sender<Line>,
-    /// Lines that found no room since the last that did.
-    lost: AtomicU64,
+    messages: Sender<Message>,
+    /// Whether what runs is shown below the log, and whether in colours.
+    live: Option<bool>,
 }
 
-enum Line {
-    Log(String),
-    /// What is going on, to be shown below the log in place of what was.
-    GoingOn(Option<String>),
-    /// To be dropped when everything before it is written.
+enum Message {
+    /// A line of the log.
+    Line(String),
+    /// What runs, shown below the log in place of what was there; empty if nothing runs.
+    Live(String),
+    /// Dropped when everything before it is written.
     Mark(Sender<()>),
 }
 
@@ -60,209 +49,150 @@ impl Console {
     /// The log on standard error.
     pub fn on_stderr(
         format: LogFormat,
-        level: LevelFilter,
+        filter: &LogFilter,
         environment: &Environment,
-    ) -> io::Result<&'static Self> {
+    ) -> io::Result<Self> {
+        let colours = knows_colours(environment);
         let form = match format {
             LogFormat::Json => Form::Json,
             LogFormat::Text => Form::Text,
-            LogFormat::Auto if stderr().is_terminal() => Form::Terminal {
-                colours: knows_colours(environment),
-                sequences: knows_sequences(environment),
-            },
+            LogFormat::Auto if stderr().is_terminal() => Form::Terminal { colours },
             LogFormat::Auto if is_journal(environment) => Form::Journal,
             LogFormat::Auto => Form::Text,
         };
-        Self::take_over(Box::new(stderr()), form, level)
+        let is_live = matches!(form, Form::Terminal { .. }) && knows_sequences(environment);
+        let mut console = Self::start_with(Box::new(stderr()), form, filter)?;
+        if is_live && log::max_level() >= LevelFilter::Info {
+            console.live = Some(colours);
+        }
+        Ok(console)
     }
 
-    /// The log elsewhere, where nobody looks on.
+    /// The log in a file.
     #[cfg(windows)]
     pub fn start(
         to: Box<dyn Write + Send>,
         format: LogFormat,
-        level: LevelFilter,
-    ) -> io::Result<&'static Self> {
-        Self::take_over(
-            to,
-            if format == LogFormat::Json {
-                Form::Json
-            } else {
-                Form::Text
-            },
-            level,
-        )
+        filter: &LogFilter,
+    ) -> io::Result<Self> {
+        let is_json = format == LogFormat::Json;
+        let form = if is_json { Form::Json } else { Form::Text };
+        Self::start_with(to, form, filter)
     }
 
-    /// There is one for the life of the process.
-    fn take_over(
-        to: Box<dyn Write + Send>,
-        form: Form,
-        level: LevelFilter,
-    ) -> io::Result<&'static Self> {
-        let (lines, written) = crossbeam_channel::bounded(LINES_MAX);
+    fn start_with(to: Box<dyn Write + Send>, form: Form, filter: &LogFilter) -> io::Result<Self> {
+        let (messages, written) = crossbeam_channel::bounded(LINES_MAX);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || Out { to, going_on: None }.write_all(&written))?;
-        let console: &'static Self = Box::leak(Box::new(Self {
-            form,
-            level,
-            lines,
-            lost: AtomicU64::new(0),
-        }));
-        log::set_max_level(level);
-        // It fails only where there is a log already, and then that one is as good.
-        let _ = log::set_logger(console);
-        Ok(console)
+            .spawn(move || write_all(to, &written))?;
+        let queue = Queue {
+            messages: messages.clone(),
+            lost: 0,
+        };
+        let mut logger = env_logger::Builder::new();
+        logger
+            .filter_level(LevelFilter::Off)
+            .format(move |to, record| to.write_all(form.line(record).as_bytes()))
+            .target(env_logger::Target::Pipe(Box::new(queue)));
+        for (module, level) in filter.modules() {
+            logger.filter_module(module, level);
+        }
+        // It fails only where there is a log already, and then that one stays.
+        let _ = logger.try_init();
+        let live = None;
+        Ok(Self { messages, live })
     }
 
-    /// At a terminal: what is going on, in place.
+    /// Shows below the log what runs.
     pub fn show(&self, view: &View) {
-        if let (
-            Form::Terminal {
-                colours,
-                sequences: true,
-            },
-            true,
-        ) = (self.form, self.level >= LevelFilter::Info)
-        {
+        if let Some(colours) = self.live {
             // Without room it is left out: the next one tells more.
-            let _ = self
-                .lines
-                .try_send(Line::GoingOn(terminal::going_on(view, colours)));
+            let live = Message::Live(lines::live(view, colours));
+            let _ = self.messages.try_send(live);
+        }
+    }
+
+    /// Waits until what was logged is written, and not for long: the terminal may be paused.
+    pub fn flush(&self) {
+        let (mark, passed) = crossbeam_channel::bounded(0);
+        let sent = self.messages.send_timeout(Message::Mark(mark), FLUSH_LIMIT);
+        if sent.is_ok() {
+            let _ = passed.recv_timeout(FLUSH_LIMIT);
         }
     }
 
     /// Leaves the terminal as it was found.
     pub fn end(&self) {
-        let _ = self.lines.send_timeout(Line::GoingOn(None), FLUSH_LIMIT);
-        log::Log::flush(self);
-    }
-
-    fn put(&self, line: String) {
-        let lost = self.lost.swap(0, Ordering::Relaxed);
-        let note = (lost > 0).then(|| {
-            Line::Log(format!(
-                "({lost} lines of the log are missing here: nobody took them)\n"
-            ))
-        });
-        let is_noted = note.is_none_or(|note| self.lines.try_send(note).is_ok());
-        let is_put = self.lines.try_send(Line::Log(line)).is_ok();
-        let still = if is_noted { 0 } else { lost };
-        self.lost
-            .fetch_add(still + u64::from(!is_put), Ordering::Relaxed);
+        let nothing = Message::Live(String::new());
+        let _ = self.messages.send_timeout(nothing, FLUSH_LIMIT);
+        self.flush();
     }
 }
 
-/// The thread that writes.
-struct Out {
-    to: Box<dyn Write + Send>,
-    /// The line below the log, if there is one.
-    going_on: Option<String>,
+/// What `env_logger` writes to: one call with one whole line.
+struct Queue {
+    messages: Sender<Message>,
+    /// Lines that found no room since the last that did.
+    lost: u64,
 }
 
-impl Out {
-    fn write_all(mut self, lines: &Receiver<Line>) {
-        for line in lines {
-            match line {
-                Line::Log(line) => {
-                    let going_on = self.going_on.clone();
-                    self.put(&line, going_on);
-                }
-                Line::GoingOn(going_on) if going_on != self.going_on => self.put("", going_on),
-                Line::GoingOn(_) => {}
-                Line::Mark(mark) => drop(mark),
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.lost > 0 {
+            let note = format!(
+                "({} lines of the log are missing here: they could not be written in time)\n",
+                self.lost
+            );
+            if self.messages.try_send(Message::Line(note)).is_ok() {
+                self.lost = 0;
             }
         }
+        let text = String::from_utf8_lossy(line).into_owned();
+        if self.messages.try_send(Message::Line(text)).is_err() {
+            self.lost += 1;
+        }
+        Ok(line.len())
     }
 
-    /// A line of the log in place of what was going on, and below it what is. That is cut by the terminal, for nobody
-    /// here knows its width. Where nothing was shown nothing is wiped out: somebody may be typing.
-    fn put(&mut self, line: &str, going_on: Option<String>) {
-        let clear = if self.going_on.is_some() {
-            "\r\x1b[2K"
-        } else {
-            ""
-        };
-        let below = going_on
-            .as_ref()
-            .map(|text| format!("\x1b[?7l{text}\x1b[?7h"))
-            .unwrap_or_default();
-        self.going_on = going_on;
-        // In one piece. A log that cannot be written to is no reason to end runs.
-        let text = format!("{clear}{line}{below}");
-        let _ = self
-            .to
-            .write_all(text.as_bytes())
-            .and_then(|()| self.to.flush());
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
-impl log::Log for Console {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        let is_own = target
-            .strip_prefix(OWN)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        is_own && metadata.level() <= self.level
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let at = now();
-        let line = match self.form {
-            Form::Terminal { colours, .. } => terminal::line(record, at, colours),
-            Form::Text => {
-                let run = field(record, "run")
-                    .map(|run| format!(" (run {run})"))
-                    .unwrap_or_default();
-                format!(
-                    "{} {:<5} {}{run}\n",
-                    rfc3339(at),
-                    record.level(),
-                    record.args()
-                )
+/// Writes each line in place of what runs, and what runs below it.
+fn write_all(mut to: Box<dyn Write + Send>, messages: &Receiver<Message>) {
+    let mut live = String::new();
+    for message in messages {
+        // Where nothing was shown nothing is wiped out: a person may be typing there.
+        let clear = if live.is_empty() { "" } else { "\r\x1b[2K" };
+        let line = match message {
+            Message::Line(line) => line,
+            Message::Live(text) if text == live => continue,
+            Message::Live(text) => {
+                live = text;
+                String::new()
             }
-            Form::Journal => format!("<{}>{}\n", priority(record.level()), record.args()),
-            Form::Json => to_json(record, at) + "\n",
+            Message::Mark(mark) => {
+                drop(mark);
+                continue;
+            }
         };
-        self.put(line);
-    }
-
-    /// Waits until what was logged is written, and not for long: the terminal may be paused.
-    fn flush(&self) {
-        let (mark, passed) = crossbeam_channel::bounded(0);
-        if self
-            .lines
-            .send_timeout(Line::Mark(mark), FLUSH_LIMIT)
-            .is_ok()
-        {
-            let _ = passed.recv_timeout(FLUSH_LIMIT);
-        }
+        // In one piece. A log that cannot be written is no reason to end runs.
+        let text = format!("{clear}{line}{live}");
+        let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
     }
 }
 
-pub fn field<'a>(record: &'a Record<'_>, name: &str) -> Option<Value<'a>> {
-    record.key_values().get(Key::from_str(name))
-}
-
-fn to_json(record: &Record<'_>, now: SystemTime) -> String {
-    let mut line = json!({
-        "time": rfc3339(now),
-        "level": record.level().as_str().to_ascii_lowercase(),
-        "message": record.args().to_string(),
-    });
-    for name in ["event", "ticket", "run"] {
-        if let Some(value) = field(record, name) {
-            line[name] = json!(value.to_string());
+impl Form {
+    fn line(self, record: &Record<'_>) -> String {
+        match self {
+            Self::Terminal { colours } => lines::for_terminal(record, colours),
+            Self::Text => lines::text(record),
+            Self::Json => lines::json(record),
+            // The journal has the time, and takes the level from the start of a line (sd-daemon(3)).
+            Self::Journal => format!("<{}>{}\n", priority(record.level()), record.args()),
         }
     }
-    if let Some(attempt) = field(record, "attempt").and_then(|attempt| attempt.to_u64()) {
-        line["attempt"] = json!(attempt);
-    }
-    escaped(&line.to_string())
 }
 
 /// The numbers of syslog(3).
@@ -278,14 +208,11 @@ fn priority(level: Level) -> u8 {
 /// Whether standard error is the journal: systemd names the device and inode of what it connects (systemd.exec(5)).
 #[cfg(unix)]
 fn is_journal(environment: &Environment) -> bool {
-    let Some(named) = environment
-        .get("JOURNAL_STREAM")
-        .and_then(|named| named.to_str())
-    else {
+    let Some(named) = environment.get("JOURNAL_STREAM") else {
         return false;
     };
     nix::sys::stat::fstat(stderr())
-        .is_ok_and(|stat| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+        .is_ok_and(|stat| *named == *format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 #[cfg(not(unix))]

@@ -1,8 +1,8 @@
 //! `wf0-agent run`: the daemon, until a signal or the backend ends it.
 
 mod console;
+mod lines;
 mod service_manager;
-mod terminal;
 
 use std::io::{IsTerminal, stderr, stdin};
 
@@ -56,15 +56,16 @@ pub fn run(matches: &ArgMatches) -> u8 {
         );
         return exit::CONFIG;
     }
-    let level = if quiet {
-        config.log_level.min(LevelFilter::Warn)
+    let most = if quiet {
+        LevelFilter::Warn
     } else {
-        config.log_level
+        LevelFilter::Trace
     };
-    let console = match Console::on_stderr(config.log_format, level, &environment) {
+    let filter = config.log_filter.clone().at_most(most);
+    let console = match Console::on_stderr(config.log_format, &filter, &environment) {
         Ok(console) => console,
         Err(e) => {
-            eprintln!("wf0-agent: the system refuses what the daemon cannot do without: {e}");
+            eprintln!("wf0-agent: cannot start the thread of the log: {e}");
             return exit::INTERNAL;
         }
     };
@@ -72,7 +73,8 @@ pub fn run(matches: &ArgMatches) -> u8 {
     // A person who is asked types in the last line.
     let is_shown = !config.require_approval;
     risky.iter().for_each(|why| warn!("{why}"));
-    end_on_panic();
+    let log = console.clone();
+    end_on_panic(move || log.flush());
     let ended = daemon::run(config, environment, stop_on_signals, |view| {
         service_manager.show(view);
         if is_shown {
@@ -124,10 +126,10 @@ pub fn stop_on_signals(stopper: Stopper) {
     clippy::disallowed_methods,
     reason = "nothing can be trusted to unwind after a bug"
 )]
-pub fn end_on_panic() {
+pub fn end_on_panic(before: impl Fn() + Send + Sync + 'static) {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        log::logger().flush();
+        before();
         print(info);
         std::process::exit(i32::from(exit::INTERNAL));
     }));

@@ -200,13 +200,14 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     let Ok(file) = LogFile::open(&log, LOG_LIMIT) else {
         return exit::CONFIG;
     };
-    if run::Console::start(Box::new(file), config.log_format, config.log_level).is_err() {
+    let Ok(console) = run::Console::start(Box::new(file), config.log_format, &config.log_filter)
+    else {
         return exit::INTERNAL;
-    }
+    };
     risky.iter().for_each(|why| warn!("{why}"));
     // There is no console that a panic could be printed to.
     std::panic::set_hook(Box::new(move |info| note(&info.to_string())));
-    run::end_on_panic();
+    run::end_on_panic(move || console.flush());
     let limit = config.stop_limit();
     let ready = move |stopper| {
         *serving
