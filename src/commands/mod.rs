@@ -53,7 +53,7 @@ type Run = fn(&ArgMatches) -> u8;
 
 const COMMANDS: &[(Definition, Run)] = &[
     (run::command, run::run),
-    (service::manager_command, service::answer),
+    (run::service_command, run::run_as_service),
     (status::command, status::run),
     (show::command, show::run),
     (logs::command, logs::run),

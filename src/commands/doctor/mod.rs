@@ -5,16 +5,14 @@
 
 mod backend;
 mod machine;
-mod service;
 mod settings;
 
 use std::io::IsTerminal;
-use std::path::Path;
 
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::{exit, flag, given, json as json_flag, print};
+use super::{exit, given, json as json_flag, print};
 use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::domain::text::one_line;
@@ -31,17 +29,12 @@ pub fn command() -> Command {
              what is wrong. Changes nothing; a daemon may be running.",
         )
         .arg(json_flag())
-        .arg(flag("service", "Check with the PATH and the settings of the installed service"))
 }
 
 pub fn run(matches: &ArgMatches) -> u8 {
     let json = matches.get_flag("json");
     let own = Environment::of_process();
-    let checks = if matches.get_flag("service") {
-        check_service(&own)
-    } else {
-        check_all(given(matches), &own, false).0
-    };
+    let checks = check_all(given(matches), &own);
     let is_failed = checks.iter().any(|check| check.status == Status::Fail);
     let text = if json {
         json!(checks.iter().map(Check::to_json).collect::<Vec<_>>()).to_string()
@@ -56,25 +49,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
     if is_failed { exit::FAILED } else { exit::OK }
 }
 
-/// What holds for the installed service, whatever holds for this shell.
-fn check_service(own: &Environment) -> Vec<Check> {
-    let (mut checks, service) = service::look(own);
-    if let Some(service) = service {
-        let (rest, config) = check_all(service.given.clone(), &service.environment, true);
-        let rest = rest
-            .into_iter()
-            .map(|check| service::with_this_path(check, config.as_ref(), own, &service));
-        checks.extend(rest);
-    }
-    checks
-}
-
-/// Every check, with the settings where they are right.
-fn check_all(
-    given: Given,
-    environment: &Environment,
-    is_service: bool,
-) -> (Vec<Check>, Option<Config>) {
+fn check_all(given: Given, environment: &Environment) -> Vec<Check> {
     let file = given.env_file.clone().unwrap_or_else(|| ".env".into());
     let mut checks = vec![machine::git(environment)];
     let sources = match Sources::collect(given, environment.clone()) {
@@ -85,7 +60,7 @@ fn check_all(
                 e.to_string(),
                 format!("correct {}", file.display()),
             ));
-            return (checks, None);
+            return checks;
         }
     };
     let config = Config::load(&sources);
@@ -94,7 +69,7 @@ fn check_all(
         Ok(config) => {
             checks.extend(machine::repositories(config, environment));
             checks.extend(machine::cli(config, environment));
-            checks.extend(approval(config, is_service, &file));
+            checks.extend(approval(config));
             checks.extend(machine::state(&config.state_dir));
             checks.extend(backend::all(config));
         }
@@ -111,34 +86,21 @@ fn check_all(
             ));
         }
     }
-    (checks, config.ok())
+    checks
 }
 
 /// Where a person is to be asked, there has to be a terminal.
-fn approval(config: &Config, is_service: bool, file: &Path) -> Option<Check> {
+fn approval(config: &Config) -> Option<Check> {
     const NAME: &str = "approval";
-    let has_terminal = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    match config.require_approval {
-        false => None,
-        true if is_service => {
-            let why =
-                "REQUIRE_APPROVAL=1, and a service has no terminal to ask at: it does not start";
-            Some(Check::fail(
-                NAME,
-                why,
-                format!("leave it out of {}", file.display()),
-            ))
-        }
-        true if has_terminal => Some(Check::ok(NAME, "each run is asked for at the terminal")),
-        true => {
-            let why = "REQUIRE_APPROVAL=1, and there is no terminal here: started so, the daemon would refuse";
-            Some(Check::warn(
-                NAME,
-                why,
-                "start it at a terminal, or leave REQUIRE_APPROVAL out",
-            ))
-        }
+    if !config.require_approval {
+        return None;
     }
+    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+        return Some(Check::ok(NAME, "each run is asked for at the terminal"));
+    }
+    let why = "REQUIRE_APPROVAL=1 needs a terminal to ask on, and there is none here";
+    let fix = "start wf0-agent in a terminal, or unset REQUIRE_APPROVAL";
+    Some(Check::warn(NAME, why, fix))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

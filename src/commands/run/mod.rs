@@ -3,6 +3,8 @@
 mod console;
 mod lines;
 mod service_manager;
+#[cfg(windows)]
+pub(crate) mod windows_service;
 
 use std::io::{IsTerminal, stderr, stdin};
 
@@ -19,6 +21,9 @@ use crate::job::cli;
 use crate::store::StoreError;
 pub use console::Console;
 use service_manager::ServiceManager;
+
+/// The word by which the Windows service manager starts the daemon. People do not use it.
+pub const AS_SERVICE: &str = "run-as-service";
 
 pub fn command() -> Command {
     Command::new("run")
@@ -84,6 +89,19 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let code = exit_code(ended);
     console.end();
     code
+}
+
+pub fn service_command() -> Command {
+    Command::new(AS_SERVICE).hide(true)
+}
+
+#[cfg(windows)]
+pub use windows_service::answer as run_as_service;
+
+#[cfg(not(windows))]
+pub fn run_as_service(_matches: &ArgMatches) -> u8 {
+    eprintln!("wf0-agent: only the Windows service manager can use {AS_SERVICE}");
+    exit::USAGE
 }
 
 /// What the daemon's end is to whoever started it.

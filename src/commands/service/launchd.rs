@@ -1,60 +1,47 @@
-//! launchd: an agent of the user's session on macOS, made from `contrib/launchd/com.workforce0.agent.plist`; and the
-//! other way round, what an installed one would start.
+//! launchd: an agent of the user's session on macOS, made from `contrib/launchd/com.workforce0.agent.plist`.
 //!
-//! Not a daemon of the machine: that would not reach the keychain, where some CLIs keep their login.
+//! It is not a daemon of the machine: that could not reach the keychain, where some CLIs keep their login.
 
-use std::io;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::template::{between, elements, fill, without_comments, xml};
-use super::{Definition, Draft, Manager, Plan, Run, State, put};
-use crate::commands::exit::MEANINGS;
+use super::{Manager, Plan};
 use crate::environment::Environment;
 use crate::job::Halt;
 use crate::job::tool::{self, Said};
 
 const TEMPLATE: &str = include_str!("../../../contrib/launchd/com.workforce0.agent.plist");
 const LABEL: &str = "com.workforce0.agent";
-/// What launchd gives to an agent.
-const USUAL_PATH: &str = "/usr/bin:/bin:/usr/sbin:/sbin";
 const LIMIT: Duration = Duration::from_secs(20);
-/// `bootout` does not wait for the end, which may come as late as `ExitTimeOut` of the plist, and until then the agent
-/// cannot be loaded anew.
+/// `bootout` does not wait for the end, which may come as late as `ExitTimeOut` of the plist says. Until then the agent
+/// cannot be loaded again.
 const STOP_LIMIT: Duration = Duration::from_secs(100);
 const STOP_LOOK: Duration = Duration::from_millis(500);
 
-/// The user's own launchd.
 pub struct Launchd {
     environment: Environment,
     home: PathBuf,
-    /// `gui/501`
+    /// The user's session: `gui/501`.
     domain: String,
 }
 
 impl Launchd {
     pub fn new(environment: Environment) -> Result<Self, String> {
-        let home = environment
-            .get("HOME")
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute());
-        let home =
-            home.ok_or("HOME is not set, and so there is no folder for an agent of yours")?;
+        let home = environment.get("HOME").map(PathBuf::from);
+        let home = home
+            .filter(|path| path.is_absolute())
+            .ok_or("HOME is not set, so there is no folder for an agent")?;
         Ok(Self {
             environment,
             home,
-            domain: format!("gui/{}", user()),
+            domain: format!("gui/{}", nix::unistd::getuid()),
         })
     }
 
     fn file(&self) -> PathBuf {
-        self.home
-            .join("Library/LaunchAgents")
-            .join(format!("{LABEL}.plist"))
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.home.join("Library/Logs/wf0-agent.log")
+        let folder = self.home.join("Library/LaunchAgents");
+        folder.join(format!("{LABEL}.plist"))
     }
 
     fn target(&self) -> String {
@@ -62,22 +49,21 @@ impl Launchd {
     }
 
     fn ask(&self, args: &[&str]) -> Result<Said, String> {
-        tool::ask("launchctl", args, &self.environment, LIMIT).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => "there is no launchctl on PATH: add /bin to it".to_owned(),
-            _ => format!("launchctl cannot be started: {e}"),
-        })
+        let said = tool::ask("launchctl", args, &self.environment, LIMIT);
+        said.map_err(|e| format!("launchctl cannot be started ({e}): is /bin on PATH?"))
     }
 
     fn is_loaded(&self) -> Result<bool, String> {
         Ok(self.ask(&["print", &self.target()])?.is_well())
     }
 
-    /// Stops it and waits until launchd knows nothing of it any more.
+    /// Stops the agent and waits until launchd has forgotten it.
     fn unload(&self) -> Result<(), String> {
         if !self.is_loaded()? {
             return Ok(());
         }
-        let said = self.ask(&["bootout", &self.target()])?;
+        let target = self.target();
+        let said = self.ask(&["bootout", &target])?;
         let halt = Halt::never();
         for _ in 0..STOP_LIMIT.as_millis() / STOP_LOOK.as_millis() {
             if !self.is_loaded()? {
@@ -85,11 +71,9 @@ impl Launchd {
             }
             halt.pause(STOP_LOOK);
         }
+        let (words, log) = (said.words(), self.log());
         Err(format!(
-            "launchctl bootout {} failed: {}; {}",
-            self.target(),
-            said.words(),
-            self.log()
+            "launchctl bootout {target} failed: {words}; see {log}"
         ))
     }
 }
@@ -99,187 +83,82 @@ impl Manager for Launchd {
         self.home.join(".config/wf0-agent/settings")
     }
 
-    fn environment(&self) -> Result<Environment, String> {
-        Ok(self.least())
+    fn place(&self) -> String {
+        self.file().display().to_string()
     }
 
-    fn least(&self) -> Environment {
-        let names = [
-            "HOME",
-            "USER",
-            "LOGNAME",
-            "SHELL",
-            "TMPDIR",
-            "SSH_AUTH_SOCK",
-        ];
-        self.environment
-            .clone()
-            .only(&names)
-            .with(&[("PATH".to_owned(), USUAL_PATH.to_owned())])
+    fn definition(&self, plan: &Plan) -> String {
+        plist(plan, &self.log())
     }
 
-    fn draft(&self, plan: &Plan) -> Result<Draft, String> {
-        let file = self.file().display().to_string();
-        let text = plist(plan, &self.log_file().display().to_string());
-        Ok(Draft {
-            definition: Definition {
-                place: file.clone(),
-                ..read(&text)
-            },
-            text,
-            steps: vec![
-                format!("launchctl bootout {}", self.target()),
-                format!("launchctl enable {}", self.target()),
-                format!("launchctl bootstrap {} {file}", self.domain),
-            ],
-            place: file,
-        })
-    }
-
-    fn installed(&self) -> Result<Option<Definition>, String> {
-        let place = self.file().display().to_string();
-        match std::fs::read_to_string(self.file()) {
-            Ok(text) => Ok(Some(Definition {
-                place,
-                ..read(&text)
-            })),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(format!("{place} cannot be read: {e}")),
-        }
-    }
-
-    fn current_text(&self) -> Option<String> {
-        std::fs::read_to_string(self.file()).ok()
-    }
-
-    fn install(&self, draft: &Draft, _stop_limit: Duration) -> Result<Vec<String>, String> {
+    fn install(&self, plan: &Plan, _stop_limit: Duration) -> Result<String, String> {
         self.unload()?;
-        // launchd makes the log, not its folder.
-        std::fs::create_dir_all(self.home.join("Library/Logs"))
-            .map_err(|e| format!("~/Library/Logs: {e}"))?;
-        put(&self.file(), draft.text.as_bytes())?;
-        // One that was disabled once stays so, however often it is loaded.
-        self.ask(&["enable", &self.target()])?;
-        let said = self.ask(&["bootstrap", &self.domain, &draft.place])?;
-        if said.is_well() {
-            return Ok(vec![
-                "it is started, as it will be whenever you log in".to_owned(),
-            ]);
+        let (file, text) = (self.place(), self.definition(plan));
+        // launchd creates the log file, but not its folder.
+        for folder in ["Library/Logs", "Library/LaunchAgents"] {
+            let folder = self.home.join(folder);
+            fs::create_dir_all(&folder)
+                .map_err(|e| format!("{} cannot be created: {e}", folder.display()))?;
         }
-        let why = format!(
-            "launchctl bootstrap {} {} failed: {}",
-            self.domain,
-            draft.place,
-            said.words()
-        );
+        fs::write(&file, text).map_err(|e| format!("{file} cannot be written: {e}"))?;
+        // An agent that was disabled once stays disabled, however often it is loaded.
+        self.ask(&["enable", &self.target()])?;
+        let said = self.ask(&["bootstrap", &self.domain, &file])?;
+        if said.is_well() {
+            return Ok(format!(
+                "installed: {file}\nstarted; it starts again whenever you log in"
+            ));
+        }
         Err(format!(
-            "{why}; it is an agent of a session at the screen, so not over ssh alone: try again there"
+            "launchctl bootstrap {} {file} failed: {}; it needs a session at the screen: over ssh alone it fails",
+            self.domain,
+            said.words()
         ))
+    }
+
+    fn is_installed(&self) -> Result<bool, String> {
+        Ok(self.file().exists())
     }
 
     fn uninstall(&self) -> Result<(), String> {
         self.unload()?;
-        std::fs::remove_file(self.file())
-            .map_err(|e| format!("{} cannot be removed: {e}", self.file().display()))
+        let file = self.file();
+        fs::remove_file(&file).map_err(|e| format!("{} cannot be removed: {e}", file.display()))
     }
 
-    fn state(&self) -> Result<State, String> {
+    fn status(&self) -> Result<(String, bool), String> {
         let said = self.ask(&["print", &self.target()])?;
-        Ok(if said.is_well() {
-            state(&said.stdout)
-        } else {
-            State::default()
-        })
+        // `print` succeeds for each agent that is loaded, also for one that has ended.
+        let is_running = said.is_well() && said.stdout.contains("state = running");
+        Ok((format!("{}{}", said.stdout, said.stderr), is_running))
     }
 
     fn log(&self) -> String {
-        format!("log: {}", self.log_file().display())
+        let file = self.home.join("Library/Logs/wf0-agent.log");
+        file.display().to_string()
     }
 }
 
-/// The property list for that plan.
-pub fn plist(plan: &Plan, log: &str) -> String {
-    let comment = between(TEMPLATE, "<!--", "-->").unwrap_or_default();
-    let new_comment = "\n\
-        wf0-agent as a launchd agent of your own user. wf0-agent service install wrote this from its template and writes it\n\
-        anew.\n";
-    let path = elements(TEMPLATE, "string")
-        .into_iter()
-        .find(|text| text.contains("/homebrew/"))
-        .unwrap_or_default();
-    fill(
-        TEMPLATE,
-        &[
-            (comment, new_comment.to_owned()),
-            ("/Users/ME/.cargo/bin/wf0-agent<", xml(&plan.program) + "<"),
-            (
-                "/Users/ME/.config/wf0-agent/settings<",
-                xml(&plan.settings) + "<",
-            ),
-            (path.as_str(), xml(&plan.path)),
-            ("/Users/ME/Library/Logs/wf0-agent.log", xml(log)),
-        ],
-    )
-}
-
-/// What a property list starts, with which variables.
-pub fn read(plist: &str) -> Definition {
-    let plist = without_comments(plist);
-    let after = |key: &str, end: &str| {
-        between(&plist, &format!("<key>{key}</key>"), end).unwrap_or_default()
-    };
-    let mut words = elements(after("ProgramArguments", "</array>"), "string").into_iter();
-    let variables = after("EnvironmentVariables", "</dict>");
-    let variables = elements(variables, "key")
-        .into_iter()
-        .zip(elements(variables, "string"))
-        .collect();
-    Definition {
-        program: words.next().unwrap_or_default(),
-        args: words.collect(),
-        variables,
-        ..Definition::default()
-    }
-}
-
-/// What `launchctl print` tells of an agent that is loaded.
-pub fn state(printed: &str) -> State {
-    let value = |name: &str| {
-        let of_it = |line: &str| {
-            line.trim()
-                .strip_prefix(name)?
-                .strip_prefix(" = ")
-                .map(str::to_owned)
+/// The property list: the template without the comment that explains how to install it by hand.
+fn plist(plan: &Plan, log: &str) -> String {
+    let (head, rest) = TEMPLATE.split_once("<!--").unwrap_or(("", TEMPLATE));
+    let (_, body) = rest.split_once("-->\n").unwrap_or(("", rest));
+    let mut plist = head.to_owned();
+    plist += "<!-- wf0-agent as a launchd agent of your own user. `wf0-agent service install` wrote this file and\n\
+              overwrites it. -->\n";
+    for line in body.lines() {
+        let value = match line {
+            line if line.contains("/bin/wf0-agent<") => Some(plan.program.as_str()),
+            line if line.contains("/settings<") => Some(plan.settings.as_str()),
+            line if line.contains("/opt/homebrew/bin:") => Some(plan.path.as_str()),
+            line if line.contains("/wf0-agent.log<") => Some(log),
+            _ => None,
         };
-        printed.lines().find_map(of_it)
-    };
-    let run = if value("state").is_some_and(|state| state == "running") {
-        Run::Running
-    } else {
-        Run::Not
-    };
-    let ended =
-        value("last exit code").and_then(|code| code.split([':', ' ']).next()?.parse::<u8>().ok());
-    let meaning = MEANINGS
-        .iter()
-        .find(|(code, _)| Some(*code) == ended && *code != 0);
-    let words = match run {
-        Run::Not => meaning.map(|(code, meaning)| format!("it ended with {code}: {meaning}")),
-        _ => value("pid").map(|pid| format!("pid {pid}")),
-    };
-    State {
-        enabled: true,
-        run,
-        words: words.unwrap_or_default(),
+        let indent = line.split('<').next().unwrap_or_default();
+        plist += &value.map_or_else(
+            || format!("{line}\n"),
+            |value| format!("{indent}<string>{value}</string>\n"),
+        );
     }
-}
-
-#[cfg(unix)]
-fn user() -> u32 {
-    nix::unistd::getuid().as_raw()
-}
-
-#[cfg(not(unix))]
-fn user() -> u32 {
-    0
+    plist
 }
