@@ -14,17 +14,18 @@ use keeper::Keeper;
 
 use crate::config::{Config, WorkspaceMode};
 use crate::domain::Now;
-use crate::domain::event::{CliState, Event, Exit, Unavailable};
+use crate::domain::event::{DaemonEnd, Effect, Event};
+use crate::domain::message::View;
+use crate::domain::message::{CliState, Unavailable};
 use crate::domain::repos::{Repo, Repos, Workspace};
-use crate::domain::session::{Past, Policy, Session};
-use crate::domain::view::View;
+use crate::domain::session::{Policy, SavedState, Session};
 use crate::environment::Environment;
 use crate::job::cli::version::Asker;
 use crate::job::cli::{Cli, find};
 use crate::job::{self, Chores, Context, GitDirs, Worker};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
-use crate::link::event_loop::{Errand, EventLoop};
+use crate::link::event_loop::EventLoop;
 use crate::link::protocol::{Codecs, Identity, hub, ticket};
 use crate::net::Route;
 use crate::store::journal::CutOff;
@@ -63,7 +64,7 @@ pub fn run(
     environment: Environment,
     ready: impl FnOnce(Stopper),
     mut watch: impl FnMut(&View),
-) -> Result<Exit, DaemonError> {
+) -> Result<DaemonEnd, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
     let identity = Identity {
         agent_id: store.agent_id().to_owned(),
@@ -101,7 +102,7 @@ pub fn run(
         grace: config.grace,
         drain: config.drain,
         cli: cli_state(&cli, &environment),
-        seed: fastrand::u64(..),
+        seed: rand::random(),
     };
     log_repos(&policy.repos);
     info!(
@@ -169,8 +170,8 @@ pub fn run(
         told_by,
     );
     let quota = context.store.quota(&context.cli.name);
-    let (left, cut_off) = context.store.past();
-    let mut past = Past {
+    let (left, cut_off) = context.store.saved_state();
+    let mut past = SavedState {
         quota,
         dialect: last,
         ..left
@@ -185,25 +186,25 @@ pub fn run(
     }
     keeper.tidy_up();
     let session = Session::new(policy, now());
-    let exit = event_loop.run(session, past, &mut |errand| match errand {
-        Errand::Start { slot, job, offline } => {
+    let exit = event_loop.run(session, past, &mut |effect| match effect {
+        Effect::Start { slot, job, offline } => {
             workers[slot].run(job, offline);
             None
         }
-        Errand::Stop { slot, run, reason } => {
+        Effect::Stop { slot, run, reason } => {
             workers[slot].stop(run, reason);
             None
         }
-        Errand::Keep(record) => keeper.keep(record),
-        Errand::Recall(run) => Some(Event::Recalled(run, context.store.outcome(run))),
-        Errand::LookForCli => {
+        Effect::Keep(record) => keeper.keep(record),
+        Effect::Recall(run) => Some(Event::Recalled(run, context.store.outcome(run))),
+        Effect::LookForCli => {
             let state = cli_state(&context.cli, &context.environment);
             if state.unavailable.is_none() {
                 asker.ask();
             }
             Some(Event::Cli(state))
         }
-        Errand::Show(view) => {
+        Effect::Show(view) => {
             watch(&view);
             keeper.keep_status(view);
             None

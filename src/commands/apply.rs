@@ -376,7 +376,8 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("wf0-agent-apply-{:016x}", fastrand::u64(..)));
+        let path =
+            std::env::temp_dir().join(format!("wf0-agent-apply-{:016x}", rand::random::<u64>()));
         make_private(&path)?;
         Ok(Self(path))
     }

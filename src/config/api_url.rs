@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use http::Uri;
 
-use crate::domain::dialect::Dialect;
+use crate::domain::message::Dialect;
 
 /// Where each dialect is spoken.
 fn path_of(dialect: Dialect) -> &'static str {

@@ -17,10 +17,10 @@ pub use proxy::Proxy;
 pub use roots::Roots;
 use settings::Sources;
 
-use crate::domain::dialect::Dialect;
-use crate::domain::quota_message::QuotaMessage;
+use crate::domain::invocation::Template;
+use crate::domain::message::Dialect;
+use crate::domain::quota::QuotaMessage;
 use crate::domain::repos::{Repo, Workspace, is_slug};
-use crate::domain::template::Template;
 use crate::domain::ticket::Role;
 
 #[derive(Debug, Clone)]

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use log::warn;
 
 use crate::domain::event::{Event, Record};
+use crate::domain::message::View;
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::RunId;
-use crate::domain::view::View;
 use crate::job::Chores;
 use crate::store::Store;
 use crate::store::status::Daemon;

@@ -1,15 +1,12 @@
-//! What the session hears and what it asks for: the only words between policy and the rest.
+//! What the session is told ([`Event`]) and what it wants done ([`Action`]).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::dialect::Dialect;
-use super::message::Message;
-use super::notice::Notice;
+use super::message::{CliState, Dialect, Message, Notice, View};
 use super::outbox::Entry;
 use super::quota::Quota;
-use super::ticket::{Job, Outcome, RunId, StopReason, Ticket, TicketId};
-use super::view::View;
+use super::ticket::{Job, Outcome, Progress, RunId, StopReason, Ticket, TicketId};
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -17,17 +14,17 @@ pub enum Event {
     Connected(Dialect),
     /// An attempt to connect has failed, or the connection is gone.
     Disconnected(Setback),
-    /// The peer shows life: bytes arrived, or it took some that were waiting.
+    /// The peer shows life: bytes arrived, or bytes that were waiting left.
     Heard,
-    /// The answer to the Ping of that number.
+    /// The answer to the Ping with that number.
     Pong(u64),
     Backend(Order),
     Job(RunId, JobEvent),
-    /// What became of a [`Record::Ticket`].
+    /// Whether a [`Record::Ticket`] is on disk.
     Kept(RunId, Result<(), String>),
-    /// The answer to [`Action::Recall`]: what is on disk.
+    /// The answer to [`Effect::Recall`]: the outcome, if it is still on disk.
     Recalled(RunId, Option<Entry>),
-    /// What is known of the CLI has changed.
+    /// The CLI's state, which may have changed.
     Cli(CliState),
     /// The operator wants the daemon to end.
     Stop,
@@ -35,7 +32,7 @@ pub enum Event {
     Tick,
 }
 
-/// What the backend wants.
+/// A message of the backend.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Order {
     Assigned(Box<Ticket>),
@@ -43,6 +40,7 @@ pub enum Order {
         id: TicketId,
         reason: String,
     },
+    /// Without an attempt, any attempt is meant.
     Ack {
         id: TicketId,
         attempt: Option<u32>,
@@ -50,7 +48,7 @@ pub enum Order {
     ServerShutdown {
         reconnect_after: Duration,
     },
-    /// An assignment that cannot be used, of a ticket that can be named.
+    /// An assignment that names its ticket and cannot be used.
     Unusable {
         id: TicketId,
         attempt: u32,
@@ -61,90 +59,43 @@ pub enum Order {
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobEvent {
     Progress(Progress),
-    /// Exactly one for each [`Action::Start`], and the last.
+    /// The last event of a run. Each [`Effect::Start`] brings exactly one.
     Finished(Arc<Outcome>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    pub phase: Phase,
-    pub elapsed: Duration,
-    pub stdout_bytes: u64,
-    pub lines: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    Preparing,
-    Running,
-    Collecting,
-}
-
-impl Phase {
-    /// As it is called on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Preparing => "preparing",
-            Self::Running => "running",
-            Self::Collecting => "collecting",
-        }
-    }
-}
-
-/// Why there is no connection, as far as it makes a difference (docs/protocol.md section 2).
+/// Why there is no connection (docs/protocol.md section 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setback {
     /// The network or the backend failed: try again.
     Failed(String),
-    /// The backend said when to come back.
+    /// The backend named a time to come back.
     Wait { why: String, at_least: Duration },
-    /// The token was refused: no further try can help.
+    /// The token was refused: further attempts are pointless.
     TokenRejected(String),
     /// The backend does not speak this version of the protocol.
     VersionRefused(String),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CliState {
-    /// The subscription's name on the wire.
-    pub name: String,
-    pub version: Option<String>,
-    /// `None`: it can run.
-    pub unavailable: Option<Unavailable>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unavailable {
-    NotFound,
-    /// The subscription is used up.
-    QuotaExceeded {
-        /// Where the CLI said so.
-        available_at: Option<SystemTime>,
-    },
-}
-
-impl Unavailable {
-    /// As it is called on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::NotFound => "not_found",
-            Self::QuotaExceeded { .. } => "quota_exceeded",
-        }
-    }
-}
-
+/// What the event loop does itself, and the effects that it passes on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     Dial,
     Disconnect(Goodbye),
     Send(Message),
     Ping(u64),
-    /// To be on disk before the next action is carried out.
-    Keep(Record),
+    Log(Notice),
+    Effect(Effect),
+    /// The last action.
+    Exit(DaemonEnd),
+}
+
+/// Work for the workers, the state folder and those who watch the daemon.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
     Start {
         slot: usize,
         job: Box<Job>,
-        /// The backend cannot be reached, which a CLI that needs the network may well share.
+        /// The backend cannot be reached; perhaps the whole network.
         offline: bool,
     },
     Stop {
@@ -152,21 +103,20 @@ pub enum Action {
         run: RunId,
         reason: StopReason,
     },
-    /// To be answered by [`Event::Recalled`]: the outcome of that run is wanted once more.
+    /// To be on disk before the next action is carried out.
+    Keep(Record),
+    /// Read that run's outcome from disk. The answer is [`Event::Recalled`].
     Recall(RunId),
-    /// To be answered by [`Event::Cli`].
+    /// The answer is [`Event::Cli`].
     LookForCli,
-    Log(Notice),
-    /// What can be seen from outside has changed. At most one for each event.
+    /// The view has changed. At most one for each event.
     Show(Box<View>),
-    /// The last action there is.
-    Exit(Exit),
 }
 
-/// What has to survive the daemon's own end.
+/// What must survive the end of the process.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// Before its claim. Answered by [`Event::Kept`]: a ticket that cannot be kept is not claimed.
+    /// Before its claim. The answer is [`Event::Kept`]: a ticket that cannot be stored is not claimed.
     Ticket {
         job: Box<Job>,
         claimed_at: SystemTime,
@@ -176,28 +126,28 @@ pub enum Record {
         run: RunId,
         attempt: u32,
     },
-    /// Before it is first sent. One that cannot be kept is sent all the same.
+    /// Before it is first sent. An outcome that cannot be stored is sent all the same.
     Outcome(Entry),
     Delivered(RunId),
     Quota(Quota),
-    /// What the backend speaks: the next start tries that first.
+    /// The next start tries this dialect first.
     Dialect(Dialect),
 }
 
-/// Why the daemon closes the connection by itself; the names of RFC 6455 section 7.4.1.
+/// Why the daemon closes the connection (RFC 6455 section 7.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goodbye {
     /// The daemon stops: 1001.
     GoingAway,
     /// The backend asked for it: 1000.
     Normal,
-    /// The peer is silent; nothing is said to it.
+    /// The peer is silent, so no close frame is sent.
     Dead,
 }
 
-/// How the daemon ends.
+/// Why the daemon ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub enum DaemonEnd {
     Asked,
     TokenRejected,
     VersionRefused,

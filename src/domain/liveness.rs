@@ -2,22 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::backoff::Backoff;
-
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
-/// No sign of the peer for this long: the laptop slept, or a NAT forgot the connection. A sign is a byte that comes,
-/// or that a full send buffer passes on: a frame of the largest size takes longer on a slow line.
+/// A connection without a sign of life for this long is dead: the laptop slept, or a NAT forgot it. A sign of life is a
+/// byte that arrives, or one that leaves a full send buffer: on a slow line a large frame takes longer than this.
 pub const DEAD_AFTER: Duration = Duration::from_secs(25);
-/// How long a peer may take to answer once the machine has woken up.
+/// How long a peer may take to answer after the machine has woken up.
 const PROOF_AFTER_SLEEP: Duration = Duration::from_secs(5);
 /// The longest wait that a busy backend can ask for (docs/protocol.md section 2).
-pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
-
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+/// A connection that lasts this long resets the backoff. To reset it at once would hammer a backend that accepts
+/// connections and drops them.
+const STEADY_AFTER: Duration = Duration::from_secs(30);
 /// The longest absence that a backend which restarts can ask for.
-pub const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
+const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
-enum Phase {
+enum DialState {
     Waiting {
         until: Instant,
     },
@@ -29,86 +31,93 @@ enum Phase {
     },
 }
 
-/// What time alone makes necessary.
+/// What is due because time has passed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Due {
+pub(super) enum Due {
     Dial,
     Heartbeat,
     Dead,
 }
 
 #[derive(Debug)]
-pub struct Liveness {
-    phase: Phase,
+pub(super) struct Liveness {
+    state: DialState,
     backoff: Backoff,
-    /// An attempt has succeeded or failed.
+    /// At least one attempt to connect has succeeded or failed.
     is_tried: bool,
 }
 
 impl Liveness {
-    pub fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            phase: Phase::Waiting { until: now },
+            state: DialState::Waiting { until: now },
             backoff: Backoff::default(),
             is_tried: false,
         }
     }
 
-    pub fn is_connected(&self) -> bool {
-        matches!(self.phase, Phase::Connected { .. })
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.state, DialState::Connected { .. })
     }
 
-    /// Whether it is known if there is a connection to be had.
-    pub fn is_tried(&self) -> bool {
+    pub(super) fn is_tried(&self) -> bool {
         self.is_tried
     }
 
-    pub fn connected(&mut self, now: Instant) {
+    pub(super) fn connect(&mut self, now: Instant) {
         self.is_tried = true;
-        self.phase = Phase::Connected {
+        self.state = DialState::Connected {
             since: now,
             heard: now,
             beat_at: now + HEARTBEAT_EVERY,
         };
     }
 
-    pub fn heard(&mut self, now: Instant) {
-        if let Phase::Connected { heard, .. } = &mut self.phase {
+    pub(super) fn note_heard(&mut self, now: Instant) {
+        if let DialState::Connected { heard, .. } = &mut self.state {
             *heard = now;
         }
     }
 
-    /// There is no connection any more; the next try comes after the backoff, and not before `at_least`.
-    /// Says how long the wait is. A second report of the same loss changes nothing.
-    pub fn lost(&mut self, now: Instant, at_least: Duration, jitter: f64) -> Option<Duration> {
-        if matches!(self.phase, Phase::Waiting { .. }) {
+    /// The connection is gone: waits for the backoff, and at least `at_least`, before the next attempt. Returns the wait;
+    /// `None` for a second report of the same loss.
+    pub(super) fn lose(
+        &mut self,
+        now: Instant,
+        at_least: Duration,
+        jitter: f64,
+    ) -> Option<Duration> {
+        if matches!(self.state, DialState::Waiting { .. }) {
             return None;
         }
         self.is_tried = true;
-        self.note_how_long(now);
-        let wait = self.backoff.wait(jitter).max(at_least.min(LONGEST_WAIT));
-        self.phase = Phase::Waiting { until: now + wait };
+        self.note_connection(now);
+        let wait = self
+            .backoff
+            .next_wait(jitter)
+            .max(at_least.min(LONGEST_WAIT));
+        self.state = DialState::Waiting { until: now + wait };
         Some(wait)
     }
 
-    /// The backend named a time to come back: that long and a little more, so that not every agent comes at once.
-    pub fn come_back(&mut self, now: Instant, after: Duration, jitter: f64) -> Duration {
-        self.note_how_long(now);
+    /// Leaves for the time that the backend named and a little more, so that not all agents come back at once.
+    pub(super) fn leave(&mut self, now: Instant, after: Duration, jitter: f64) -> Duration {
+        self.note_connection(now);
         let after = after.min(LONGEST_ABSENCE);
         let wait = after
             + (after / 10)
                 .max(Duration::from_secs(1))
                 .mul_f64(jitter.clamp(0.0, 1.0));
-        self.phase = Phase::Waiting { until: now + wait };
+        self.state = DialState::Waiting { until: now + wait };
         wait
     }
 
-    /// After a sleep: a wait is over, and a connection has to show that it is one within moments.
-    pub fn woken(&mut self, now: Instant) {
-        match &mut self.phase {
-            Phase::Waiting { until } => *until = (*until).min(now),
-            Phase::Dialing => {}
-            Phase::Connected { heard, .. } => {
+    /// After a sleep a wait is over, and a connection must show a sign of life within moments.
+    pub(super) fn wake(&mut self, now: Instant) {
+        match &mut self.state {
+            DialState::Waiting { until } => *until = (*until).min(now),
+            DialState::Dialing => {}
+            DialState::Connected { heard, .. } => {
                 *heard = (*heard).min(
                     now.checked_sub(DEAD_AFTER - PROOF_AFTER_SLEEP)
                         .unwrap_or(now),
@@ -117,15 +126,15 @@ impl Liveness {
         }
     }
 
-    /// What is due now, one thing at a time; asking takes it as done.
-    pub fn due(&mut self, now: Instant) -> Option<Due> {
-        match &mut self.phase {
-            Phase::Waiting { until } if *until <= now => {
-                self.phase = Phase::Dialing;
+    /// Takes the next thing that is due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
+        match &mut self.state {
+            DialState::Waiting { until } if *until <= now => {
+                self.state = DialState::Dialing;
                 Some(Due::Dial)
             }
-            Phase::Connected { heard, .. } if *heard + DEAD_AFTER <= now => Some(Due::Dead),
-            Phase::Connected { beat_at, .. } if *beat_at <= now => {
+            DialState::Connected { heard, .. } if *heard + DEAD_AFTER <= now => Some(Due::Dead),
+            DialState::Connected { beat_at, .. } if *beat_at <= now => {
                 *beat_at = now + HEARTBEAT_EVERY;
                 Some(Due::Heartbeat)
             }
@@ -133,17 +142,46 @@ impl Liveness {
         }
     }
 
-    fn note_how_long(&mut self, now: Instant) {
-        if let Phase::Connected { since, .. } = self.phase {
-            self.backoff.lasted(now.saturating_duration_since(since));
+    fn note_connection(&mut self, now: Instant) {
+        if let DialState::Connected { since, .. } = self.state {
+            self.backoff
+                .note_connection(now.saturating_duration_since(since));
         }
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Waiting { until } => Some(until),
-            Phase::Dialing => None,
-            Phase::Connected { heard, beat_at, .. } => Some(beat_at.min(heard + DEAD_AFTER)),
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            DialState::Waiting { until } => Some(until),
+            DialState::Dialing => None,
+            DialState::Connected { heard, beat_at, .. } => Some(beat_at.min(heard + DEAD_AFTER)),
+        }
+    }
+}
+
+/// Exponential backoff with jitter: from 1 s, doubling to 30 s, each wait between half and the whole of it.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { next: FIRST_WAIT }
+    }
+}
+
+impl Backoff {
+    /// The next wait. `jitter` is drawn evenly from 0 to 1.
+    pub fn next_wait(&mut self, jitter: f64) -> Duration {
+        let whole = self.next;
+        self.next = (whole * 2).min(LONGEST_BACKOFF);
+        whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+    }
+
+    /// Starts from the beginning after a connection that lasted.
+    pub fn note_connection(&mut self, connected_for: Duration) {
+        if connected_for >= STEADY_AFTER {
+            *self = Self::default();
         }
     }
 }

@@ -1,19 +1,20 @@
-//! Outcomes on their way to the backend, until it is proven that it has them (docs/protocol.md section 7).
+//! Outcomes on their way to the backend, until it is proven that they have arrived (docs/protocol.md section 7).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ticket::{Outcome, RunId, TicketId};
 
-/// As much may be under way at once: more would only grow the send buffer while the peer reads slowly.
-/// Escaping makes a text up to six times longer, and the send buffer has to hold it all.
+/// The limit of unconfirmed outcome bytes in flight. More would only pile up in the send buffer of a slow peer, which
+/// must hold all of it; escaping can make a text six times longer.
 const WINDOW_BYTES: usize = 6 << 20;
-/// So many delivered outcomes are known, to answer a repeated assignment. What they say is on disk.
+/// How many delivered outcomes are remembered, so that a repeated assignment can be answered. Their content is read
+/// from disk.
 pub const DELIVERED_MAX: usize = 1024;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Where it is on disk.
+    /// Names its folder on disk.
     pub run: RunId,
     pub id: TicketId,
     pub attempt: u32,
@@ -28,145 +29,110 @@ pub struct Delivered {
     pub attempt: u32,
 }
 
-/// What is known of a ticket that has ended here.
-#[derive(Debug, PartialEq)]
-pub enum Ended<'a> {
-    Pending(&'a Entry),
-    Delivered(&'a Delivered),
-}
-
-impl Ended<'_> {
-    pub fn attempt(&self) -> u32 {
-        match self {
-            Self::Pending(entry) => entry.attempt,
-            Self::Delivered(delivered) => delivered.attempt,
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Pending {
     entry: Entry,
-    /// The Ping sent after it on this connection; `None` while it has not been sent on this one.
+    /// The number of the Ping that was sent after it; `None`: it was not sent on this connection.
     fence: Option<u64>,
 }
 
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub(super) struct Outbox {
     pending: VecDeque<Pending>,
     delivered: VecDeque<Delivered>,
 }
 
 impl Outbox {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.pending.len()
     }
 
-    pub fn push(&mut self, entry: Entry) {
+    pub(super) fn push(&mut self, entry: Entry) {
         self.pending.push_back(Pending { entry, fence: None });
     }
 
-    /// A new connection: nothing has been sent on it.
-    pub fn rewind(&mut self) {
+    /// Marks everything as unsent, for a new connection.
+    pub(super) fn rewind(&mut self) {
         for pending in &mut self.pending {
             pending.fence = None;
         }
     }
 
-    /// The oldest outcome that is to be sent now, marked as sent with that fence.
-    pub fn next_to_send(&mut self, fence: u64) -> Option<Entry> {
-        let under_way: usize = self
-            .pending
-            .iter()
-            .filter(|p| p.fence.is_some())
-            .map(|p| p.entry.outcome.size())
-            .sum();
+    /// Takes the oldest unsent outcome if the window has room for it, and marks it as sent before that Ping.
+    pub(super) fn take_next(&mut self, fence: u64) -> Option<Entry> {
+        let sent = self.pending.iter().filter(|p| p.fence.is_some());
+        let sent: usize = sent.map(|p| p.entry.outcome.size()).sum();
         let next = self.pending.iter_mut().find(|p| p.fence.is_none())?;
-        if under_way > 0 && under_way + next.entry.outcome.size() > WINDOW_BYTES {
+        if sent > 0 && sent + next.entry.outcome.size() > WINDOW_BYTES {
             return None;
         }
         next.fence = Some(fence);
         Some(next.entry.clone())
     }
 
-    /// The Pong to that Ping came: everything sent before the Ping has arrived. Says what that was.
-    pub fn passed(&mut self, fence: u64) -> Vec<RunId> {
-        self.settle(|pending| pending.fence.is_some_and(|f| f <= fence))
+    /// The Pong to that Ping came, so everything sent before the Ping has arrived. Returns the runs of those outcomes.
+    pub(super) fn confirm_up_to(&mut self, fence: u64) -> Vec<RunId> {
+        self.deliver(|pending| pending.fence.is_some_and(|own| own <= fence))
     }
 
-    /// The backend has stored it.
-    pub fn acked(&mut self, id: &TicketId, attempt: Option<u32>) -> Vec<RunId> {
-        let meant = |entry: &Entry| {
-            entry.id == *id && attempt.is_none_or(|attempt| attempt == entry.attempt)
-        };
-        self.settle(|pending| pending.fence.is_some() && meant(&pending.entry))
+    /// The backend has stored the outcome. Without an attempt, that of any attempt.
+    pub(super) fn confirm(&mut self, id: &TicketId, attempt: Option<u32>) -> Vec<RunId> {
+        self.deliver(|Pending { entry, fence }| {
+            let is_attempt = attempt.is_none_or(|attempt| attempt == entry.attempt);
+            fence.is_some() && entry.id == *id && is_attempt
+        })
     }
 
-    /// Whether another outcome may be brought back into memory.
-    pub fn has_room(&self) -> bool {
-        self.pending
-            .iter()
-            .map(|p| p.entry.outcome.size())
-            .sum::<usize>()
-            < WINDOW_BYTES
+    /// Whether another outcome may be read back into memory.
+    pub(super) fn has_room(&self) -> bool {
+        let sizes = self.pending.iter().map(|p| p.entry.outcome.size());
+        sizes.sum::<usize>() < WINDOW_BYTES
     }
 
-    /// The newest outcome of a ticket that has ended here; one that is under way rather than the same delivered.
-    pub fn find(&self, id: &TicketId) -> Option<Ended<'_>> {
-        let delivered = self
-            .delivered
-            .iter()
-            .filter(|own| own.id == *id)
-            .map(Ended::Delivered);
-        let pending = self
-            .pending
-            .iter()
-            .map(|p| &p.entry)
-            .filter(|own| own.id == *id)
-            .map(Ended::Pending);
-        delivered.chain(pending).max_by_key(Ended::attempt)
+    /// The run and the attempt of the ticket's newest outcome. Of a pending and a delivered one with the same attempt,
+    /// the pending one.
+    pub(super) fn find(&self, id: &TicketId) -> Option<(RunId, u32)> {
+        let delivered = self.delivered.iter().filter(|own| own.id == *id);
+        let pending = self.pending.iter().map(|p| &p.entry);
+        let pending = pending.filter(|own| own.id == *id);
+        delivered
+            .map(|own| (own.run, own.attempt))
+            .chain(pending.map(|own| (own.run, own.attempt)))
+            .max_by_key(|(_, attempt)| *attempt)
     }
 
-    /// The delivered outcome of that run.
-    pub fn delivered(&self, run: RunId) -> Option<&Delivered> {
+    pub(super) fn delivered(&self, run: RunId) -> Option<&Delivered> {
         self.delivered.iter().find(|own| own.run == run)
     }
 
-    /// Sends it once more: the backend asks for it, whatever became of the last time.
-    pub fn repeat(&mut self, entry: Entry) {
-        let same = |p: &&mut Pending| p.entry.id == entry.id && p.entry.attempt == entry.attempt;
-        match self.pending.iter_mut().find(same) {
-            Some(pending) => pending.fence = None,
-            None => self.push(entry),
-        }
+    /// Marks the outcome of that run as unsent, if it is pending. Returns whether it is.
+    pub(super) fn send_again(&mut self, run: RunId) -> bool {
+        let pending = self.pending.iter_mut().find(|p| p.entry.run == run);
+        pending.map(|pending| pending.fence = None).is_some()
     }
 
-    fn settle(&mut self, done: impl Fn(&Pending) -> bool) -> Vec<RunId> {
-        let (settled, open) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition(done);
-        self.pending = open;
-        let settled: VecDeque<Pending> = settled;
-        let runs = settled.iter().map(|pending| pending.entry.run).collect();
-        for Pending {
-            entry: Entry {
-                run, id, attempt, ..
-            },
-            ..
-        } in settled
-        {
-            self.remember(Delivered { run, id, attempt });
+    fn deliver(&mut self, is_delivered: impl Fn(&Pending) -> bool) -> Vec<RunId> {
+        let pending = std::mem::take(&mut self.pending).into_iter();
+        let (delivered, pending): (VecDeque<_>, VecDeque<_>) = pending.partition(is_delivered);
+        self.pending = pending;
+        let runs = delivered.iter().map(|own| own.entry.run).collect();
+        for Pending { entry, .. } in delivered {
+            self.remember(Delivered {
+                run: entry.run,
+                id: entry.id,
+                attempt: entry.attempt,
+            });
         }
         runs
     }
 
-    /// To answer a repeated assignment.
-    pub fn remember(&mut self, delivered: Delivered) {
-        // One that was sent twice is known once.
+    /// Remembers a delivered outcome, so that a repeated assignment can be answered.
+    pub(super) fn remember(&mut self, delivered: Delivered) {
+        // An outcome that was sent twice is remembered once.
         self.delivered.retain(|own| own.run != delivered.run);
         self.delivered.push_back(delivered);
         if self.delivered.len() > DELIVERED_MAX {

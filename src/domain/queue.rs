@@ -1,177 +1,143 @@
-//! Who runs and who waits: a fixed number of slots, one run at a time within one work tree, a bounded line.
+//! Which tickets run and which wait: a fixed number of slots, one run at a time in each work tree, a bounded line.
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::repos::Repo;
-use super::ticket::{Job, RunId, TicketId};
-use super::view::Doing;
+use super::ticket::{ActiveTicket, Job, RunId, TicketId};
 
-/// Tickets that may wait for a slot beyond those that run.
-pub const WAITING_LINE: usize = 16;
-
-/// A claimed ticket, as long as it has not ended.
-#[derive(Debug)]
-pub struct Claimed {
-    pub id: TicketId,
-    /// The newest attempt: a re-dispatch of a ticket that is still here only raises it.
-    pub attempt: u32,
-    pub run: RunId,
-    pub claimed_at: SystemTime,
-    pub started_at: Option<SystemTime>,
-    pub doing: Option<Doing>,
-    /// Progress messages sent so far.
-    pub seq: u64,
-    /// It has been told to end: what comes under a newer attempt is another run.
-    pub stopping: bool,
-    /// The work tree that it shares with other runs, if it does.
-    root: Option<PathBuf>,
-}
+/// The number of tickets that may wait for a slot beyond those that run.
+pub(super) const WAITING_LINE: usize = 16;
 
 #[derive(Debug)]
 struct Waiting {
-    claimed: Claimed,
+    ticket: ActiveTicket,
     job: Box<Job>,
 }
 
 #[derive(Debug)]
-pub struct Queue {
-    slots: Vec<Option<Claimed>>,
+pub(super) struct Queue {
+    slots: Vec<Option<ActiveTicket>>,
     waiting: VecDeque<Waiting>,
 }
 
 impl Queue {
-    pub fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         Self {
             slots: (0..slots).map(|_| None).collect(),
             waiting: VecDeque::new(),
         }
     }
 
-    pub fn max(&self) -> usize {
+    pub(super) fn max(&self) -> usize {
         self.slots.len()
     }
 
-    /// Slots that a new ticket could have at once: who waits although one is free waits for its work tree.
-    pub fn free(&self) -> usize {
+    /// The number of idle slots. Tickets may wait even while a slot is idle: for a work tree that another run uses.
+    pub(super) fn free(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_none()).count()
     }
 
-    /// Whether a ticket for that repository can start at once or stand in line.
-    pub fn has_room_for(&self, repo: &Repo) -> bool {
-        let could_start =
-            self.slots.iter().any(Option::is_none) && self.is_idle(repo.shared_root());
+    /// Whether a ticket for that repository can start at once or wait in line.
+    pub(super) fn has_room_for(&self, repo: &Repo) -> bool {
+        let could_start = self.free() > 0 && self.is_idle(repo.shared_root());
         self.waiting.len() < WAITING_LINE || could_start
     }
 
-    /// Whether no run is under way in that work tree.
+    /// Whether no run uses that work tree. `None` is the run's own clone, which is always idle.
     fn is_idle(&self, root: Option<&Path>) -> bool {
         let Some(root) = root else { return true };
         self.running()
-            .filter_map(|(_, running)| running.root.as_deref())
+            .filter_map(|(_, running)| running.shared_root.as_deref())
             .all(|busy| !overlap(busy, root))
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.running().next().is_none() && self.waiting.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.active().next().is_none()
     }
 
-    pub fn running(&self) -> impl Iterator<Item = (usize, &Claimed)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(slot, claimed)| Some((slot, claimed.as_ref()?)))
+    pub(super) fn running(&self) -> impl Iterator<Item = (usize, &ActiveTicket)> {
+        let slots = self.slots.iter().enumerate();
+        slots.filter_map(|(slot, ticket)| Some((slot, ticket.as_ref()?)))
     }
 
-    /// Those that run, then those that wait.
-    pub fn claimed(&self) -> impl Iterator<Item = &Claimed> {
-        let waiting = self.waiting.iter().map(|w| &w.claimed);
-        self.running().map(|(_, claimed)| claimed).chain(waiting)
+    /// The running tickets, then the waiting ones.
+    pub(super) fn active(&self) -> impl Iterator<Item = &ActiveTicket> {
+        let waiting = self.waiting.iter().map(|waiting| &waiting.ticket);
+        self.slots.iter().flatten().chain(waiting)
     }
 
-    /// The newest attempt of a ticket that is here.
-    pub fn find(&mut self, id: &TicketId) -> Option<&mut Claimed> {
-        let all = self
-            .slots
-            .iter_mut()
-            .flatten()
-            .chain(self.waiting.iter_mut().map(|w| &mut w.claimed));
-        all.filter(|claimed| claimed.id == *id)
-            .max_by_key(|claimed| claimed.attempt)
+    /// The newest attempt of a ticket that runs or waits.
+    pub(super) fn find(&mut self, id: &TicketId) -> Option<&mut ActiveTicket> {
+        let running = self.slots.iter_mut().flatten();
+        let waiting = self.waiting.iter_mut().map(|waiting| &mut waiting.ticket);
+        running
+            .chain(waiting)
+            .filter(|ticket| ticket.id == *id)
+            .max_by_key(|ticket| ticket.attempt)
     }
 
-    pub fn slot_of(&self, id: &TicketId) -> Option<(usize, RunId)> {
-        let runs = self.running().filter(|(_, claimed)| claimed.id == *id);
-        runs.max_by_key(|(_, claimed)| claimed.attempt)
-            .map(|(slot, claimed)| (slot, claimed.run))
+    /// The newest attempt of a running ticket, and its slot.
+    pub(super) fn find_running(&mut self, id: &TicketId) -> Option<(usize, &mut ActiveTicket)> {
+        let slots = self.slots.iter_mut().enumerate();
+        slots
+            .filter_map(|(slot, ticket)| Some((slot, ticket.as_mut()?)))
+            .filter(|(_, ticket)| ticket.id == *id)
+            .max_by_key(|(_, ticket)| ticket.attempt)
     }
 
-    pub fn find_run(&mut self, run: RunId) -> Option<&mut Claimed> {
-        self.slots
-            .iter_mut()
-            .flatten()
-            .find(|claimed| claimed.run == run)
+    pub(super) fn find_run(&mut self, run: RunId) -> Option<&mut ActiveTicket> {
+        let mut running = self.slots.iter_mut().flatten();
+        running.find(|ticket| ticket.run == run)
     }
 
-    pub fn push(&mut self, job: Box<Job>, claimed_at: SystemTime) {
-        let claimed = Claimed {
-            id: job.ticket.id.clone(),
-            attempt: job.ticket.attempt,
-            run: job.run,
-            claimed_at,
-            started_at: None,
-            doing: None,
-            seq: 0,
-            root: job.repo.shared_root().map(Path::to_owned),
-            stopping: false,
-        };
-        self.waiting.push_back(Waiting { claimed, job });
+    pub(super) fn push(&mut self, job: Box<Job>, claimed_at: SystemTime) {
+        let ticket = ActiveTicket::new(&job, claimed_at);
+        self.waiting.push_back(Waiting { ticket, job });
     }
 
-    /// The first in line whose work tree is idle, moved into a free slot.
-    pub fn start_next(&mut self, now: SystemTime) -> Option<(usize, Box<Job>)> {
+    /// Moves the first waiting ticket whose work tree is idle into a free slot.
+    pub(super) fn start_next(&mut self, now: SystemTime) -> Option<(usize, Box<Job>)> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        let next = self
-            .waiting
-            .iter()
-            .position(|w| self.is_idle(w.claimed.root.as_deref()))?;
+        let mut waiting = self.waiting.iter();
+        let next = waiting.position(|next| self.is_idle(next.ticket.shared_root.as_deref()))?;
         let Waiting {
-            mut claimed,
+            mut ticket,
             mut job,
         } = self.waiting.remove(next)?;
-        claimed.started_at = Some(now);
-        job.ticket.attempt = claimed.attempt;
-        self.slots[slot] = Some(claimed);
+        ticket.started_at = Some(now);
+        job.ticket.attempt = ticket.attempt;
+        self.slots[slot] = Some(ticket);
         Some((slot, job))
     }
 
-    /// A run has ended: its slot is free.
-    pub fn finish(&mut self, run: RunId) -> Option<Claimed> {
-        self.slots
-            .iter_mut()
-            .find(|slot| slot.as_ref().is_some_and(|claimed| claimed.run == run))?
-            .take()
+    /// Frees the slot of a run that has ended.
+    pub(super) fn finish(&mut self, run: RunId) -> Option<ActiveTicket> {
+        let is_it = |slot: &Option<ActiveTicket>| slot.as_ref().is_some_and(|own| own.run == run);
+        self.slots.iter_mut().find(|slot| is_it(slot))?.take()
     }
 
-    /// Takes a ticket that has not started out of the line.
-    pub fn withdraw(&mut self, id: &TicketId) -> Option<Claimed> {
-        let at = self.waiting.iter().position(|w| w.claimed.id == *id)?;
-        self.waiting.remove(at).map(|w| w.claimed)
+    /// Removes a waiting ticket.
+    pub(super) fn withdraw(&mut self, id: &TicketId) -> Option<ActiveTicket> {
+        let mut waiting = self.waiting.iter();
+        let at = waiting.position(|waiting| waiting.ticket.id == *id)?;
+        self.waiting.remove(at).map(|waiting| waiting.ticket)
     }
 
-    /// Takes every ticket that has not started out of the line.
-    pub fn withdraw_all(&mut self) -> Vec<Claimed> {
-        self.waiting.drain(..).map(|w| w.claimed).collect()
+    /// Removes every waiting ticket.
+    pub(super) fn withdraw_all(&mut self) -> Vec<ActiveTicket> {
+        let waiting = self.waiting.drain(..);
+        waiting.map(|waiting| waiting.ticket).collect()
     }
 
-    /// Gives up on every run that has not ended.
-    pub fn abandon_all(&mut self) -> Vec<Claimed> {
+    /// Removes every running ticket.
+    pub(super) fn abandon_all(&mut self) -> Vec<ActiveTicket> {
         self.slots.iter_mut().filter_map(Option::take).collect()
     }
 }
 
-/// Whether one folder is, or lies in, the other: a run in either would see the other's changes.
+/// Whether one folder is the other or lies in it: a run in one would see the changes of a run in the other.
 fn overlap(one: &Path, other: &Path) -> bool {
     one.starts_with(other) || other.starts_with(one)
 }

@@ -1,21 +1,25 @@
-//! Whether the CLI's subscription has anything left, as far as its runs have told, and when it is worth another try.
+//! The quota of the CLI's subscription: how a failed run says that it is used up, and when it is worth another try.
 
 use std::time::{Duration, SystemTime};
 
-/// Where the output does not say when the quota is back: the first wait, and the longest.
+use regex_lite::{Regex, RegexBuilder};
+
+use super::text::last_bytes;
+
+/// The first and the longest wait if the CLI does not say when the quota is back.
 const FIRST_WAIT: Duration = Duration::from_secs(15 * 60);
 const LONGEST_WAIT: Duration = Duration::from_secs(4 * 3600);
-/// No subscription counts by more than a month: a time beyond that is a mistake, and would take the agent away.
+/// Subscriptions count by at most a month. A later time is a mistake that would take the agent out of work.
 const LONGEST_TOLD: Duration = Duration::from_secs(32 * 24 * 3600);
 
-/// It outlives the daemon: a restart is no reason to try in vain.
+/// Stored on disk, so that a restarted daemon does not try in vain.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// No run before that time.
+    /// No run starts before that time. `None`: the quota is not used up, as far as known.
     pub until: Option<SystemTime>,
-    /// Whether the CLI itself named that time.
+    /// Whether the CLI named that time; otherwise it is a guess.
     pub is_told: bool,
-    /// How often in a row the wait had to be guessed.
+    /// How often in a row the time had to be guessed.
     pub guesses: u32,
 }
 
@@ -24,13 +28,13 @@ impl Quota {
         self.until.is_some()
     }
 
-    /// When it is back, where the CLI said so.
+    /// When the quota is back, if the CLI said so.
     pub fn available_at(&self) -> Option<SystemTime> {
         self.until.filter(|_| self.is_told)
     }
 
-    /// A run has found it used up. Several at once are one finding.
-    pub fn exceeded(&mut self, now: SystemTime, told: Option<SystemTime>) {
+    /// A run has found the quota used up. Several runs at the same time raise the wait once.
+    pub fn mark_exceeded(&mut self, now: SystemTime, told: Option<SystemTime>) {
         if let Some(at) = told.filter(|at| *at > now) {
             self.until = Some(at.min(now + LONGEST_TOLD));
             self.is_told = true;
@@ -44,9 +48,9 @@ impl Quota {
         }
     }
 
-    /// Says whether the wait has just come to its end.
-    pub fn is_over(&mut self, now: SystemTime) -> bool {
-        // A clock that was set back must not make the wait longer than any can be.
+    /// Ends the wait if it is over. Returns whether it did.
+    pub fn end_wait(&mut self, now: SystemTime) -> bool {
+        // After the clock was set back, the end may be further away than any wait is long.
         let over = self
             .until
             .is_some_and(|until| until <= now || until > now + LONGEST_TOLD);
@@ -56,8 +60,83 @@ impl Quota {
         over
     }
 
-    /// A run went well. Says whether that is news.
-    pub fn worked(&mut self) -> bool {
+    /// After a run that went well. Returns whether anything has changed.
+    pub fn forget_guesses(&mut self) -> bool {
         std::mem::take(&mut self.guesses) > 0
     }
+}
+
+/// Messages of Claude Code, Codex, OpenCode and Gemini. Messages about too many requests at a time are not among them:
+/// that passes by itself.
+const USUAL: &str = "you['’]ve (hit|reached) your [^\n]{0,40}limit\
+    |usage limit reached\
+    |(5-hour|weekly|opus|sonnet|session) limit reached\
+    |you['’]re out of (usage credits|extra usage|credits)\
+    |your (org|workspace) is out of (usage|credits)\
+    |credit balance is too low\
+    |quota exceeded\
+    |exceeded your current quota\
+    |exhausted your (daily )?quota\
+    |insufficient_quota\
+    |usage_limit_reached\
+    |TerminalQuotaError";
+
+/// Older versions of Claude Code: `Claude AI usage limit reached|1750000000`.
+const TIME_AFTER_WORDS: &str = "^\\|([0-9]{9,11})\\b";
+
+/// A CLI ends with its reason. The same words far before the end are about something else.
+const SEARCHED_BYTES: usize = 16 << 10;
+
+/// Finds the message that the quota is used up, in lower or upper case. To be used for a failed run only: the same words
+/// in the output of a good run are about something else.
+#[derive(Debug, Clone)]
+pub struct QuotaMessage {
+    words: Regex,
+    time_after_words: Regex,
+}
+
+/// A failed run said that the quota is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exceeded {
+    /// When it is back, if the message says so.
+    pub until: Option<SystemTime>,
+}
+
+impl QuotaMessage {
+    /// From a regular expression.
+    pub fn parse(pattern: &str) -> Result<Self, String> {
+        let build = |pattern: &str| RegexBuilder::new(pattern).case_insensitive(true).build();
+        let words = build(pattern).map_err(|e| format!("is not a regular expression: {e}"))?;
+        if words.is_match("") {
+            return Err("matches everything".to_owned());
+        }
+        Ok(Self {
+            words,
+            time_after_words: build(TIME_AFTER_WORDS).map_err(|e| e.to_string())?,
+        })
+    }
+
+    /// Looks at the end of a failed run's error, or of its output if there is no error.
+    pub fn find(&self, output: &str) -> Option<Exceeded> {
+        let end = last_bytes(output, SEARCHED_BYTES);
+        let words = self.words.find_iter(end).last()?;
+        let until = self
+            .time_after_words
+            .captures(&end[words.end()..])
+            .and_then(|found| unix_time(&found[1]));
+        Some(Exceeded { until })
+    }
+}
+
+impl Default for QuotaMessage {
+    fn default() -> Self {
+        match Self::parse(USUAL) {
+            Ok(usual) => usual,
+            Err(e) => panic!("the usual words: {e}"),
+        }
+    }
+}
+
+fn unix_time(seconds: &str) -> Option<SystemTime> {
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))
 }

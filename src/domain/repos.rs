@@ -1,33 +1,34 @@
-//! Which repositories this agent may touch: the entries of `REPO_PATHS`, and nothing else.
+//! The repositories that this agent may touch (the entries of `REPO_PATHS`), and the names by which tickets ask for a
+//! repository or a branch.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::branch::Branch;
 use super::text::one_line;
 
 /// A repository that the settings allow. Its path is canonical: no `..`, no symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repo {
     pub path: PathBuf,
-    /// `owner/name`, where it is known.
+    /// `owner/name`, if it is known.
     pub slug: Option<String>,
-    /// The root of the work tree that it is in, or itself: two entries of one work tree share index and HEAD.
+    /// The root of its work tree, or the path itself. Two entries in one work tree share index and HEAD.
     pub root: PathBuf,
     pub workspace: Workspace,
 }
 
-/// Where the runs of a repository work.
+/// Where the runs in a repository work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workspace {
     InPlace,
-    /// Each in a clone of its own.
+    /// Each run in its own clone.
     Clone,
 }
 
 impl Repo {
-    /// As a ticket has it: work on a branch is never done in the developer's own checkout.
+    /// The repository for a ticket. Work on a branch is never done in the developer's own checkout.
     pub fn for_branch(&self, branch: Option<&Branch>) -> Self {
         match branch {
             Some(_) => Self {
@@ -38,7 +39,7 @@ impl Repo {
         }
     }
 
-    /// What its runs would change under each other's feet; `None` where each has a clone.
+    /// The work tree that its runs share; `None` if each run has a clone.
     pub fn shared_root(&self) -> Option<&Path> {
         (self.workspace == Workspace::InPlace).then_some(&self.root)
     }
@@ -49,7 +50,7 @@ impl Repo {
 #[serde(untagged)]
 pub enum RepoRef {
     Slug(String),
-    /// Resolved by whoever read the frame. A path that does not exist stays as it was written and matches nothing.
+    /// The codec resolves the path. A path that does not exist stays as it is and matches nothing.
     Path {
         asked: String,
         resolved: PathBuf,
@@ -57,7 +58,7 @@ pub enum RepoRef {
 }
 
 impl RepoRef {
-    /// What the backend called it, in one short line. Never what a path leads to: that would be telling.
+    /// The name that the backend used, as one short line. The resolved path would tell where symbolic links lead.
     pub fn describe(&self) -> String {
         match self {
             Self::Slug(slug) if slug.is_empty() => "(no repository named)".to_owned(),
@@ -79,11 +80,11 @@ impl Repos {
         self.0.iter()
     }
 
-    /// The allowed repository that is meant, if it is one. A folder inside a repository is not the repository.
+    /// The allowed repository with that slug or path. A folder inside a repository is not the repository.
     pub fn find(&self, wanted: &RepoRef) -> Option<&Repo> {
         self.0.iter().find(|repo| match wanted {
             RepoRef::Path { resolved, .. } => repo.path == *resolved,
-            // Hosts treat owner and name without regard to case.
+            // Hosts ignore the case of owner and name.
             RepoRef::Slug(slug) => repo
                 .slug
                 .as_ref()
@@ -95,24 +96,17 @@ impl Repos {
         self.0.iter().find(|repo| repo.path == path)
     }
 
-    /// Slugs that several entries have: a ticket for one of them always goes to the first.
+    /// Slugs that several entries share. Tickets for such a slug go to the first entry.
     pub fn shared_slugs(&self) -> Vec<&str> {
-        let slugs: Vec<&str> = self
-            .0
-            .iter()
-            .filter_map(|repo| repo.slug.as_deref())
-            .collect();
-        let mut shared: Vec<_> = slugs
-            .iter()
-            .filter(|slug| slugs.iter().filter(|own| own == slug).count() > 1)
-            .copied()
-            .collect();
+        let slugs = || self.iter().filter_map(|repo| repo.slug.as_deref());
+        let is_shared = |slug: &&str| slugs().filter(|own| own == slug).count() > 1;
+        let mut shared: Vec<_> = slugs().filter(is_shared).collect();
         shared.dedup();
         shared
     }
 }
 
-/// Whether `text` has the form `owner/name`. A group within a group (`group/sub/name`) is one too.
+/// Whether `text` has the form `owner/name`, or `group/subgroup/name`.
 pub fn is_slug(text: &str) -> bool {
     let segment = |s: &str| {
         !s.is_empty()
@@ -124,7 +118,7 @@ pub fn is_slug(text: &str) -> bool {
     text.len() <= 256 && text.contains('/') && text.split('/').all(segment)
 }
 
-/// The host of a remote's address; a local path has none.
+/// The host in a remote's address. A local path has none.
 pub fn host_from_remote(url: &str) -> Option<&str> {
     slug_from_remote(url)?;
     let url = url.trim();
@@ -175,5 +169,49 @@ pub fn is_local_remote(address: &str) -> bool {
         (Some(colon), slash) => {
             slash.is_some_and(|slash| slash < colon) || (colon == 1 && is_drive())
         }
+    }
+}
+
+/// A branch name of `A-Z a-z 0-9 . _ / -` that is valid for git and that no program takes for an option.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Branch(String);
+
+impl Branch {
+    /// Checks docs/protocol.md section 8 and the rules of git-check-ref-format(1) that these characters can break.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
+        let component =
+            |part: &str| !part.is_empty() && !part.starts_with('.') && !part.ends_with(".lock");
+        let is_branch = text.len() <= 200
+            && text.chars().all(usable)
+            && !text.starts_with('-')
+            && !text.ends_with('.')
+            && !text.contains("..")
+            && text.split('/').all(component)
+            && text != "HEAD";
+        if is_branch {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err("branch is not a valid git branch name".to_owned())
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Branch {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl fmt::Display for Branch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }

@@ -1,7 +1,9 @@
-//! Text from elsewhere, made fit for one line of a log or a message.
+//! Text from elsewhere, made fit for a log line, a message or a terminal, and shortened.
 
-/// Control characters, and what turns text round, become spaces, so that nothing can look like a line of its own or like
-/// another text; at most `max` characters.
+use serde::{Deserialize, Serialize};
+
+/// At most `max` characters as one line. Control characters and characters that change the direction of writing become
+/// spaces, so that the text cannot pose as another line or another text.
 pub fn one_line(text: &str, max: usize) -> String {
     let mut chars = text.trim().chars().map(|c| {
         if c.is_control() || turns_text(c) {
@@ -17,7 +19,7 @@ pub fn one_line(text: &str, max: usize) -> String {
     line
 }
 
-/// Characters by which what is shown would not be what is there: directions of writing (UAX #9), and the invisible.
+/// Characters that make the shown text differ from the real one: directions of writing (UAX #9) and invisible ones.
 fn turns_text(c: char) -> bool {
     matches!(
         c,
@@ -26,14 +28,14 @@ fn turns_text(c: char) -> bool {
     )
 }
 
-/// JSON in which nothing acts on a terminal or ends a line: what JSON leaves as it is, escaped (RFC 8259 section 7).
+/// JSON whose special characters are all escaped (RFC 8259 section 7), so that a terminal acts on none of them.
 pub fn escaped(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {
         if c.is_control() || turns_text(c) || matches!(c, '\u{2028}' | '\u{2029}') {
-            c.encode_utf16(&mut [0; 2])
-                .iter()
-                .for_each(|unit| plain.push_str(&format!("\\u{unit:04x}")));
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                plain.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             plain.push(c);
         }
@@ -41,24 +43,34 @@ pub fn escaped(json: &str) -> String {
     plain
 }
 
-/// The end of a text as one line, without what terminals would act on.
+/// The last `max` bytes of a text as one line, without what terminals would act on.
 pub fn last_lines(max: usize, text: &str) -> Option<String> {
-    let mut start = text.len().saturating_sub(max);
-    while !text.is_char_boundary(start) {
-        start += 1;
-    }
-    let lines = plain_lines(&text[start..]).filter(|line| !line.is_empty());
+    let lines = plain_lines(last_bytes(text, max)).filter(|line| !line.is_empty());
     let joined = lines.collect::<Vec<_>>().join(" | ");
     (!joined.is_empty()).then_some(joined)
 }
 
-/// The lines of a text, fit for a terminal: nothing in them is acted upon.
+/// The beginning of a text: at most `max` bytes, whole characters.
+pub fn first_bytes(text: &str, max: usize) -> &str {
+    let mut ends = (0..=max.min(text.len())).rev();
+    let end = ends.find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
+}
+
+/// The end of a text: at most `max` bytes, whole characters.
+pub fn last_bytes(text: &str, max: usize) -> &str {
+    let mut starts = text.len().saturating_sub(max)..=text.len();
+    let start = starts.find(|start| text.is_char_boundary(*start));
+    &text[start.unwrap_or_default()..]
+}
+
+/// The lines of a text, without what terminals would act on.
 pub fn plain_lines(text: &str) -> impl Iterator<Item = String> {
     text.lines()
         .map(|line| for_terminal(line).replace('\t', " ").trim().to_owned())
 }
 
-/// A line with its indentation, and without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control
+/// A line with its indentation, without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control
 /// characters.
 pub fn for_terminal(line: &str) -> String {
     let mut plain = String::new();
@@ -75,4 +87,124 @@ pub fn for_terminal(line: &str) -> String {
         }
     }
     plain
+}
+
+/// The beginning and the end of a text, and how many bytes were left out between them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excerpt {
+    head: String,
+    tail: String,
+    omitted: u64,
+}
+
+impl Excerpt {
+    /// From the first and the last bytes of a stream of `total` bytes. Invalid UTF-8 is replaced. A character that the
+    /// gap cuts in two is left out.
+    pub fn from_bytes(head: &[u8], tail: &[u8], total: u64) -> Self {
+        let kept = (head.len() + tail.len()) as u64;
+        if total <= kept {
+            let whole = [head, tail].concat();
+            return Self {
+                head: lossy(&whole),
+                ..Self::default()
+            };
+        }
+        let head = &head[..head.len() - cut_at_end(head)];
+        let tail = &tail[cut_at_start(tail)..];
+        Self {
+            head: lossy(head),
+            tail: lossy(tail),
+            omitted: total - (head.len() + tail.len()) as u64,
+        }
+    }
+
+    /// Beginning, bytes left out, end: to be put together again by [`from_parts`](Self::from_parts).
+    pub fn parts(&self) -> (&str, u64, &str) {
+        (&self.head, self.omitted, &self.tail)
+    }
+
+    pub fn from_parts(head: String, omitted: u64, tail: String) -> Self {
+        Self {
+            head,
+            tail,
+            omitted,
+        }
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.omitted > 0
+    }
+
+    pub fn shown_len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// At most `max` bytes of it, a quarter of them from the beginning and three quarters from the end.
+    pub fn shortened(&self, max: usize) -> Self {
+        if self.shown_len() <= max {
+            return self.clone();
+        }
+        let text = [self.head.as_str(), self.tail.as_str()].concat();
+        let front = max / 4;
+        // A gap that is already there stays between the two.
+        let (begin, end) = match self.is_cut() {
+            true => (&self.head, &self.tail),
+            false => (&text, &text),
+        };
+        let (head, tail) = (first_bytes(begin, front), last_bytes(end, max - front));
+        let omitted = text.len() - head.len() - tail.len();
+        Self {
+            head: head.to_owned(),
+            tail: tail.to_owned(),
+            omitted: self.omitted.saturating_add(omitted as u64),
+        }
+    }
+
+    /// The text to show. A line says how much is missing.
+    pub fn render(&self) -> String {
+        if !self.is_cut() {
+            return [self.head.as_str(), self.tail.as_str()].concat();
+        }
+        let Self {
+            head,
+            tail,
+            omitted,
+        } = self;
+        let gap = match head.is_empty() || head.ends_with('\n') {
+            true => "",
+            false => "\n",
+        };
+        format!("{head}{gap}[… {omitted} bytes left out …]\n{tail}")
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// How many bytes at the end belong to a character that does not end there.
+fn cut_at_end(bytes: &[u8]) -> usize {
+    (1..=bytes.len().min(3))
+        .find(|&n| is_lead_of_longer(bytes[bytes.len() - n], n))
+        .unwrap_or(0)
+}
+
+/// Whether `lead` starts a character of more than `available` bytes.
+fn is_lead_of_longer(lead: u8, available: usize) -> bool {
+    let needs = match lead {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => 1,
+    };
+    needs > available
+}
+
+/// How many bytes at the start belong to a character that does not begin there.
+fn cut_at_start(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .take(3)
+        .take_while(|b| (0x80..=0xBF).contains(*b))
+        .count()
 }

@@ -1,20 +1,19 @@
-//! What a ticket is and how it can end. Not what is decided about it: that is `session`.
+//! A ticket, its run and its outcome. What is decided about them is in `session`.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::branch::Branch;
-use super::excerpt::Excerpt;
-use super::repos::{Repo, RepoRef};
-use super::text::one_line;
+use super::repos::{Branch, Repo, RepoRef};
+use super::text::{Excerpt, one_line};
 use crate::times;
 
 /// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/protocol.md section 4).
 ///
-/// Safe in a log line, a URL segment and an environment variable. Not a file name: `:` and upper case are no
-/// name of their own on every system, so folders are named after the [`RunId`].
+/// Safe in a log line, a URL segment and an environment variable, but not as a file name: some systems do not allow `:`
+/// or ignore case. Folders are named after the [`RunId`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TicketId(String);
@@ -47,7 +46,7 @@ impl fmt::Display for TicketId {
     }
 }
 
-/// One run of one ticket on this machine: the mark its processes carry and the name of its folder.
+/// One run of one ticket on this machine. Names its folder and marks its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RunId(pub u128);
 
@@ -106,7 +105,7 @@ pub struct Subagent {
     pub prompt: String,
 }
 
-/// What is to be done: sent inline, downloaded, or some of each.
+/// The task: sent with the assignment, downloaded, or both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brief {
     pub title: Option<String>,
@@ -115,17 +114,17 @@ pub struct Brief {
     pub subagent: Option<Subagent>,
 }
 
-/// Where the part of the brief is that did not come with the assignment.
+/// Where the rest of the brief is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
     Inline,
     /// At the ticket's own address below the API URL.
     ByTicketId,
-    /// At an address that has been found to be of the API URL's origin.
+    /// At an address that was checked to have the API URL's origin.
     At(String),
 }
 
-/// A well-formed assignment. Whether it is accepted is another matter.
+/// A well-formed assignment. It may still be refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     #[serde(rename = "ticket_id")]
@@ -137,10 +136,10 @@ pub struct Ticket {
     #[serde(flatten)]
     pub brief: Brief,
     pub payload: Payload,
-    /// What the backend asks for; it may shorten the role's limit, never lengthen it.
+    /// The limit that the backend asks for. It can shorten the role's limit, never lengthen it.
     #[serde(rename = "asked_limit_s", with = "times::optional_seconds")]
     pub time_limit: Option<Duration>,
-    /// Where the work is to be done, and to be pushed if it went well.
+    /// The work is done on this branch, which is pushed after a good run.
     pub branch: Option<Branch>,
 }
 
@@ -153,7 +152,95 @@ pub struct Job {
     pub time_limit: Duration,
 }
 
-/// Why a run is ended before its time.
+/// A claimed ticket that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveTicket {
+    pub run: RunId,
+    pub id: TicketId,
+    /// The newest attempt: an assignment of an active ticket only raises it.
+    pub attempt: u32,
+    pub claimed_at: SystemTime,
+    /// `None`: it waits for a slot or its work tree.
+    pub started_at: Option<SystemTime>,
+    /// The latest report of its run, in short.
+    pub progress: Option<Progress>,
+    /// The number of progress messages sent.
+    pub(super) seq: u64,
+    /// It was told to end. A newer attempt is another run.
+    pub(super) is_stopping: bool,
+    /// The work tree that it shares with other runs, if it does.
+    pub(super) shared_root: Option<PathBuf>,
+}
+
+impl ActiveTicket {
+    pub fn new(job: &Job, claimed_at: SystemTime) -> Self {
+        Self {
+            run: job.run,
+            id: job.ticket.id.clone(),
+            attempt: job.ticket.attempt,
+            claimed_at,
+            started_at: None,
+            progress: None,
+            seq: 0,
+            is_stopping: false,
+            shared_root: job.repo.shared_root().map(Path::to_owned),
+        }
+    }
+}
+
+/// A run's report while it goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    pub phase: Phase,
+    pub elapsed: Duration,
+    pub stdout_bytes: u64,
+    /// The lines of output since the last report.
+    pub lines: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Preparing,
+    Running,
+    Collecting,
+}
+
+impl Phase {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Running => "running",
+            Self::Collecting => "collecting",
+        }
+    }
+}
+
+impl Progress {
+    /// With the last line only, shortened, for there may be many reports with long lines. A report without a line keeps
+    /// the line of the one before.
+    pub fn in_short(&self, before: Option<&Self>) -> Self {
+        const LINE_MAX: usize = 200;
+        let line = self.lines.last().map(|line| one_line(line, LINE_MAX));
+        let line = line.or_else(|| before?.lines.last().cloned());
+        Self {
+            lines: line.into_iter().collect(),
+            ..*self
+        }
+    }
+
+    /// What the run is doing, in a few words.
+    pub fn activity(&self) -> &str {
+        match (self.phase, self.lines.last()) {
+            (Phase::Preparing, _) => "preparing",
+            (Phase::Running, Some(line)) => line,
+            (Phase::Running, None) => "running",
+            (Phase::Collecting, _) => "taking the diff",
+        }
+    }
+}
+
+/// Why a run is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     Cancelled,
@@ -219,16 +306,16 @@ impl FailCode {
             .map_or("internal", |(_, name)| name)
     }
 
-    /// Whether the reason for a refusal is one of this moment only.
-    pub fn passes(self) -> bool {
+    /// Whether a refusal for that reason passes by itself.
+    pub(super) fn is_temporary(self) -> bool {
         matches!(
             self,
             Self::AtCapacity | Self::QuotaExceeded | Self::AgentShutdown | Self::Internal
         )
     }
 
-    /// Whether another agent, or this one later, may well succeed.
-    pub fn retryable(self) -> bool {
+    /// Whether another agent, or this one later, may succeed.
+    pub fn is_retryable(self) -> bool {
         !matches!(
             self,
             Self::Timeout | Self::CliExit | Self::InvalidTicket | Self::Cancelled
@@ -241,7 +328,7 @@ pub struct Failure {
     pub code: FailCode,
     /// One human line.
     pub error: String,
-    /// When the quota is back, where that is known.
+    /// When the quota is back, if known.
     #[serde(skip)]
     pub available_at: Option<SystemTime>,
 }
@@ -283,11 +370,11 @@ impl fmt::Display for DiffStat {
     }
 }
 
-/// What a run changed in its repository. Every field is absent where there is no git to tell.
+/// What a run changed in its repository. Without git, every field is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     pub diff: Option<String>,
-    /// The diff was left out for its size; it is never cut.
+    /// The diff was left out because of its size. It is never cut.
     pub diff_truncated: bool,
     pub stat: Option<DiffStat>,
     pub base_commit: Option<String>,
@@ -305,7 +392,7 @@ pub struct Span {
     pub duration: Duration,
 }
 
-/// What the CLI says a run took, in its own way of counting. Every field is absent where it does not say.
+/// What a run took, as the CLI counts it. A field that the CLI does not report is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input_tokens: Option<u64>,
@@ -324,7 +411,7 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     #[serde(flatten)]
     pub exit: Option<Exit>,
-    /// What the CLI said in the end; of a CLI that is not known, all that it printed.
+    /// The final message of a known CLI; everything that an unknown CLI printed.
     #[serde(flatten)]
     pub stdout: Excerpt,
     pub usage: Option<Usage>,
@@ -338,7 +425,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// A ticket that ended before anything ran.
+    /// The outcome of a ticket that never started.
     pub fn unstarted(failure: Failure) -> Self {
         Self {
             failure: Some(failure),
@@ -346,31 +433,34 @@ impl Outcome {
         }
     }
 
-    /// With everything that has no bound of its own cut to what a person reads: it may quote a ticket or an answer.
+    /// Shortens the texts that may quote a ticket or an answer and so have no limit of their own.
     pub fn bounded(mut self) -> Self {
         const WARNINGS: usize = 50;
+        const WARNING_MAX: usize = 500;
+        const ERROR_MAX: usize = 2000;
+        const SESSION_ID_MAX: usize = 200;
         if self.warnings.len() > WARNINGS {
             let more = self.warnings.len() - WARNINGS;
             self.warnings.truncate(WARNINGS);
             self.warnings.push(format!("and {more} more"));
         }
-        self.warnings
-            .iter_mut()
-            .for_each(|warning| *warning = one_line(warning, 500));
-        if let Some(failure) = &mut self.failure {
-            failure.error = one_line(&failure.error, 2000);
+        for warning in &mut self.warnings {
+            *warning = one_line(warning, WARNING_MAX);
         }
-        if let Some(id) = self
-            .usage
-            .as_mut()
-            .and_then(|usage| usage.session_id.as_mut())
+        if let Some(failure) = &mut self.failure {
+            failure.error = one_line(&failure.error, ERROR_MAX);
+        }
+        if let Some(Usage {
+            session_id: Some(id),
+            ..
+        }) = &mut self.usage
         {
-            *id = one_line(id, 200);
+            *id = one_line(id, SESSION_ID_MAX);
         }
         self
     }
 
-    /// About how many bytes it takes in memory and, before escaping, on the wire.
+    /// Its approximate size in memory and, before escaping, on the wire, in bytes.
     pub fn size(&self) -> usize {
         self.stdout.shown_len() + self.changes.diff.as_ref().map_or(0, String::len) + 1024
     }

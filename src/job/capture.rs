@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
 
-use crate::domain::excerpt::Excerpt;
+use crate::domain::text::Excerpt;
 
 /// What the lines of one report may take (docs/protocol.md section 3).
 const LINES_BYTES: usize = 16 << 10;

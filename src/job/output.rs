@@ -3,7 +3,7 @@
 use super::capture::Capture;
 use super::cli::reading::Reading;
 use super::cli::report::Report;
-use crate::domain::excerpt::Excerpt;
+use crate::domain::text::Excerpt;
 use crate::domain::ticket::Usage;
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::process::{Cause, Ended};
-use crate::domain::quota_message::{Exceeded, QuotaMessage};
+use crate::domain::quota::{Exceeded, QuotaMessage};
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Outcome};
 

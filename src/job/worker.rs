@@ -26,11 +26,11 @@ use super::process::{self, Process, Shared, Sink, Spec};
 use super::verdict;
 use super::workspace::{self, OwnClone};
 use crate::config::{Limits, ProgressConfig, Token};
-use crate::domain::event::{JobEvent, Phase, Progress};
-use crate::domain::prompt;
+use crate::domain::event::JobEvent;
+use crate::domain::invocation::{Template, Values, prompt, title_line};
 use crate::domain::repos::Workspace;
-use crate::domain::template::{Template, Values};
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
+use crate::domain::ticket::{Phase, Progress};
 use crate::environment::{Environment, TICKET};
 use crate::net::Route;
 use crate::store::journal::Started;
@@ -227,8 +227,8 @@ impl<'a> Run<'a> {
         self.report.phase(Phase::Preparing);
         let brief = downloads.complete(&self.job.ticket, self.halt, &mut self.outcome.warnings)?;
         self.report.phase(Phase::Preparing);
-        let prompt = prompt::assemble(&self.job.ticket, &brief);
-        let title = prompt::title_line(&brief);
+        let prompt = prompt(&self.job.ticket, &brief);
+        let title = title_line(&brief);
         let prompt_file = folder
             .write("prompt.md", prompt.as_bytes())
             .map_err(|e| state_failed(&e))?;
@@ -359,13 +359,10 @@ impl<'a> Run<'a> {
             role: self.job.ticket.role.as_str(),
             title,
         };
-        let args = self.args.fill(&values).map_err(|e| {
-            let error = format!(
-                "the argument {:?} would be taken for an option of the CLI",
-                e.0
-            );
-            Failure::new(FailCode::InvalidTicket, error)
-        })?;
+        let args = self
+            .args
+            .fill(&values)
+            .map_err(|e| Failure::new(FailCode::InvalidTicket, e.to_string()))?;
         Ok(args.into_iter().map(OsString::from).collect())
     }
 

@@ -1,98 +1,64 @@
-//! Ends the loop's wait at the session's deadline, also where the machine has slept through it.
+//! Ends the loop's wait at the session's deadline, even if the machine sleeps in between.
 //!
-//! A wait with a timeout counts the time that the machine is awake. On Linux a timer can count the rest too, and
-//! goes off the moment the machine wakes up (timerfd_create(2), CLOCK_BOOTTIME). Elsewhere the loop looks every few
-//! seconds.
+//! A poll's timeout does not count the time that the machine sleeps. On Linux a timer does (timerfd_create(2),
+//! CLOCK_BOOTTIME), and ends the wait when the machine wakes up. On other systems the loop looks every few seconds.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Registry, Token};
+#[cfg(target_os = "linux")]
+use nix::sys::timerfd::TimerFd;
 
 #[cfg(target_os = "linux")]
-pub use linux::Alarm;
-
-#[cfg(not(target_os = "linux"))]
-pub use elsewhere::Alarm;
+pub(super) struct Alarm(TimerFd);
 
 #[cfg(target_os = "linux")]
-mod linux {
-    use super::{Duration, Instant, Registry, Token, io};
-    use std::os::fd::{AsFd, AsRawFd};
+impl Alarm {
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        use nix::sys::timerfd::{ClockId, TimerFlags};
+        use std::os::fd::{AsFd, AsRawFd};
 
-    use mio::Interest;
-    use mio::unix::SourceFd;
-    use nix::sys::time::TimeSpec;
-    use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-
-    pub struct Alarm {
-        timer: TimerFd,
-        set_for: Option<Instant>,
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?;
+        let fd = timer.as_fd().as_raw_fd();
+        registry.register(
+            &mut mio::unix::SourceFd(&fd),
+            token,
+            mio::Interest::READABLE,
+        )?;
+        Ok(Self(timer))
     }
 
-    impl Alarm {
-        pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-            let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-            let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?;
-            registry.register(
-                &mut SourceFd(&timer.as_fd().as_raw_fd()),
-                token,
-                Interest::READABLE,
-            )?;
-            Ok(Self {
-                timer,
-                set_for: None,
-            })
-        }
+    /// Sets the alarm. Returns the timeout that the poll needs besides.
+    pub(super) fn set(&self, left: Option<Duration>) -> io::Result<Option<Duration>> {
+        use nix::sys::time::TimeSpec;
+        use nix::sys::timerfd::{Expiration, TimerSetTimeFlags};
 
-        /// Sets the alarm. How long the poll itself may wait besides: as long as it takes.
-        pub fn set(&mut self, at: Option<Instant>, now: Instant) -> io::Result<Option<Duration>> {
-            let left = at.map(|at| at.saturating_duration_since(now));
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(left);
+        match left {
+            None => self.0.unset()?,
+            Some(Duration::ZERO) => return Ok(left),
+            Some(left) => {
+                let at = Expiration::OneShot(TimeSpec::from_duration(left));
+                self.0.set(at, TimerSetTimeFlags::empty())?;
             }
-            if self.set_for != at {
-                self.set_for = at;
-                match left {
-                    Some(left) => self.timer.set(
-                        Expiration::OneShot(TimeSpec::from_duration(left)),
-                        TimerSetTimeFlags::empty(),
-                    )?,
-                    None => self.timer.unset()?,
-                }
-            }
-            Ok(None)
         }
-
-        /// It has gone off, or may have.
-        pub fn rang(&mut self) {
-            // The next one is set anew, which also makes the timer quiet.
-            self.set_for = None;
-        }
+        Ok(None)
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-mod elsewhere {
-    use super::{Duration, Instant, Registry, Token, io};
+pub(super) struct Alarm;
 
-    /// Within so long after waking up the sleep is noticed.
-    const LOOK_EVERY: Duration = Duration::from_secs(3);
+#[cfg(not(target_os = "linux"))]
+impl Alarm {
+    pub(super) fn new(_registry: &Registry, _token: Token) -> io::Result<Self> {
+        Ok(Self)
+    }
 
-    pub struct Alarm;
-
-    impl Alarm {
-        pub fn new(_registry: &Registry, _token: Token) -> io::Result<Self> {
-            Ok(Self)
-        }
-
-        pub fn set(&mut self, at: Option<Instant>, now: Instant) -> io::Result<Option<Duration>> {
-            Ok(Some(
-                at.map_or(LOOK_EVERY, |at| at.saturating_duration_since(now))
-                    .min(LOOK_EVERY),
-            ))
-        }
-
-        pub fn rang(&mut self) {}
+    pub(super) fn set(&self, left: Option<Duration>) -> io::Result<Option<Duration>> {
+        /// A sleep is noticed this long after waking up, at the latest.
+        const LOOK_EVERY: Duration = Duration::from_secs(3);
+        Ok(Some(left.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)))
     }
 }

@@ -10,26 +10,28 @@ use tungstenite::{Error, Message, WebSocket};
 
 use crate::net::{Signs, Stream, Wire};
 
-/// How long a peer that is told goodbye may take to answer.
+/// The close code for a close frame without a code (RFC 6455 section 7.4.1).
+pub(super) const NO_CODE: u16 = 1005;
+/// How long a peer may take to answer a close frame.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
-pub struct Connection {
+pub(super) struct Connection {
     socket: WebSocket<Stream>,
-    /// The backend's clock when it took the upgrade, where it tells.
+    /// The backend's clock at the upgrade, if the backend told it.
     pub(super) peer_clock: Option<SystemTime>,
 }
 
-/// What a read brought.
-pub enum Inbound {
+/// The result of a read.
+pub(super) enum Inbound {
     Text(String),
     Binary(usize),
     Pong(Vec<u8>),
     Other,
     /// Nothing more for now.
     Idle,
-    /// The peer closed it, with that code and reason.
+    /// The peer closed the connection with that code and reason.
     Closed(u16, String),
-    /// A frame larger than is allowed.
+    /// A frame is larger than allowed.
     TooLarge,
     Broken(String),
 }
@@ -39,8 +41,8 @@ impl Connection {
         Self { socket, peer_clock }
     }
 
-    /// From here on nothing blocks: readiness is told by the poll.
-    pub fn open(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    /// From here on nothing blocks; the poll tells when the socket is ready.
+    pub(super) fn open(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let wire = self.socket.get_mut().wire();
         let stream = match std::mem::replace(wire, Wire::Gone) {
             Wire::Blocking { stream, .. } => stream,
@@ -56,13 +58,13 @@ impl Connection {
         Ok(())
     }
 
-    pub fn read(&mut self) -> Inbound {
+    pub(super) fn read(&mut self) -> Inbound {
         match self.socket.read() {
             Ok(Message::Text(text)) => Inbound::Text(text.as_str().to_owned()),
             Ok(Message::Binary(bytes)) => Inbound::Binary(bytes.len()),
             Ok(Message::Pong(payload)) => Inbound::Pong(payload.to_vec()),
             Ok(Message::Ping(_) | Message::Frame(_)) => Inbound::Other,
-            Ok(Message::Close(None)) => Inbound::Closed(1005, String::new()),
+            Ok(Message::Close(None)) => Inbound::Closed(NO_CODE, String::new()),
             Ok(Message::Close(Some(frame))) => {
                 Inbound::Closed(frame.code.into(), frame.reason.as_str().to_owned())
             }
@@ -72,27 +74,26 @@ impl Connection {
         }
     }
 
-    /// Puts a frame into the send buffer. What the socket does not take now goes out when it is writable again.
-    pub fn write(&mut self, message: Message) -> Result<(), String> {
+    /// Puts a frame into the send buffer. What the socket does not take now is sent when it is writable again.
+    pub(super) fn write(&mut self, message: Message) -> Result<(), String> {
         pending_is_fine(self.socket.write(message))
     }
 
-    pub fn flush(&mut self) -> Result<(), String> {
+    pub(super) fn flush(&mut self) -> Result<(), String> {
         pending_is_fine(self.socket.flush())
     }
 
-    /// Whether the peer has shown life since the last time this was asked.
-    pub fn showed_life(&mut self) -> bool {
+    /// Whether the peer has shown life since the last call.
+    pub(super) fn take_sign_of_life(&mut self) -> bool {
         match self.socket.get_mut().wire() {
             Wire::Open { signs, .. } => std::mem::take(&mut signs.of_life),
             Wire::Blocking { .. } | Wire::Gone => false,
         }
     }
 
-    /// Says why, sends what is still in the buffer and waits until the peer has closed too, or a second.
-    /// Blocks: to be called on a thread of its own. Closing with unread input would reset the connection, and
-    /// the peer would never see the last frames.
-    pub fn say_goodbye(mut self, registry: &Registry, close: Option<CloseFrame>) {
+    /// Sends the rest of the buffer and a close frame, and waits up to a second until the peer has closed too. Closing at
+    /// once, with unread input, would reset the connection and lose the last frames. Blocks, so it needs its own thread.
+    pub(super) fn say_goodbye(mut self, registry: &Registry, close: Option<CloseFrame>) {
         let until = goodbye_until();
         let wire = self.socket.get_mut().wire();
         if let Wire::Open { mut stream, .. } = std::mem::replace(wire, Wire::Gone) {
@@ -106,7 +107,7 @@ impl Connection {
         self.close(close);
     }
 
-    /// The same for a connection that no poll watches.
+    /// The same for a connection that the poll does not watch.
     pub(super) fn close(mut self, close: Option<CloseFrame>) {
         self.socket.get_mut().wire().set_deadline(goodbye_until());
         if self.socket.close(close).is_ok() {

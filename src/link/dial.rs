@@ -1,6 +1,6 @@
-//! From a stream to an open WebSocket: the upgrade, and what each refusal means (docs/protocol.md section 2).
+//! From a stream to an open WebSocket: the upgrade, and the meaning of each refusal (docs/protocol.md section 2).
 //!
-//! Blocks with a deadline, on a thread of its own, so that the socket thread never waits for a peer.
+//! It blocks with a deadline on its own thread, so that the socket thread never waits for a peer.
 
 use std::io;
 use std::sync::Arc;
@@ -14,15 +14,17 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
-use super::connection::{Connection, Inbound};
+use super::connection::{Connection, Inbound, NO_CODE};
 use super::protocol::{MAX_INBOUND, SEND_BUFFER, hub};
 use crate::config::Token;
 use crate::domain::Now;
-use crate::domain::dialect::Dialect;
 use crate::domain::event::Setback;
+use crate::domain::message::Dialect;
 use crate::net::{Route, Stream};
 use crate::store::Store;
 
+/// Close codes by which a backend refuses the token (docs/protocol.md section 2).
+const TOKEN_CLOSE_CODES: [u16; 2] = [4401, 4403];
 /// From the first packet to the answer to the upgrade.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
@@ -30,39 +32,41 @@ const DIAL_LIMIT: Duration = Duration::from_secs(15);
 pub struct Dialer {
     pub route: Route,
     pub token: Token,
-    /// `None`: whichever the backend speaks.
+    /// `None`: the one that the backend speaks.
     pub only: Option<Dialect>,
-    /// Where each sending of the token is noted; `None` for whoever only tries it out, and has no state folder.
+    /// Its audit log records each use of the token. `None` for `doctor`, which has no state folder.
     pub store: Option<Arc<Store>>,
 }
 
-/// An attempt that came to nothing.
-enum Refused {
-    /// There is no such endpoint: another dialect's may be there.
-    NotHere(Setback),
-    /// The peer hung up instead of answering, as some servers do where there is nothing; a proxy before them then says
-    /// 502. It may as well be about to restart.
-    HungUp(Setback),
-    Failed(Setback),
+/// A failed attempt.
+struct Refused {
+    setback: Setback,
+    endpoint: Endpoint,
 }
 
-impl Refused {
-    fn setback(self) -> Setback {
-        match self {
-            Self::NotHere(setback) | Self::HungUp(setback) | Self::Failed(setback) => setback,
-        }
-    }
+/// What a failed attempt tells of the endpoint.
+#[derive(PartialEq, Eq)]
+enum Endpoint {
+    /// 404: it does not exist, but another dialect's may.
+    Missing,
+    /// The peer hung up, as some servers do instead of a 404; a proxy in front of it then says 502. A backend that
+    /// restarts looks the same.
+    Unknown,
+    Exists,
 }
 
 impl From<Setback> for Refused {
     fn from(setback: Setback) -> Self {
-        Self::Failed(setback)
+        Self {
+            setback,
+            endpoint: Endpoint::Exists,
+        }
     }
 }
 
 impl Dialer {
-    /// One attempt, with the dialect that the backend spoke last; where it is not there, another with the other one.
-    pub fn dial(
+    /// Tries the dialect that the backend spoke last, and the other one if that endpoint does not exist.
+    pub(super) fn dial(
         &self,
         last: Dialect,
         now: impl Fn() -> Now,
@@ -70,21 +74,22 @@ impl Dialer {
         let first = self.only.unwrap_or(last);
         let refused = match self.attempt(first, now()) {
             Ok(connection) => return Ok((connection, first)),
-            Err(refused @ Refused::Failed(_)) => return Err(refused.setback()),
-            Err(refused) if self.only.is_some() => return Err(refused.setback()),
             Err(refused) => refused,
         };
-        match (self.attempt(first.other(), now()), refused) {
-            (Ok(connection), _) => Ok((connection, first.other())),
-            (Err(Refused::Failed(other)), Refused::NotHere(_)) => Err(other),
-            // What somebody else says there is no word of a backend that restarts.
-            (Err(_), refused) => Err(refused.setback()),
+        if refused.endpoint == Endpoint::Exists || self.only.is_some() {
+            return Err(refused.setback);
+        }
+        let is_missing = refused.endpoint == Endpoint::Missing;
+        match self.attempt(first.other(), now()) {
+            Ok(connection) => Ok((connection, first.other())),
+            Err(other) if is_missing && other.endpoint == Endpoint::Exists => Err(other.setback),
+            // Behind a hang-up or a 502 may be a backend that restarts: then the other endpoint's answer is not its own.
+            Err(_) => Err(refused.setback),
         }
     }
 
-    /// One attempt whose connection is given up at once, before anything is registered: which dialect answers, and
-    /// whether the token is taken. A refusal may also come as a close after the upgrade, so the answer to a Ping is
-    /// waited for. The time is the backend's own, where it tells.
+    /// Connects without registering: finds the dialect, and whether the backend accepts the token. A refusal may be a
+    /// close after the upgrade, so this waits for the answer to a Ping. Returns the backend's clock too, if it told it.
     pub fn try_out(&self, now: impl Fn() -> Now) -> Result<(Dialect, Option<SystemTime>), Setback> {
         let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
         let lost = |e: String| failed(format!("the connection broke after the upgrade: {e}"));
@@ -111,7 +116,7 @@ impl Dialer {
         Ok((dialect, peer_clock))
     }
 
-    /// Redirects are not followed: the token would follow them.
+    /// Redirects are not followed, because the token would go along.
     fn attempt(&self, dialect: Dialect, now: Now) -> Result<Connection, Refused> {
         let until = now.mono + DIAL_LIMIT;
         let stream = self.route.open(until).map_err(failed)?;
@@ -121,39 +126,36 @@ impl Dialer {
             .max_write_buffer_size(SEND_BUFFER)
             .max_message_size(Some(MAX_INBOUND))
             .max_frame_size(Some(MAX_INBOUND));
-        self.store
-            .iter()
-            .for_each(|store| store.audit().connecting(&self.route.api.shown(dialect)));
+        if let Some(store) = &self.store {
+            store.audit().connecting(&self.route.api.shown(dialect));
+        }
         match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config))
         {
             Ok((mut socket, answer)) => {
                 if dialect == Dialect::Hub {
                     authenticate(&mut socket, &self.token)?;
                 }
-                Ok(Connection::new(
-                    socket,
-                    answer.headers().get(header::DATE).and_then(http_date),
-                ))
+                let peer_clock = answer.headers().get(header::DATE).and_then(http_date);
+                Ok(Connection::new(socket, peer_clock))
             }
-            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
-                let setback = refusal(answer.status(), answer.headers(), now.wall);
-                Err(match answer.status() {
-                    StatusCode::NOT_FOUND => Refused::NotHere(setback),
-                    StatusCode::BAD_GATEWAY => Refused::HungUp(setback),
-                    _ => setback.into(),
-                })
-            }
+            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => Err(Refused {
+                setback: refusal(answer.status(), answer.headers(), now.wall),
+                endpoint: match answer.status() {
+                    StatusCode::NOT_FOUND => Endpoint::Missing,
+                    StatusCode::BAD_GATEWAY => Endpoint::Unknown,
+                    _ => Endpoint::Exists,
+                },
+            }),
             Err(HandshakeError::Failure(e)) if timed_out(&e) => {
                 Err(failed("the backend did not answer the upgrade in time".to_owned()).into())
             }
-            Err(HandshakeError::Failure(e)) => {
-                let setback = failed(format!("the upgrade failed: {e}"));
-                Err(if is_unanswered(&e) {
-                    Refused::HungUp(setback)
-                } else {
-                    setback.into()
-                })
-            }
+            Err(HandshakeError::Failure(e)) => Err(Refused {
+                setback: failed(format!("the upgrade failed: {e}")),
+                endpoint: match is_unanswered(&e) {
+                    true => Endpoint::Unknown,
+                    false => Endpoint::Exists,
+                },
+            }),
             Err(HandshakeError::Interrupted(_)) => {
                 Err(failed("the upgrade was interrupted".to_owned()).into())
             }
@@ -170,15 +172,18 @@ impl Dialer {
         if dialect == Dialect::Hub {
             return Ok(request);
         }
-        let mut bearer = HeaderValue::from_str(&self.token.bearer())
-            .map_err(|_| failed("the token cannot stand in a header".to_owned()))?;
+        let mut bearer = HeaderValue::from_str(&self.token.bearer()).map_err(|_| {
+            failed(
+                "the token contains a character that is not allowed in an HTTP header".to_owned(),
+            )
+        })?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         Ok(request)
     }
 }
 
-/// The hub wants the token as the first frame, and says whether it is one.
+/// Sends the token as the first frame and waits for the hub's answer.
 fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Setback> {
     let lost = |e: tungstenite::Error| match e {
         e if timed_out(&e) => failed("the hub did not answer the token in time".to_owned()),
@@ -187,7 +192,7 @@ fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Set
         )),
     };
     socket.send(Message::text(hub::auth(token))).map_err(lost)?;
-    // What the hub says of a refusal is for people; the reason of the close that follows is for programs.
+    // After a refusal the hub closes, and the reason of that close tells whether the token is to blame.
     let mut refused = None;
     loop {
         let message = match socket.read() {
@@ -204,7 +209,7 @@ fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Set
                 None => continue,
             },
             Message::Close(Some(frame)) => closed(frame.code.into(), &frame.reason),
-            Message::Close(None) => closed(1005, ""),
+            Message::Close(None) => closed(NO_CODE, ""),
             _ => continue,
         };
         return Err(match setback {
@@ -233,8 +238,8 @@ fn failed(why: String) -> Setback {
     Setback::Failed(why)
 }
 
-/// What an answer other than 101 means.
-pub fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Setback {
+/// The meaning of an answer other than 101.
+fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Setback {
     let why = status.to_string();
     match status.as_u16() {
         401 | 403 => Setback::TokenRejected(why),
@@ -271,12 +276,13 @@ fn http_date(value: &HeaderValue) -> Option<SystemTime> {
         .map(SystemTime::from)
 }
 
-/// What the code and the reason of a Close frame mean.
-pub fn closed(code: u16, reason: &str) -> Setback {
+/// The meaning of a close frame's code and reason.
+pub(super) fn closed(code: u16, reason: &str) -> Setback {
     let why = format!("closed by the backend with {code} {reason:?}");
-    match code {
-        4401 | 4403 => Setback::TokenRejected(why),
-        1008 if reason.starts_with("auth") => Setback::TokenRejected(why),
-        _ => Setback::Failed(why),
+    let is_policy = code == u16::from(CloseCode::Policy);
+    if TOKEN_CLOSE_CODES.contains(&code) || is_policy && reason.starts_with("auth") {
+        Setback::TokenRejected(why)
+    } else {
+        Setback::Failed(why)
     }
 }

@@ -1,16 +1,16 @@
-//! The readiness loop: carries events in and actions out. Nothing here decides about tickets.
+//! The readiness loop of the socket thread: passes events to the session and carries out its actions.
 //!
-//! It waits for the socket, the mailbox or the session's deadline, whichever is first, and for nothing else: an
-//! idle daemon wakes for its heartbeats, and an outcome leaves the moment it is posted.
+//! It waits for the socket, the mailbox or the session's deadline, and for nothing else: an idle daemon wakes for its
+//! heartbeats only, and an outcome is sent as soon as a worker posts it.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use log::{debug, error, warn};
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 use tungstenite::Message as Frame;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -18,50 +18,54 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use super::alarm::Alarm;
 use super::connection::{Connection, Inbound};
 use super::dial::{self, Dialer};
-use super::mailbox::{Mail, Mailbox};
-use super::protocol::{Codecs, Decoded};
+use super::protocol::{Codecs, Decoded, MAX_INBOUND};
 use crate::domain::Now;
-use crate::domain::event::{Action, Event, Exit, Goodbye, Record, Setback};
-use crate::domain::message::Message;
-use crate::domain::notice::{Level, Notice};
-use crate::domain::session::{Past, Session};
+use crate::domain::event::{Action, DaemonEnd, Effect, Event, Goodbye, Setback};
+use crate::domain::message::{Dialect, Level, Message, Notice, View};
+use crate::domain::session::{SavedState, Session};
 use crate::domain::text::one_line;
-use crate::domain::ticket::{Job, RunId, StopReason};
-use crate::domain::view::View;
 use crate::store::Store;
 
 const SOCKET: Token = Token(0);
 const MAIL: Token = Token(1);
 const ALARM: Token = Token(2);
-/// Frames read before the mailbox gets its turn: a chatty peer must not hold up an outcome.
+/// How many frames are read before the mailbox gets its turn: a busy peer must not hold up an outcome.
 const FRAMES_AT_ONCE: usize = 64;
 
-/// What a frame may put into the log above `debug`.
+/// How much of a frame is logged above `debug`, in characters.
 const LOGGED_MAX: usize = 300;
 
-/// What the session wants of others: workers and the state folder.
-pub enum Errand {
-    Start {
-        slot: usize,
-        job: Box<Job>,
-        offline: bool,
-    },
-    Stop {
-        slot: usize,
-        run: RunId,
-        reason: StopReason,
-    },
-    Keep(Record),
-    Recall(RunId),
-    LookForCli,
-    /// Of several views in a row only the last is shown.
-    Show(Box<View>),
+/// Carries out an effect. What is known of it at once comes back as an event.
+pub type EffectHandler<'a> = &'a mut dyn FnMut(Effect) -> Option<Event>;
+
+enum Mail {
+    Event(Event),
+    Dialed(Result<(Box<Connection>, Dialect), Setback>),
 }
 
-/// Runs an errand; what there is to say about it at once is an event.
-pub type Runner<'a> = &'a mut dyn FnMut(Errand) -> Option<Event>;
+/// The only way into the socket thread: a channel, and a waker that ends the thread's wait. Each thread has a clone.
+#[derive(Clone)]
+pub struct Mailbox {
+    mail: Sender<Mail>,
+    waker: Arc<Waker>,
+}
 
-/// The socket thread's state: it owns the connection, and the only one to touch it.
+impl Mailbox {
+    pub fn post(&self, event: Event) {
+        self.put(Mail::Event(event));
+    }
+
+    fn put(&self, mail: Mail) {
+        // The socket thread ends last. A thread that posts after its end has nothing to lose.
+        if self.mail.send(mail).is_ok()
+            && let Err(e) = self.waker.wake()
+        {
+            panic!("the socket thread cannot be woken: {e}");
+        }
+    }
+}
+
+/// The state of the socket thread, which alone touches the connection.
 pub struct EventLoop {
     poll: Poll,
     alarm: Alarm,
@@ -76,10 +80,12 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// `store`: what is sent is noted in its audit log.
+    /// Everything that is sent is recorded in the store's audit log.
     pub fn new(dialer: Dialer, codecs: Codecs, store: Arc<Store>) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let (mailbox, inbox) = Mailbox::new(&poll, MAIL)?;
+        let (mail, inbox) = crossbeam_channel::unbounded();
+        let waker = Arc::new(Waker::new(poll.registry(), MAIL)?);
+        let mailbox = Mailbox { mail, waker };
         let alarm = Alarm::new(poll.registry(), ALARM)?;
         Ok(Self {
             poll,
@@ -98,43 +104,46 @@ impl EventLoop {
         self.mailbox.clone()
     }
 
-    /// Runs until the session says that it is over.
+    /// Runs until the session ends.
     pub fn run(
         mut self,
         mut session: Session,
-        past: Past,
-        errands: Runner<'_>,
-    ) -> io::Result<Exit> {
+        saved: SavedState,
+        effects: EffectHandler<'_>,
+    ) -> io::Result<DaemonEnd> {
         let mut ready = Events::with_capacity(8);
         let mut more_to_read = false;
+        let first = session.restore(saved, now());
         let mut turn = Turn {
             session: &mut session,
-            errands,
+            effects,
             view: None,
-            exit: None,
+            end: None,
         };
-        let first = turn.session.take_over(past, now());
         self.carry_out(&mut turn, first);
         loop {
             if let Some(view) = turn.view.take() {
-                (turn.errands)(Errand::Show(view));
+                (turn.effects)(Effect::Show(view));
             }
-            if let Some(exit) = turn.exit {
-                self.goodbyes.into_iter().for_each(join);
-                return Ok(exit);
+            if let Some(end) = turn.end {
+                for thread in self.goodbyes {
+                    join(thread);
+                }
+                return Ok(end);
             }
-            let wait = match more_to_read {
+            let left = turn
+                .session
+                .deadline()
+                .map(|at| at.saturating_duration_since(now().mono));
+            let timeout = match more_to_read {
                 true => Some(Duration::ZERO),
-                false => self.alarm.set(turn.session.deadline(), now().mono)?,
+                false => self.alarm.set(left)?,
             };
-            match self.poll.poll(&mut ready, wait) {
+            match self.poll.poll(&mut ready, timeout) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
             let rang = ready.is_empty() || ready.iter().any(|event| event.token() == ALARM);
-            if rang {
-                self.alarm.rang();
-            }
             more_to_read |= ready.iter().any(|event| event.token() == SOCKET);
             if more_to_read {
                 more_to_read = self.read(&mut turn);
@@ -143,15 +152,8 @@ impl EventLoop {
                 self.take(mail, &mut turn);
             }
             self.flush();
-            if self
-                .connection
-                .as_mut()
-                .is_some_and(Connection::showed_life)
-            {
-                self.feed(&mut turn, Event::Heard);
-            }
-            // What has arrived counts before the time that has passed. An alarm counts before the deadline too: a
-            // machine that slept has to hear of it.
+            self.note_life(&mut turn);
+            // Input comes before timeouts. A timer that fires early is a tick too, so that the session notices a sleep.
             if rang || turn.session.deadline().is_some_and(|at| at <= now().mono) {
                 self.feed(&mut turn, Event::Tick);
                 self.flush();
@@ -159,16 +161,21 @@ impl EventLoop {
         }
     }
 
-    /// Reads what has come, up to a number of frames. Says whether there may be more.
+    fn note_life(&mut self, turn: &mut Turn<'_>) {
+        let connection = self.connection.as_mut();
+        if connection.is_some_and(Connection::take_sign_of_life) {
+            self.feed(turn, Event::Heard);
+        }
+    }
+
+    /// Reads at most [`FRAMES_AT_ONCE`] frames. Returns whether there may be more.
     fn read(&mut self, turn: &mut Turn<'_>) -> bool {
         for _ in 0..FRAMES_AT_ONCE {
             let Some(connection) = &mut self.connection else {
                 return false;
             };
             let inbound = connection.read();
-            if connection.showed_life() {
-                self.feed(turn, Event::Heard);
-            }
+            self.note_life(turn);
             match inbound {
                 Inbound::Text(text) => {
                     debug!("← {}", one_line(&text, usize::MAX));
@@ -192,7 +199,7 @@ impl EventLoop {
                 }
                 Inbound::TooLarge => {
                     self.hang_up(Some(CloseCode::Size));
-                    let why = "a frame larger than 5 MiB".to_owned();
+                    let why = format!("a frame larger than {} MiB", MAX_INBOUND >> 20);
                     self.feed(turn, Event::Disconnected(Setback::Failed(why)));
                 }
                 Inbound::Broken(why) => {
@@ -228,8 +235,8 @@ impl EventLoop {
     }
 
     fn carry_out(&mut self, turn: &mut Turn<'_>, actions: Vec<Action>) {
-        // What an errand brings is news for later: its actions must not come between those under way.
-        let mut news = Vec::new();
+        // The events of effects wait, so that their actions do not come between the ones under way.
+        let mut events = Vec::new();
         for action in actions {
             match action {
                 Action::Dial => self.dial(),
@@ -238,27 +245,20 @@ impl EventLoop {
                 Action::Disconnect(Goodbye::GoingAway) => self.hang_up(Some(CloseCode::Away)),
                 Action::Send(message) => self.send(&message),
                 Action::Ping(number) => {
-                    self.write(Frame::Ping(number.to_be_bytes().to_vec().into()))
-                }
-                Action::Keep(record) => news.extend((turn.errands)(Errand::Keep(record))),
-                Action::Recall(run) => news.extend((turn.errands)(Errand::Recall(run))),
-                Action::LookForCli => news.extend((turn.errands)(Errand::LookForCli)),
-                Action::Start { slot, job, offline } => {
-                    news.extend((turn.errands)(Errand::Start { slot, job, offline }));
-                }
-                Action::Stop { slot, run, reason } => {
-                    news.extend((turn.errands)(Errand::Stop { slot, run, reason }))
+                    self.write(Frame::Ping(number.to_be_bytes().to_vec().into()));
                 }
                 Action::Log(notice) => log(&notice),
-                Action::Show(view) => turn.view = Some(view),
-                Action::Exit(exit) => turn.exit = Some(exit),
+                Action::Effect(Effect::Show(view)) => turn.view = Some(view),
+                Action::Effect(effect) => events.extend((turn.effects)(effect)),
+                Action::Exit(end) => turn.end = Some(end),
             }
         }
-        news.into_iter().for_each(|event| self.feed(turn, event));
+        for event in events {
+            self.feed(turn, event);
+        }
     }
 
     fn send(&mut self, message: &Message) {
-        // Without a connection nothing is sent.
         if self.connection.is_some() {
             let text = self.codecs.encode(message);
             debug!("→ {}", one_line(&text, usize::MAX));
@@ -280,8 +280,8 @@ impl EventLoop {
         self.lost_on_error(result);
     }
 
-    /// A write that fails ends the connection. The session hears of it after the actions under way, which then
-    /// find no connection and do nothing: outcomes are in the outbox, and the rest means nothing to the next connection.
+    /// A failed write ends the connection. The session hears of it after the actions under way, which then do nothing:
+    /// outcomes are in the outbox, and the rest has no meaning on the next connection.
     fn lost_on_error(&mut self, result: Result<(), String>) {
         if let Err(why) = result {
             self.connection = None;
@@ -289,29 +289,23 @@ impl EventLoop {
         }
     }
 
-    /// The thread is not joined: a name server may keep it for longer than anybody waits for a daemon to stop. It
-    /// owns nothing but its own socket, and there is never a second one.
+    /// The thread is not joined, because a name server may hold it longer than a stop should take. It owns nothing but its
+    /// own socket, and there is only one at a time.
     fn dial(&mut self) {
         debug!(
             "connecting to {}",
             self.dialer.route.api.shown(self.codecs.current)
         );
-        let (dialer, mailbox, last) = (
-            self.dialer.clone(),
-            self.mailbox.clone(),
-            self.codecs.current,
-        );
+        let (dialer, mailbox) = (self.dialer.clone(), self.mailbox.clone());
+        let last = self.codecs.current;
         let dial = move || {
-            let dialed = dialer
-                .dial(last, now)
-                .map(|(connection, dialect)| (Box::new(connection), dialect));
-            mailbox.put(Mail::Dialed(dialed));
+            let dialed = dialer.dial(last, now);
+            let boxed = dialed.map(|(connection, dialect)| (Box::new(connection), dialect));
+            mailbox.put(Mail::Dialed(boxed));
         };
         if let Err(e) = spawn("dial", dial) {
-            self.mailbox
-                .post(Event::Disconnected(Setback::Failed(format!(
-                    "no thread to connect with: {e}"
-                ))));
+            let why = format!("no thread to connect with: {e}");
+            self.mailbox.post(Event::Disconnected(Setback::Failed(why)));
         }
     }
 
@@ -327,23 +321,23 @@ impl EventLoop {
             reason: "".into(),
         });
         self.goodbyes.retain(|thread| !thread.is_finished());
-        // Without a thread the connection is closed all the same, only without the last word.
+        // If no thread can be started, the connection is closed without a close frame.
         self.goodbyes.extend(spawn("goodbye", move || {
             connection.say_goodbye(&registry, close)
         }));
     }
 }
 
-/// What one run of the loop works with.
+/// The session and what the loop collects for it.
 struct Turn<'a> {
     session: &'a mut Session,
-    errands: Runner<'a>,
-    /// To be shown when nobody waits any more.
+    effects: EffectHandler<'a>,
+    /// The newest view. It is shown when all events are done, since only the last of several matters.
     view: Option<Box<View>>,
-    exit: Option<Exit>,
+    end: Option<DaemonEnd>,
 }
 
-/// The one place where policy gets its time from.
+/// The one place from which policy gets its time.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 fn now() -> Now {
     Now {
@@ -352,7 +346,7 @@ fn now() -> Now {
     }
 }
 
-/// With what it is about in fields of its own, for whoever does not want to read sentences.
+/// Logs a notice. The fields are for programs that read the log.
 fn log(notice: &Notice) {
     let level = match notice.level {
         Level::Info => log::Level::Info,

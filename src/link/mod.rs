@@ -4,8 +4,7 @@ mod alarm;
 mod connection;
 mod dial;
 pub mod event_loop;
-mod mailbox;
 pub mod protocol;
 
 pub use dial::Dialer;
-pub use mailbox::Mailbox;
+pub use event_loop::Mailbox;

@@ -18,7 +18,7 @@ use super::record::{read_json, write_json};
 use super::{LEFT_OUT, PATCH, RunFolder, SCRATCH, Store, TICKETS, set_aside, sync_folder};
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, Workspace};
-use crate::domain::session::Past;
+use crate::domain::session::SavedState;
 use crate::domain::ticket::{Job, Outcome, RunId, Ticket, TicketId};
 use crate::times::{from_millis, millis};
 
@@ -99,8 +99,8 @@ struct OutcomeRecord<T> {
 impl Store {
     /// What earlier processes left, oldest first, and the runs that were cut off. Only the newest delivered runs are
     /// read: as many as the session remembers.
-    pub fn past(&self) -> (Past, Vec<CutOff>) {
-        let (mut past, mut cut_off) = (Past::default(), Vec::new());
+    pub fn saved_state(&self) -> (SavedState, Vec<CutOff>) {
+        let (mut past, mut cut_off) = (SavedState::default(), Vec::new());
         let (mut claimed, mut delivered) = (Vec::new(), Vec::new());
         for folder in self.run_folders() {
             match folder.delivered_at() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use audit::Audit;
 
-use crate::domain::dialect::Dialect;
+use crate::domain::message::Dialect;
 use crate::domain::ticket::RunId;
 
 /// An open state folder. One process at a time has it.
@@ -331,7 +331,7 @@ fn agent_id(path: &Path) -> io::Result<String> {
         );
         fs::rename(path, path.with_extension("unusable"))?;
     }
-    let id = uuid_v4(fastrand::u128(..));
+    let id = uuid_v4(rand::random());
     write_atomically(path, format!("{id}\n").as_bytes())?;
     Ok(id)
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::record::read_json;
 use super::{Store, replace};
-use crate::domain::event::CliState;
-use crate::domain::view::{Active, Doing, Link, View};
+use crate::domain::message::CliState;
+use crate::domain::message::{Link, View};
+use crate::domain::ticket::{ActiveTicket, Progress};
 use crate::times::{millis, millis_of};
 
 pub(super) const STATUS: &str = "status.json";
@@ -142,31 +143,32 @@ impl StatusRecord {
 }
 
 impl ActiveRecord {
-    fn of(active: &Active) -> Self {
-        let Active {
+    fn of(active: &ActiveTicket) -> Self {
+        let ActiveTicket {
             run,
             id,
             attempt,
             started_at,
-            doing,
+            progress,
+            ..
         } = active;
         Self {
             run: run.to_string(),
             ticket: id.to_string(),
             attempt: *attempt,
             started_at_ms: started_at.map(millis),
-            progress: doing.as_ref().map(ProgressRecord::of),
+            progress: progress.as_ref().map(ProgressRecord::of),
         }
     }
 }
 
 impl ProgressRecord {
-    fn of(doing: &Doing) -> Self {
+    fn of(progress: &Progress) -> Self {
         Self {
-            phase: doing.phase.name().to_owned(),
-            elapsed_ms: millis_of(doing.elapsed),
-            stdout_bytes: doing.stdout_bytes,
-            says: doing.in_words().to_owned(),
+            phase: progress.phase.name().to_owned(),
+            elapsed_ms: millis_of(progress.elapsed),
+            stdout_bytes: progress.stdout_bytes,
+            says: progress.activity().to_owned(),
         }
     }
 }

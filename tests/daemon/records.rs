@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use wf0_agent::domain::branch::Branch;
-use wf0_agent::domain::excerpt::Excerpt;
 use wf0_agent::domain::outbox::Entry;
 use wf0_agent::domain::quota::Quota;
+use wf0_agent::domain::repos::Branch;
 use wf0_agent::domain::repos::{Repo, RepoRef, Workspace};
+use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill,
     Span, Subagent, Ticket, TicketId, Usage,
@@ -220,7 +220,7 @@ fn the_state_of_0_1_0_is_read() {
     fs::write(state_dir.join("lock"), "").unwrap();
     let store = Store::open(&state_dir).unwrap();
     assert_eq!(store.quota("claude-code"), quota());
-    let (past, cut_off) = store.past();
+    let (past, cut_off) = store.saved_state();
     let mut bare = bare_job(RunId(1));
     // What the path leads to was not written down; only what the backend called it is used after the claim.
     bare.ticket.repo = RepoRef::Slug("/repos/link".to_owned());

@@ -1,7 +1,7 @@
 //! The backend's address (docs/protocol.md section 1).
 
 use wf0_agent::config::ApiUrl;
-use wf0_agent::domain::dialect::Dialect;
+use wf0_agent::domain::message::Dialect;
 
 use super::support::api;
 

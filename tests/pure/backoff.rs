@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use wf0_agent::domain::backoff::Backoff;
+use wf0_agent::domain::liveness::Backoff;
 
 const WHOLE: [u64; 8] = [1, 2, 4, 8, 16, 30, 30, 30];
 
 fn grown() -> Backoff {
     let mut backoff = Backoff::default();
     for _ in 0..WHOLE.len() {
-        backoff.wait(0.5);
+        backoff.next_wait(0.5);
     }
     backoff
 }
@@ -28,7 +28,7 @@ fn doubles_to_thirty_seconds_within_half_and_whole() {
         let mut backoff = Backoff::default();
         for (step, whole) in WHOLE.into_iter().enumerate() {
             assert_eq!(
-                backoff.wait(jitter),
+                backoff.next_wait(jitter),
                 Duration::from_secs(whole).mul_f64(share),
                 "{label}, wait {step}"
             );
@@ -48,7 +48,7 @@ fn begins_anew_after_a_connection_that_lasted() {
     ];
     for (label, lasted, next) in rows {
         let mut backoff = grown();
-        backoff.lasted(lasted);
-        assert_eq!(backoff.wait(1.0), Duration::from_secs(next), "{label}");
+        backoff.note_connection(lasted);
+        assert_eq!(backoff.next_wait(1.0), Duration::from_secs(next), "{label}");
     }
 }

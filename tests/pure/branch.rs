@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use wf0_agent::domain::branch::Branch;
+use wf0_agent::domain::repos::Branch;
 
 const GOOD: [&str; 11] = [
     "main",

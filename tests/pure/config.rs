@@ -10,7 +10,7 @@ use log::LevelFilter;
 use tempfile::TempDir;
 use wf0_agent::config::settings::{self, Given, SETTINGS, Sources};
 use wf0_agent::config::{Autonomy, Config, LogFilter, Token};
-use wf0_agent::domain::dialect::Dialect;
+use wf0_agent::domain::message::Dialect;
 use wf0_agent::environment::Environment;
 
 const TOKEN: &str = "wfa_secret-0123456789";

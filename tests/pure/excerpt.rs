@@ -1,6 +1,6 @@
 //! The beginning and the end of a long text.
 
-use wf0_agent::domain::excerpt::Excerpt;
+use wf0_agent::domain::text::Excerpt;
 
 /// Label, head, tail, bytes in all, what is shown.
 type Row<'a> = (&'a str, &'a [u8], &'a [u8], u64, &'a str);

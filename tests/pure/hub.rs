@@ -6,19 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use wf0_agent::config::Token;
-use wf0_agent::domain::branch::Branch;
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Event, Order, Phase, Progress, Setback};
-use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::event::{Event, Order, Setback};
+use wf0_agent::domain::message::Dialect;
+use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::repos::Branch;
 use wf0_agent::domain::repos::{Repo, RepoRef};
 use wf0_agent::domain::ticket::{
     Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Span, Ticket,
 };
+use wf0_agent::domain::ticket::{Phase, Progress};
 use wf0_agent::link::protocol::hub::{Codec, answer_to_auth, auth};
 use wf0_agent::link::protocol::{Decoded, MAX_OUTBOUND};
 
 use super::contract::{self, Side};
-use super::support::{cli, done, id, repo, role};
+use super::support::{active, cli, done, id, repo, role};
 
 fn codec() -> Codec {
     Codec::new(vec!["claude".to_owned(), "git".to_owned()])
@@ -83,11 +84,7 @@ fn register() -> Register {
         ],
         cli: cli(),
         capacity: Capacity { max: 2, free: 1 },
-        active: vec![ActiveTicket {
-            id: id("J-1"),
-            attempt: 1,
-            started_at: SystemTime::UNIX_EPOCH,
-        }],
+        active: vec![active("J-1", 1, SystemTime::UNIX_EPOCH)],
     }
 }
 

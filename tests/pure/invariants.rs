@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use wf0_agent::domain::dialect::Dialect;
 use wf0_agent::domain::event::{
-    Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress, Setback, Unavailable,
+    Action, DaemonEnd, Effect, Event, Goodbye, JobEvent, Order, Setback,
 };
+use wf0_agent::domain::message::Dialect;
 use wf0_agent::domain::message::Message;
+use wf0_agent::domain::message::{CliState, Unavailable};
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::Session;
 use wf0_agent::domain::ticket::{
     Changes, FailCode, Failure, Job, Outcome, RunId, StopReason, Ticket, TicketId,
 };
+use wf0_agent::domain::ticket::{Phase, Progress};
 
 use super::support::{
     Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded,
@@ -242,7 +244,7 @@ struct World {
     quota: (Option<SystemTime>, u32),
     ending: Ending,
     stopped_at: Option<Instant>,
-    exit: Option<Exit>,
+    exit: Option<DaemonEnd>,
     /// Large outcomes fill the send window.
     large: bool,
     seen: Seen,
@@ -352,7 +354,11 @@ impl World {
                 .is_some_and(|link| !link.on_its_way.is_empty());
         }
         self.stop(Event::Stop);
-        assert_eq!(self.exit, Some(Exit::Asked), "nothing is left to wait for");
+        assert_eq!(
+            self.exit,
+            Some(DaemonEnd::Asked),
+            "nothing is left to wait for"
+        );
     }
 
     /// The end comes while things go on, and comes in time whatever else happens.
@@ -360,9 +366,11 @@ impl World {
         let rejected =
             |setback: fn(String) -> Setback| Event::Disconnected(setback("no".to_owned()));
         let (event, wanted) = match self.ending {
-            Ending::TokenRejected => (rejected(Setback::TokenRejected), Exit::TokenRejected),
-            Ending::VersionRefused => (rejected(Setback::VersionRefused), Exit::VersionRefused),
-            Ending::Stop | Ending::AtLast => (Event::Stop, Exit::Asked),
+            Ending::TokenRejected => (rejected(Setback::TokenRejected), DaemonEnd::TokenRejected),
+            Ending::VersionRefused => {
+                (rejected(Setback::VersionRefused), DaemonEnd::VersionRefused)
+            }
+            Ending::Stop | Ending::AtLast => (Event::Stop, DaemonEnd::Asked),
         };
         // A rejection is the answer to an attempt to connect, or the end of a connection.
         while event != Event::Stop && self.link.is_none() && !self.dialing {
@@ -959,10 +967,10 @@ impl World {
     fn take(&mut self, action: Action, expected: &Expected, answer: &mut Answer) {
         match action {
             Action::Log(_)
-            | Action::Show(_)
-            | Action::Keep(_)
-            | Action::Recall(_)
-            | Action::LookForCli => {}
+            | Action::Effect(Effect::Show(_))
+            | Action::Effect(Effect::Keep(_))
+            | Action::Effect(Effect::Recall(_))
+            | Action::Effect(Effect::LookForCli) => {}
             Action::Dial => {
                 assert!(self.link.is_none() && !self.dialing, "dialed twice");
                 self.dialing = true;
@@ -985,7 +993,7 @@ impl World {
                 self.send(Frame::Ping(number), false);
             }
             Action::Send(message) => self.message(message, expected, answer),
-            Action::Start { slot, job, offline } => {
+            Action::Effect(Effect::Start { slot, job, offline }) => {
                 assert_eq!(
                     offline,
                     self.link.is_none(),
@@ -1035,7 +1043,7 @@ impl World {
                 self.slots[slot] = Some((ticket.id, run));
                 self.seen.runs += 1;
             }
-            Action::Stop { slot, run, reason } => {
+            Action::Effect(Effect::Stop { slot, run, reason }) => {
                 let running = self.slots[slot].as_ref().map(|(_, run)| *run);
                 assert_eq!(
                     running,

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Record, Setback};
+use wf0_agent::domain::event::{Action, Effect, Event, JobEvent, Order, Record, Setback};
+use wf0_agent::domain::message::Dialect;
 use wf0_agent::domain::message::Message;
 use wf0_agent::domain::outbox::{Delivered, Entry};
 use wf0_agent::domain::quota::Quota;
-use wf0_agent::domain::session::{Past, Session};
+use wf0_agent::domain::session::{SavedState, Session};
 use wf0_agent::domain::ticket::{FailCode, Job, RunId};
 
 use super::support::{Clock, ROLE_LIMIT, done, failed, id, policy, repo, ticket, unseen};
@@ -25,7 +25,7 @@ fn assign(session: &mut Session, clock: &Clock) -> RunId {
         .on(clock.now(), Event::Backend(order))
         .into_iter()
         .find_map(|action| match action {
-            Action::Keep(Record::Ticket { job, .. }) => Some(job.run),
+            Action::Effect(Effect::Keep(Record::Ticket { job, .. })) => Some(job.run),
             Action::Send(message) => panic!("said before it is on disk: {message:?}"),
             _ => None,
         });
@@ -53,7 +53,9 @@ fn a_claim_waits_for_the_disk() {
     let claim = position(&actions, |a| {
         matches!(a, Action::Send(Message::Claim { .. }))
     });
-    let start = position(&actions, |a| matches!(a, Action::Start { .. }));
+    let start = position(&actions, |a| {
+        matches!(a, Action::Effect(Effect::Start { .. }))
+    });
     assert!(claim.is_some() && claim < start, "{actions:?}");
 }
 
@@ -74,7 +76,7 @@ fn a_full_disk_refuses() {
     let begun = |a: &Action| {
         matches!(
             a,
-            Action::Start { .. } | Action::Send(Message::Claim { .. })
+            Action::Effect(Effect::Start { .. }) | Action::Send(Message::Claim { .. })
         )
     };
     assert!(position(&actions, begun).is_none(), "{actions:?}");
@@ -90,7 +92,7 @@ fn an_outcome_is_kept_before_it_is_sent() {
     let actions = session.on(clock.now(), Event::Job(run, JobEvent::Finished(done("x"))));
     let keep = position(
         &actions,
-        |a| matches!(a, Action::Keep(Record::Outcome(entry)) if entry.run == run),
+        |a| matches!(a, Action::Effect(Effect::Keep(Record::Outcome(entry))) if entry.run == run),
     );
     let send = position(&actions, |a| is_outcome(a, None));
     assert!(keep.is_some() && keep < send, "{actions:?}");
@@ -98,7 +100,10 @@ fn an_outcome_is_kept_before_it_is_sent() {
         panic!("no Ping")
     };
     let actions = session.on(clock.now(), Event::Pong(*fence));
-    assert_eq!(unseen(actions), [Action::Keep(Record::Delivered(run))]);
+    assert_eq!(
+        unseen(actions),
+        [Action::Effect(Effect::Keep(Record::Delivered(run)))]
+    );
 }
 
 /// After a restart: register, the old outcomes, those of runs cut off, and what had not started runs.
@@ -117,7 +122,7 @@ fn what_was_left_is_taken_over() {
         repo: repo("app"),
         time_limit: ROLE_LIMIT,
     };
-    let past = Past {
+    let past = SavedState {
         delivered: vec![Delivered {
             run: RunId(4),
             id: id("D"),
@@ -128,12 +133,11 @@ fn what_was_left_is_taken_over() {
             entry(2, "B", failed(FailCode::AgentRestarted)),
         ],
         waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
-        ..Past::default()
+        ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
-    let starts =
-        |a: &Action| matches!(a, Action::Start { job, offline: false, .. } if job.run == RunId(3));
-    let actions = session.take_over(past, clock.now());
+    let starts = |a: &Action| matches!(a, Action::Effect(Effect::Start { job, offline: false, .. }) if job.run == RunId(3));
+    let actions = session.restore(past, clock.now());
     assert!(
         position(&actions, starts).is_none(),
         "whether the backend can be reached is not known: {actions:?}"
@@ -155,7 +159,7 @@ fn what_was_left_is_taken_over() {
     let actions = session.on(clock.now(), Event::Backend(again.clone()));
     assert_eq!(
         actions,
-        [Action::Recall(RunId(4))],
+        [Action::Effect(Effect::Recall(RunId(4)))],
         "a delivered one is answered from disk"
     );
     let actions = session.on(
@@ -168,7 +172,7 @@ fn what_was_left_is_taken_over() {
     );
     let actions = session.on(clock.now(), Event::Backend(again));
     assert!(
-        position(&actions, |a| matches!(a, Action::Recall(_))).is_none(),
+        position(&actions, |a| matches!(a, Action::Effect(Effect::Recall(_)))).is_none(),
         "it is under way already: {actions:?}"
     );
 }
@@ -177,21 +181,21 @@ fn what_was_left_is_taken_over() {
 #[test]
 fn a_lost_outcome_is_said() {
     let clock = Clock::new();
-    let past = Past {
+    let past = SavedState {
         delivered: vec![Delivered {
             run: RunId(4),
             id: id("D"),
             attempt: 1,
         }],
-        ..Past::default()
+        ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
-    session.take_over(past, clock.now());
+    session.restore(past, clock.now());
     session.on(clock.now(), Event::Connected(Dialect::Ticket));
     let again = |attempt| Event::Backend(Order::Assigned(Box::new(ticket("D", attempt))));
     assert_eq!(
         session.on(clock.now(), again(1)),
-        [Action::Recall(RunId(4))]
+        [Action::Effect(Effect::Recall(RunId(4)))]
     );
     let actions = session.on(clock.now(), Event::Recalled(RunId(4), None));
     assert!(
@@ -199,7 +203,7 @@ fn a_lost_outcome_is_said() {
         "{actions:?}"
     );
     let actions = session.on(clock.now(), again(2));
-    let kept = |a: &Action| matches!(a, Action::Keep(Record::Ticket { .. }));
+    let kept = |a: &Action| matches!(a, Action::Effect(Effect::Keep(Record::Ticket { .. })));
     assert!(
         position(&actions, kept).is_some(),
         "a newer attempt is a run of its own: {actions:?}"
@@ -216,12 +220,12 @@ fn what_was_left_runs_without_a_backend() {
         repo: repo("app"),
         time_limit: ROLE_LIMIT,
     };
-    let past = Past {
+    let past = SavedState {
         waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
-        ..Past::default()
+        ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
-    session.take_over(past, clock.now());
+    session.restore(past, clock.now());
     let actions = session.on(
         clock.now(),
         Event::Disconnected(Setback::Failed("refused".to_owned())),
@@ -229,7 +233,7 @@ fn what_was_left_runs_without_a_backend() {
     assert!(
         position(&actions, |a| matches!(
             a,
-            Action::Start { offline: true, .. }
+            Action::Effect(Effect::Start { offline: true, .. })
         ))
         .is_some(),
         "{actions:?}"
@@ -247,17 +251,17 @@ fn a_used_up_quota_survives() {
         time_limit: ROLE_LIMIT,
     };
     let until = clock.now().wall + Duration::from_secs(5);
-    let past = Past {
+    let past = SavedState {
         waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
         quota: Quota {
             until: Some(until),
             is_told: true,
             guesses: 0,
         },
-        ..Past::default()
+        ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
-    session.take_over(past, clock.now());
+    session.restore(past, clock.now());
     let actions = session.on(clock.now(), Event::Connected(Dialect::Ticket));
     let register = |roles: usize| move |a: &Action| matches!(a, Action::Send(Message::Register(register)) if register.roles.len() == roles);
     assert!(position(&actions, register(0)).is_some(), "{actions:?}");
@@ -269,7 +273,7 @@ fn a_used_up_quota_survives() {
     assert_eq!(session.deadline(), Some(clock.now().mono));
     let actions = session.on(clock.now(), Event::Tick);
     assert!(position(&actions, register(2)).is_some(), "{actions:?}");
-    let kept = |a: &Action| matches!(a, Action::Keep(Record::Quota(quota)) if !quota.is_exceeded());
+    let kept = |a: &Action| matches!(a, Action::Effect(Effect::Keep(Record::Quota(quota))) if !quota.is_exceeded());
     assert!(position(&actions, kept).is_some(), "{actions:?}");
 }
 
@@ -283,14 +287,18 @@ fn what_is_no_longer_allowed_is_answered() {
         repo: repo("web"),
         time_limit: ROLE_LIMIT,
     };
-    let past = Past {
+    let past = SavedState {
         waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
-        ..Past::default()
+        ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
-    let actions = session.take_over(past, clock.now());
+    let actions = session.restore(past, clock.now());
     assert!(
-        position(&actions, |a| matches!(a, Action::Start { .. })).is_none(),
+        position(&actions, |a| matches!(
+            a,
+            Action::Effect(Effect::Start { .. })
+        ))
+        .is_none(),
         "{actions:?}"
     );
     let actions = session.on(clock.now(), Event::Connected(Dialect::Ticket));

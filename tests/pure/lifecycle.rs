@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{
-    Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Unavailable,
-};
+use wf0_agent::domain::event::{Action, DaemonEnd, Effect, Event, Goodbye, JobEvent, Order};
+use wf0_agent::domain::message::Dialect;
+use wf0_agent::domain::message::{CliState, Unavailable};
 use wf0_agent::domain::message::{Message, Status};
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{FailCode, RunId, StopReason};
@@ -49,7 +48,7 @@ impl Life {
     fn assign(&mut self, name: &str) -> Option<RunId> {
         let actions = self.on(Event::Backend(Order::Assigned(Box::new(ticket(name, 1)))));
         actions.into_iter().find_map(|action| match action {
-            Action::Start { job, .. } => Some(job.run),
+            Action::Effect(Effect::Start { job, .. }) => Some(job.run),
             _ => None,
         })
     }
@@ -75,10 +74,10 @@ fn status(actions: &[Action]) -> Option<Status> {
 fn is_stop(action: &Action) -> bool {
     matches!(
         action,
-        Action::Stop {
+        Action::Effect(Effect::Stop {
             reason: StopReason::Shutdown,
             ..
-        }
+        })
     )
 }
 
@@ -116,7 +115,7 @@ fn a_drain_lets_runs_end() {
         unseen(actions),
         [
             Action::Disconnect(Goodbye::GoingAway),
-            Action::Exit(Exit::Asked)
+            Action::Exit(DaemonEnd::Asked)
         ]
     );
 }
@@ -148,7 +147,10 @@ fn a_drain_ends() {
 #[test]
 fn an_idle_daemon_drains_at_once() {
     let mut life = Life::new(DRAIN);
-    assert!(life.on(Event::Stop).contains(&Action::Exit(Exit::Asked)));
+    assert!(
+        life.on(Event::Stop)
+            .contains(&Action::Exit(DaemonEnd::Asked))
+    );
 }
 
 /// After a sleep the connection has to show itself within 5 s, and a wait to reconnect is over.
@@ -215,7 +217,10 @@ fn a_missing_cli_is_looked_for() {
     let mut looks = Vec::new();
     for second in 1..=150 {
         life.clock.advance(Duration::from_secs(1));
-        if life.on(Event::Heard).contains(&Action::LookForCli) {
+        if life
+            .on(Event::Heard)
+            .contains(&Action::Effect(Effect::LookForCli))
+        {
             looks.push(second);
         }
     }

@@ -1,6 +1,6 @@
 //! What the CLI is asked to do.
 
-use wf0_agent::domain::prompt::{assemble, title_line};
+use wf0_agent::domain::invocation::{prompt, title_line};
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::ticket::{Brief, Skill, Subagent, Ticket};
 
@@ -45,7 +45,7 @@ fn holds_everything_in_order() {
                   \n## Description\n\nIt fails on Mondays.\n\n    indented\n\
                   \n## Skill: rust\n\nUse clippy.\n\
                   \n## Skill: git\n\nSmall commits.\n";
-    assert_eq!(assemble(&ticket("TEAM-1", 1), &brief), wanted);
+    assert_eq!(prompt(&ticket("TEAM-1", 1), &brief), wanted);
 }
 
 /// A part that is not there leaves no heading behind.
@@ -90,7 +90,7 @@ fn empty_parts_leave_nothing() {
         ),
     ];
     for (label, brief) in rows {
-        let prompt = assemble(&ticket("TEAM-1", 1), &brief);
+        let prompt = prompt(&ticket("TEAM-1", 1), &brief);
         assert_eq!(
             prompt, "# Ticket TEAM-1\n\n- Role: dev\n- Repository: acme/app\n",
             "{label}"
@@ -123,7 +123,7 @@ fn never_begins_like_an_option_or_a_command() {
         };
         let repo = RepoRef::Slug(hostile.to_owned());
         for id in ["T", "-p", "--help", ".."] {
-            let prompt = assemble(
+            let prompt = prompt(
                 &Ticket {
                     repo: repo.clone(),
                     ..ticket(id, 1)
@@ -153,7 +153,7 @@ fn names_cannot_break_out_of_their_line() {
         repo: RepoRef::Slug(forged.to_owned()),
         ..ticket("T", 1)
     };
-    let prompt = assemble(&ticket, &brief);
+    let prompt = prompt(&ticket, &brief);
     let headings: Vec<_> = prompt
         .lines()
         .filter(|line| line.starts_with('#'))

@@ -4,21 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Action, CliState, Event, Order, Phase, Progress, Unavailable};
-use wf0_agent::domain::excerpt::Excerpt;
-use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::event::{Action, Event, Order};
+use wf0_agent::domain::message::Dialect;
+use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::message::{CliState, Unavailable};
 use wf0_agent::domain::repos::{Repo, RepoRef};
 use wf0_agent::domain::session::Session;
+use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Skill, Span, Subagent,
     Ticket, Usage,
 };
+use wf0_agent::domain::ticket::{Phase, Progress};
 use wf0_agent::link::protocol::ticket::Codec;
 use wf0_agent::link::protocol::{Decoded, Identity, MAX_INBOUND, MAX_OUTBOUND};
 
 use super::contract::{self, Side};
-use super::support::{Clock, Disk, api, cli, id, on, policy, repo, role, ticket};
+use super::support::{Clock, Disk, active, api, cli, id, on, policy, repo, role, ticket};
 
 const AGENT: &str = "5f3c1d9e-0000-4000-8000-000000000001";
 
@@ -109,11 +111,7 @@ fn register_frames() {
             ..cli()
         },
         capacity: Capacity { max: 3, free: 1 },
-        active: vec![ActiveTicket {
-            id: id("TEAM-1"),
-            attempt: 2,
-            started_at: at(7),
-        }],
+        active: vec![active("TEAM-1", 2, at(7))],
     };
     let wanted = json!({
         "type": "agent.register",

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use wf0_agent::domain::quota::Quota;
-use wf0_agent::domain::quota_message::{Exceeded, QuotaMessage};
+use wf0_agent::domain::quota::{Exceeded, QuotaMessage};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -138,16 +138,16 @@ fn a_named_time() {
         (None, now + 15 * MINUTE, false),
     ] {
         let mut quota = Quota::default();
-        quota.exceeded(now, told);
+        quota.mark_exceeded(now, told);
         assert_eq!(
             (quota.until, quota.is_told),
             (Some(wanted), is_told),
             "{told:?}"
         );
         assert_eq!(quota.available_at(), is_told.then_some(wanted), "{told:?}");
-        assert!(!quota.is_over(wanted - Duration::from_secs(1)));
-        assert!(quota.is_over(wanted) && !quota.is_exceeded(), "{told:?}");
-        assert!(!quota.is_over(wanted), "it is over once");
+        assert!(!quota.end_wait(wanted - Duration::from_secs(1)));
+        assert!(quota.end_wait(wanted) && !quota.is_exceeded(), "{told:?}");
+        assert!(!quota.end_wait(wanted), "it is over once");
     }
 }
 
@@ -156,12 +156,12 @@ fn a_named_time() {
 fn one_finding_is_one() {
     let now = at(1_000_000);
     let mut quota = Quota::default();
-    quota.exceeded(now, None);
-    quota.exceeded(now + MINUTE, None);
+    quota.mark_exceeded(now, None);
+    quota.mark_exceeded(now + MINUTE, None);
     assert_eq!((quota.until, quota.guesses), (Some(now + 15 * MINUTE), 1));
-    quota.exceeded(now + MINUTE, Some(now + 300 * MINUTE));
+    quota.mark_exceeded(now + MINUTE, Some(now + 300 * MINUTE));
     assert_eq!(quota.available_at(), Some(now + 300 * MINUTE));
-    quota.exceeded(now + 2 * MINUTE, None);
+    quota.mark_exceeded(now + 2 * MINUTE, None);
     assert_eq!(
         quota.available_at(),
         Some(now + 300 * MINUTE),
@@ -173,6 +173,6 @@ fn one_finding_is_one() {
 #[test]
 fn a_clock_set_back() {
     let mut quota = Quota::default();
-    quota.exceeded(at(2_000_000_000), None);
-    assert!(quota.is_over(at(1_000_000_000)));
+    quota.mark_exceeded(at(2_000_000_000), None);
+    assert!(quota.end_wait(at(1_000_000_000)));
 }

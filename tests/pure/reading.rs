@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use wf0_agent::domain::quota_message::Exceeded;
+use wf0_agent::domain::quota::Exceeded;
 use wf0_agent::domain::ticket::Usage;
 use wf0_agent::job::cli::find::exe_behind;
 use wf0_agent::job::cli::reading::Reading;

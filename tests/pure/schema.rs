@@ -7,14 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use wf0_agent::config::Token;
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{CliState, Event, Order, Phase, Progress, Unavailable};
-use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::event::{Event, Order};
+use wf0_agent::domain::message::Dialect;
+use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::message::{CliState, Unavailable};
 use wf0_agent::domain::ticket::{Changes, DiffStat, Exit, FailCode, Failure, Outcome, Span, Usage};
+use wf0_agent::domain::ticket::{Phase, Progress};
 use wf0_agent::link::protocol::{Codecs, Decoded, Identity, hub, ticket};
 
 use super::contract::{self, FILES, Side, check, check_frame, kinds, union};
-use super::support::{api, cli, done, id, repo, role};
+use super::support::{active, api, cli, done, id, repo, role};
 
 /// The examples for readers of TypeScript, which are JSON within it.
 const EXAMPLES: &str = include_str!("../../contrib/protocol/examples.ts");
@@ -152,11 +154,7 @@ fn messages() -> Vec<Message> {
                 ..cli()
             },
             capacity: Capacity { max: 64, free: 0 },
-            active: vec![ActiveTicket {
-                id: id("T-1"),
-                attempt: 1,
-                started_at: at,
-            }],
+            active: vec![active("T-1", 1, at)],
         })
     });
     let beats = [Status::Ready, Status::Draining, Status::Degraded].map(|status| {

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::domain::Now;
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{
-    Action, CliState, Event, Exit, Goodbye, JobEvent, Order, Phase, Progress,
-};
-use wf0_agent::domain::event::{Setback, Unavailable};
-use wf0_agent::domain::excerpt::Excerpt;
-use wf0_agent::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register, Status};
-use wf0_agent::domain::notice::{Level, Notice};
+use wf0_agent::domain::event::Setback;
+use wf0_agent::domain::event::{Action, DaemonEnd, Effect, Event, Goodbye, JobEvent, Order};
+use wf0_agent::domain::message::CliState;
+use wf0_agent::domain::message::Dialect;
+use wf0_agent::domain::message::Unavailable;
+use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::message::{Level, Notice};
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::{Policy, Session};
+use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
+use wf0_agent::domain::ticket::{Phase, Progress};
 
 use super::support::{
     Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded,
@@ -74,7 +75,7 @@ impl Fixture {
         let now = self.now();
         let actions = on(&mut self.session, &mut self.disk, now, event);
         for action in &actions {
-            if let Action::Start { job, .. } = action {
+            if let Action::Effect(Effect::Start { job, .. }) = action {
                 self.runs.insert(job.ticket.id.to_string(), job.run);
             }
         }
@@ -221,10 +222,10 @@ impl Fixture {
     fn describe(&self, action: &Action) -> Option<String> {
         Some(match action {
             Action::Log(_)
-            | Action::Show(_)
-            | Action::Keep(_)
-            | Action::Recall(_)
-            | Action::LookForCli => {
+            | Action::Effect(Effect::Show(_))
+            | Action::Effect(Effect::Keep(_))
+            | Action::Effect(Effect::Recall(_))
+            | Action::Effect(Effect::LookForCli) => {
                 return None;
             }
             Action::Dial => "dial".to_owned(),
@@ -232,14 +233,14 @@ impl Fixture {
             Action::Disconnect(Goodbye::Normal) => "close normal".to_owned(),
             Action::Disconnect(Goodbye::GoingAway) => "close away".to_owned(),
             Action::Disconnect(Goodbye::Dead) => "close dead".to_owned(),
-            Action::Start { slot, job, offline } => {
+            Action::Effect(Effect::Start { slot, job, offline }) => {
                 let offline = if *offline { " offline" } else { "" };
                 format!(
                     "start {slot} {}#{}{offline}",
                     job.ticket.id, job.ticket.attempt
                 )
             }
-            Action::Stop { slot, run, reason } => {
+            Action::Effect(Effect::Stop { slot, run, reason }) => {
                 let name = self
                     .runs
                     .iter()
@@ -251,9 +252,9 @@ impl Fixture {
                 };
                 format!("stop {slot} {name} {reason}")
             }
-            Action::Exit(Exit::Asked) => "exit asked".to_owned(),
-            Action::Exit(Exit::TokenRejected) => "exit token rejected".to_owned(),
-            Action::Exit(Exit::VersionRefused) => "exit version refused".to_owned(),
+            Action::Exit(DaemonEnd::Asked) => "exit asked".to_owned(),
+            Action::Exit(DaemonEnd::TokenRejected) => "exit token rejected".to_owned(),
+            Action::Exit(DaemonEnd::VersionRefused) => "exit version refused".to_owned(),
             Action::Send(message) => describe_message(message),
         })
     }
@@ -358,7 +359,7 @@ fn within(time: Duration, bounds: RangeInclusive<f64>) -> bool {
 
 fn starts(actions: &[Action]) -> Vec<&Job> {
     let jobs = actions.iter().map(|action| match action {
-        Action::Start { job, .. } => Some(&**job),
+        Action::Effect(Effect::Start { job, .. }) => Some(&**job),
         _ => None,
     });
     jobs.flatten().collect()
@@ -412,16 +413,19 @@ fn register_says_all_there_is() {
     fixture.step("assign B#7");
     fixture.step("lost");
     let register = registers(fixture.on(Event::Connected(Dialect::Ticket))).remove(0);
-    let active = |name: &str, attempt, seconds| ActiveTicket {
-        id: id(name),
-        attempt,
-        started_at: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
-    };
     assert_eq!(register.roles, [role("dev"), role("qa")]);
     assert_eq!(register.repos, REPOS.map(super::support::repo));
     assert_eq!(register.cli, cli());
     assert_eq!(register.capacity, Capacity { max: 2, free: 1 });
-    assert_eq!(register.active, [active("A", 1, 3), active("B", 7, 7)]);
+    let active = register.active.iter().map(|ticket| {
+        let claimed_at = ticket.claimed_at.duration_since(SystemTime::UNIX_EPOCH);
+        (
+            ticket.id.as_str(),
+            ticket.attempt,
+            claimed_at.unwrap().as_secs(),
+        )
+    });
+    assert_eq!(active.collect::<Vec<_>>(), [("A", 1, 3), ("B", 7, 7)]);
 }
 
 /// Each moment that is told is the wall clock's of the event.

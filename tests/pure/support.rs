@@ -7,13 +7,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::config::ApiUrl;
 use wf0_agent::domain::Now;
-use wf0_agent::domain::event::{Action, CliState, Event, Record};
-use wf0_agent::domain::excerpt::Excerpt;
+use wf0_agent::domain::event::{Action, Effect, Event, Record};
+use wf0_agent::domain::message::CliState;
 use wf0_agent::domain::outbox::Entry;
 use wf0_agent::domain::repos::{Repo, RepoRef, Repos, Workspace};
 use wf0_agent::domain::session::{Policy, Session};
+use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{
-    Brief, FailCode, Failure, Outcome, Payload, Role, RunId, Ticket, TicketId,
+    ActiveTicket, Brief, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Ticket, TicketId,
 };
 
 pub const ROLE_LIMIT: Duration = Duration::from_secs(1800);
@@ -153,6 +154,17 @@ pub fn ticket(name: &str, attempt: u32) -> Ticket {
     }
 }
 
+/// A claimed ticket that waits.
+pub fn active(name: &str, attempt: u32, claimed_at: SystemTime) -> ActiveTicket {
+    let job = Job {
+        run: RunId(1),
+        ticket: ticket(name, attempt),
+        repo: repo("app"),
+        time_limit: ROLE_LIMIT,
+    };
+    ActiveTicket::new(&job, claimed_at)
+}
+
 /// A run that went well and printed that.
 pub fn done(stdout: &str) -> Arc<Outcome> {
     let stdout = Excerpt::from_bytes(stdout.as_bytes(), b"", stdout.len() as u64);
@@ -183,17 +195,17 @@ pub fn on(session: &mut Session, disk: &mut Disk, now: Now, event: Event) -> Vec
     let mut seen = Vec::new();
     for action in session.on(now, event) {
         match action {
-            Action::Keep(Record::Ticket { job, .. }) => {
+            Action::Effect(Effect::Keep(Record::Ticket { job, .. })) => {
                 seen.extend(on(session, disk, now, Event::Kept(job.run, Ok(()))));
             }
-            Action::Keep(Record::Outcome(entry)) => {
+            Action::Effect(Effect::Keep(Record::Outcome(entry))) => {
                 disk.insert(entry.run, entry);
             }
-            Action::Recall(run) => {
+            Action::Effect(Effect::Recall(run)) => {
                 let entry = disk.get(&run).cloned();
                 seen.extend(on(session, disk, now, Event::Recalled(run, entry)));
             }
-            Action::Keep(Record::Delivered(_) | Record::Quota(_)) => {}
+            Action::Effect(Effect::Keep(Record::Delivered(_) | Record::Quota(_))) => {}
             other => seen.push(other),
         }
     }
@@ -204,6 +216,6 @@ pub fn on(session: &mut Session, disk: &mut Disk, now: Now, event: Event) -> Vec
 pub fn unseen(actions: Vec<Action>) -> Vec<Action> {
     actions
         .into_iter()
-        .filter(|action| !matches!(action, Action::Show(_)))
+        .filter(|action| !matches!(action, Action::Effect(Effect::Show(_))))
         .collect()
 }

@@ -1,6 +1,6 @@
 //! The CLI's command line.
 
-use wf0_agent::domain::template::{LooksLikeOption, Template, TemplateError, Values};
+use wf0_agent::domain::invocation::{LooksLikeOption, Template, TemplateError, Values};
 
 const VALUES: Values<'static> = Values {
     cwd: "/repos/my app",

@@ -1,8 +1,8 @@
 //! Arguments that cannot work with a CLI are found at start.
 
 use wf0_agent::config::{Autonomy, CliConfig};
-use wf0_agent::domain::quota_message::QuotaMessage;
-use wf0_agent::domain::template::Template;
+use wf0_agent::domain::invocation::Template;
+use wf0_agent::domain::quota::QuotaMessage;
 use wf0_agent::job::cli::{Cli, check};
 
 fn config(command: &str, args: Option<&str>, offline_args: Option<&str>) -> CliConfig {

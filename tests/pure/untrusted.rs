@@ -14,26 +14,28 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use wf0_agent::config::Config;
 use wf0_agent::config::settings::{self as names, Given, Sources};
-use wf0_agent::domain::branch::Branch;
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Action, CliState, Event, JobEvent, Phase, Progress, Unavailable};
-use wf0_agent::domain::excerpt::Excerpt;
-use wf0_agent::domain::message::{ActiveTicket, Capacity, Message, Register};
+use wf0_agent::domain::event::{Action, Effect, Event, JobEvent};
+use wf0_agent::domain::invocation::{LooksLikeOption, Template, Values};
+use wf0_agent::domain::message::Dialect;
+use wf0_agent::domain::message::{Capacity, Message, Register};
+use wf0_agent::domain::message::{CliState, Unavailable};
 use wf0_agent::domain::outbox::{Delivered, Entry};
+use wf0_agent::domain::repos::Branch;
 use wf0_agent::domain::repos::{Repo, RepoRef, Repos, Workspace};
-use wf0_agent::domain::session::{Past, Policy, Session};
-use wf0_agent::domain::template::{LooksLikeOption, Template, Values};
+use wf0_agent::domain::session::{Policy, SavedState, Session};
+use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill,
     Span, Subagent, Ticket, TicketId, Usage,
 };
+use wf0_agent::domain::ticket::{Phase, Progress};
 use wf0_agent::environment::Environment;
 use wf0_agent::link::protocol::{Codecs, Decoded, Identity, MAX_OUTBOUND, hub, ticket};
 use wf0_agent::store::Store;
 use wf0_agent::store::journal::{CutOff, Started};
 use wf0_agent::times::from_millis;
 
-use super::support::{Clock, Disk, cli, done, on};
+use super::support::{Clock, Disk, active, cli, done, on};
 
 const TOKEN: &str = "wfa_secret-0123456789";
 const TOKEN_LINE: &str = "WORKFORCE0_AGENT_TOKEN=wfa_secret-0123456789";
@@ -242,7 +244,7 @@ impl Daemon {
                     check_frame(self.codecs.current, &self.codecs.encode(&message))
                 }
                 Action::Ping(number) => self.pinged = number,
-                Action::Start { job, .. } => self.running.push_back(job.run),
+                Action::Effect(Effect::Start { job, .. }) => self.running.push_back(job.run),
                 Action::Log(line) => check_log(&line.to_string()),
                 _ => {}
             }
@@ -566,14 +568,14 @@ impl State {
             self.agent_id(parts.next().unwrap_or_default());
         }
         let before = contents(&self.runs());
-        let (past, cut_off) = self.store.past();
+        let (past, cut_off) = self.store.saved_state();
         let after = contents(&self.runs());
         assert_eq!(
             before.values().collect::<Vec<_>>(),
             after.values().collect::<Vec<_>>(),
             "something is lost"
         );
-        let (again, cut_off_again) = self.store.past();
+        let (again, cut_off_again) = self.store.saved_state();
         assert_eq!(
             (count(&past), cut_off.len()),
             (count(&again), cut_off_again.len()),
@@ -644,7 +646,7 @@ impl State {
         if stage > 2 {
             self.store.keep_delivery(job.run).unwrap();
         }
-        let (mut past, mut cut_off) = self.store.past();
+        let (mut past, mut cut_off) = self.store.saved_state();
         assert_eq!(count(&past) + cut_off.len(), 1);
         match stage {
             0 => assert_eq!(past.waiting.pop(), Some((Box::new(job), claimed_at))),
@@ -687,16 +689,16 @@ fn contents(runs: &Path) -> BTreeMap<PathBuf, BTreeMap<OsString, Vec<u8>>> {
 }
 
 /// The runs in it.
-fn count(past: &Past) -> usize {
+fn count(past: &SavedState) -> usize {
     past.waiting.len() + past.ended.len() + past.delivered.len()
 }
 
-fn taken_over(home: &Home, mut past: Past) {
+fn taken_over(home: &Home, mut past: SavedState) {
     // Nobody writes down a success of what never ran.
     past.ended
         .retain(|entry| entry.outcome.failure.is_some() || entry.outcome.span.is_some());
     let mut daemon = Daemon::new(home, Dialect::Ticket);
-    let actions = daemon.session.take_over(past, daemon.clock.now());
+    let actions = daemon.session.restore(past, daemon.clock.now());
     daemon.carry_out(actions);
     daemon.wait();
 }
@@ -801,10 +803,9 @@ impl<'a> Makings<'a> {
                     max: self.u64() as usize,
                     free: self.u64() as usize,
                 },
-                active: self.several(|makings| ActiveTicket {
-                    id: makings.id(),
-                    attempt: makings.u32(),
-                    started_at: makings.time(),
+                active: self.several(|makings| {
+                    let (id, attempt) = (makings.id(), makings.u32());
+                    active(id.as_str(), attempt, makings.time())
                 }),
             }),
             1 => {

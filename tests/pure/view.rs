@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use wf0_agent::domain::dialect::Dialect;
-use wf0_agent::domain::event::{Action, Event, JobEvent, Order, Phase, Progress, Setback};
+use wf0_agent::domain::event::{Action, Effect, Event, JobEvent, Order, Setback};
+use wf0_agent::domain::message::Dialect;
 use wf0_agent::domain::message::Status;
-use wf0_agent::domain::session::{Past, Session};
+use wf0_agent::domain::message::{Link, View};
+use wf0_agent::domain::session::{SavedState, Session};
 use wf0_agent::domain::ticket::RunId;
-use wf0_agent::domain::view::{Doing, Link, View};
+use wf0_agent::domain::ticket::{Phase, Progress};
 
 use super::support::{Clock, Disk, done, on, policy, ticket};
 
@@ -31,7 +32,7 @@ impl Seen {
     fn after(&mut self, event: Event) -> Option<View> {
         let actions = on(&mut self.session, &mut self.disk, self.clock.now(), event);
         let mut views = actions.into_iter().filter_map(|action| match action {
-            Action::Show(view) => Some(*view),
+            Action::Effect(Effect::Show(view)) => Some(*view),
             _ => None,
         });
         // The disk answers at once, which is an event of its own.
@@ -63,10 +64,12 @@ fn run_of(view: &View) -> RunId {
 fn the_connection_shows() {
     let mut seen = Seen::new();
     let start = seen.clock.now().wall;
-    let first = seen.session.take_over(Past::default(), seen.clock.now());
+    let first = seen
+        .session
+        .restore(SavedState::default(), seen.clock.now());
     let shown = first
         .iter()
-        .filter(|action| matches!(action, Action::Show(_)))
+        .filter(|action| matches!(action, Action::Effect(Effect::Show(_))))
         .count();
     assert_eq!(shown, 1, "{first:?}");
     seen.clock.advance(Duration::from_secs(3));
@@ -135,7 +138,7 @@ fn tickets_show() {
         .after(Event::Job(run, JobEvent::Progress(progress("Edit a"))))
         .unwrap();
     assert_eq!(
-        view.active[0].doing.as_ref().map(Doing::in_words),
+        view.active[0].progress.as_ref().map(Progress::activity),
         Some("Edit a")
     );
     assert_eq!(
@@ -167,18 +170,18 @@ fn the_last_words_stay() {
         lines: Vec::new(),
         ..progress("")
     };
-    let first = Doing::after(None, &quiet);
-    assert_eq!(first.in_words(), "running");
-    let second = Doing::after(Some(&first), &progress(&"x".repeat(5000)));
-    assert_eq!(second.in_words().chars().count(), 201);
-    let third = Doing::after(Some(&second), &quiet);
-    assert_eq!(third.in_words(), second.in_words());
+    let first = quiet.in_short(None);
+    assert_eq!(first.activity(), "running");
+    let second = progress(&"x".repeat(5000)).in_short(Some(&first));
+    assert_eq!(second.activity().chars().count(), 201);
+    let third = quiet.in_short(Some(&second));
+    assert_eq!(third.activity(), second.activity());
     assert_eq!(
-        Doing {
+        Progress {
             phase: Phase::Collecting,
             ..third
         }
-        .in_words(),
+        .activity(),
         "taking the diff"
     );
 }

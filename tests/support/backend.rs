@@ -19,7 +19,7 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
-use wf0_agent::domain::dialect::Dialect;
+use wf0_agent::domain::message::Dialect;
 
 use super::PATIENCE;
 use super::contract::{self, Side};

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
-use wf0_agent::domain::dialect::Dialect;
+use wf0_agent::domain::message::Dialect;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
-use wf0_agent::domain::dialect::Dialect;
+use wf0_agent::domain::message::Dialect;
 
 use super::agent::{Agent, Launch, TOKEN};
 use super::backend::{Backend, Reactor, Request, Upgrade};

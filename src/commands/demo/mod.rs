@@ -27,7 +27,7 @@ use super::{exit, flag, given, run};
 use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::daemon;
-use crate::domain::event::Exit;
+use crate::domain::event::DaemonEnd;
 use crate::environment::Environment;
 use backend::{Backend, Served};
 use scratch::Scratch;
@@ -64,7 +64,7 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     let scratch = Scratch::new()?;
     let environment = Environment::of_process();
     scratch.make_repository(&environment)?;
-    let token = format!("wfa_demo_{:016x}", fastrand::u64(..));
+    let token = format!("wfa_demo_{:016x}", rand::random::<u64>());
     let backend = Backend::listen(&token)?;
 
     let flags = settings(own_cli, given.flags, &backend.url(), &scratch)?;
@@ -102,7 +102,7 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     };
     let ended = daemon::run(config, environment, tell, |_| {});
     match ended {
-        Ok(Exit::Asked) => {}
+        Ok(DaemonEnd::Asked) => {}
         Ok(other) => return Err(format!("the daemon ended with {other:?}")),
         Err(e) => return Err(e.to_string()),
     }

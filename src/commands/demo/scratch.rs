@@ -16,7 +16,8 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Result<Self, String> {
-        let root = std::env::temp_dir().join(format!("wf0-agent-demo-{:016x}", fastrand::u64(..)));
+        let root =
+            std::env::temp_dir().join(format!("wf0-agent-demo-{:016x}", rand::random::<u64>()));
         let scratch = Self { root };
         fs::create_dir(&scratch.root).map_err(|e| format!("{}: {e}", scratch.root.display()))?;
         fs::create_dir(scratch.repository()).map_err(|e| e.to_string())?;

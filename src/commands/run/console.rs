@@ -13,7 +13,7 @@ use log::{Level, LevelFilter, Record};
 use super::lines;
 use crate::commands::style::{knows_colours, knows_sequences};
 use crate::config::{LogFilter, LogFormat};
-use crate::domain::view::View;
+use crate::domain::message::View;
 use crate::environment::Environment;
 
 /// Lines that may wait for the thread that writes.

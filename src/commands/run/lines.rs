@@ -5,9 +5,9 @@ use log::{Level, Record};
 use serde_json::json;
 
 use crate::commands::style::{Colour, clock, now};
-use crate::domain::notice::Kind;
+use crate::domain::message::{NoticeKind, View};
 use crate::domain::text::{escaped, for_terminal as plain, one_line};
-use crate::domain::view::{Active, Doing, View};
+use crate::domain::ticket::{ActiveTicket, Progress};
 use crate::times::rfc3339;
 
 /// The most characters that one run takes in the line below the log.
@@ -45,17 +45,17 @@ pub fn json(record: &Record<'_>) -> String {
 pub fn for_terminal(record: &Record<'_>, colours: bool) -> String {
     let paint = |colour: Colour, text: &str| colour.paint(text, colours);
     let kind = field(record, "event")
-        .and_then(|event| Kind::parse(&event.to_string()))
+        .and_then(|event| NoticeKind::parse(&event.to_string()))
         .unwrap_or_default();
     let sign = match (record.level(), kind) {
-        (Level::Error, _) | (_, Kind::Failed) => paint(Colour::Red, "✗"),
-        (_, Kind::Connected) => paint(Colour::Green, "●"),
-        (_, Kind::Disconnected) => paint(Colour::Yellow, "○"),
-        (_, Kind::Claimed) => paint(Colour::Bold, "▸"),
-        (_, Kind::Done) => paint(Colour::Green, "✓"),
-        (Level::Warn, _) | (_, Kind::Refused) => paint(Colour::Yellow, "!"),
-        (Level::Info, Kind::Other) => paint(Colour::Dim, "·"),
-        (Level::Debug | Level::Trace, Kind::Other) => paint(Colour::Dim, " "),
+        (Level::Error, _) | (_, NoticeKind::Failed) => paint(Colour::Red, "✗"),
+        (_, NoticeKind::Connected) => paint(Colour::Green, "●"),
+        (_, NoticeKind::Disconnected) => paint(Colour::Yellow, "○"),
+        (_, NoticeKind::Claimed) => paint(Colour::Bold, "▸"),
+        (_, NoticeKind::Done) => paint(Colour::Green, "✓"),
+        (Level::Warn, _) | (_, NoticeKind::Refused) => paint(Colour::Yellow, "!"),
+        (Level::Info, NoticeKind::Other) => paint(Colour::Dim, "·"),
+        (Level::Debug | Level::Trace, NoticeKind::Other) => paint(Colour::Dim, " "),
     };
     let text = plain(&record.args().to_string());
     let time = paint(Colour::Dim, &clock(now()));
@@ -94,9 +94,12 @@ pub fn live(view: &View, colours: bool) -> String {
 }
 
 /// `None`: it waits.
-fn doing(active: &Active, colours: bool) -> Option<String> {
+fn doing(active: &ActiveTicket, colours: bool) -> Option<String> {
     let since = clock(active.started_at?);
-    let what = active.doing.as_ref().map_or("running", Doing::in_words);
+    let what = active
+        .progress
+        .as_ref()
+        .map_or("running", Progress::activity);
     let what = Colour::Dim.paint(&one_line(&plain(what), DOING_MAX), colours);
     let id = Colour::Bold.paint(active.id.as_str(), colours);
     Some(format!("{id} since {since} {what}"))

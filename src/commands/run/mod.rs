@@ -15,7 +15,7 @@ use super::{exit, flag, given};
 use crate::config::Config;
 use crate::config::settings::Sources;
 use crate::daemon::{self, DaemonError, Stopper};
-use crate::domain::event::Exit;
+use crate::domain::event::DaemonEnd;
 use crate::environment::Environment;
 use crate::job::cli;
 use crate::store::StoreError;
@@ -105,11 +105,11 @@ pub fn run_as_service(_matches: &ArgMatches) -> u8 {
 }
 
 /// What the daemon's end is to whoever started it.
-pub fn exit_code(end: Result<Exit, DaemonError>) -> u8 {
+pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
     match end {
-        Ok(Exit::Asked) => exit::OK,
-        Ok(Exit::TokenRejected) => exit::TOKEN_REJECTED,
-        Ok(Exit::VersionRefused) => exit::VERSION_REFUSED,
+        Ok(DaemonEnd::Asked) => exit::OK,
+        Ok(DaemonEnd::TokenRejected) => exit::TOKEN_REJECTED,
+        Ok(DaemonEnd::VersionRefused) => exit::VERSION_REFUSED,
         Err(e) => {
             error!("{e}");
             match e {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::report::{Report, dollars, number, text};
 use super::{Args, Known, Login, cursor};
-use crate::domain::quota_message::Exceeded;
+use crate::domain::quota::Exceeded;
 
 pub const KNOWN: Known = Known {
     programs: &["claude"],

@@ -19,8 +19,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::config::{Autonomy, CliConfig};
-use crate::domain::quota_message::QuotaMessage;
-use crate::domain::template::Template;
+use crate::domain::invocation::Template;
+use crate::domain::quota::QuotaMessage;
 use login::Login;
 pub use login::sign_of_login;
 use report::Report;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::domain::quota_message::Exceeded;
+use crate::domain::quota::Exceeded;
 use crate::domain::text::one_line;
 use crate::domain::ticket::Usage;
 use crate::job::capture::Recent;

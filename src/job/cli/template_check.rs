@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use super::{Known, find, known};
 use crate::config::CliConfig;
-use crate::domain::template::Template;
+use crate::domain::invocation::Template;
 
 const STDIN: &str = "leave {prompt} out and the prompt goes to standard input";
 

@@ -1,7 +1,7 @@
 //! The `hub` dialect: the hub inside the backend as it ships today (docs/protocol.md section 8).
 //!
 //! Some frames crash that hub or confuse its books. This codec and the properties of
-//! [`Dialect::Hub`](crate::domain::dialect::Dialect) avoid them.
+//! [`Dialect::Hub`](crate::domain::message::Dialect) avoid them.
 
 use std::time::Duration;
 
@@ -12,12 +12,13 @@ use super::{
     Decoded, Unknown, WHY_MAX, event, fit, id_of, outcome_body, parse, seconds_of, text_of,
 };
 use crate::config::Token;
-use crate::domain::branch::Branch;
-use crate::domain::event::{Order, Phase, Progress, Setback};
+use crate::domain::event::{Order, Setback};
 use crate::domain::message::{Message, Register};
+use crate::domain::repos::Branch;
 use crate::domain::repos::RepoRef;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Brief, Payload, Role, Ticket, TicketId};
+use crate::domain::ticket::{Phase, Progress};
 
 /// The largest `prdContent` in bytes. The hub's own agent has the same limit.
 const PRD_MAX: usize = 512_000;
@@ -123,7 +124,7 @@ impl Codec {
                 let message = text_of(&frame, "message").unwrap_or_default();
                 Decoded::Dropped(format!("auth_error: {message}"))
             }
-            unknown => self.unknown.seen(unknown),
+            unknown => self.unknown.note(unknown),
         }
     }
 

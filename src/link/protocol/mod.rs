@@ -1,4 +1,4 @@
-//! Frames: the wire format of each dialect and the sizes that hold for all (docs/protocol.md sections 1 and 6).
+//! Frames: one codec for each dialect, and the sizes that hold for both (docs/protocol.md sections 1 and 6).
 
 pub mod hub;
 pub mod ticket;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::domain::dialect::Dialect;
 use crate::domain::event::{Event, Order};
+use crate::domain::message::Dialect;
 use crate::domain::message::Message;
 use crate::domain::ticket::{Exit, Outcome, Span, TicketId, Usage};
 use crate::times::{millis_of, rfc3339};
@@ -18,27 +18,27 @@ use crate::times::{millis_of, rfc3339};
 pub const MAX_INBOUND: usize = 5 << 20;
 /// The daemon never sends a larger frame, as encoded.
 pub const MAX_OUTBOUND: usize = (9 << 20) / 2;
-/// What may wait in the send buffer: the session's window of outcomes, each at its largest, and small frames.
-pub const SEND_BUFFER: usize = 8 * MAX_OUTBOUND;
+/// The send buffer holds the session's window of outcomes, each at its largest, and small frames.
+pub(super) const SEND_BUFFER: usize = 8 * MAX_OUTBOUND;
 
-/// Who this agent is: what every message says, whatever it is about.
+/// What every message says about the agent.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub agent_id: String,
     pub name: String,
 }
 
-/// What became of an inbound frame.
+/// The meaning of an inbound frame.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decoded {
     Event(Event),
-    /// Not for this daemon, or of no use; a line for the log.
+    /// The frame cannot be used; a line for the log.
     Dropped(String),
-    /// Nothing to do and nothing to say.
+    /// There is nothing to do and nothing to log.
     Ignored,
 }
 
-/// One codec for each dialect, and the one of the current connection.
+/// One codec for each dialect, and the dialect of the current connection.
 #[derive(Debug)]
 pub struct Codecs {
     pub current: Dialect,
@@ -47,7 +47,7 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// `current`: what the backend spoke last.
+    /// `current` is the dialect that the backend spoke last.
     pub fn new(current: Dialect, ticket: ticket::Codec, hub: hub::Codec) -> Self {
         Self {
             current,
@@ -71,19 +71,19 @@ impl Codecs {
     }
 }
 
-/// The complaint about a frame quotes the frame; so much of it is sent back.
+/// How much of a complaint about a frame, which quotes the frame, is sent back, in characters.
 const WHY_MAX: usize = 300;
 
-/// Types that a codec does not know, so that each is logged once.
+/// The unknown types that a codec has seen, so that each is logged once.
 #[derive(Debug, Default)]
 struct Unknown(HashSet<String>);
 
 impl Unknown {
-    /// A backend that invents more of them is not worth more memory.
+    /// The number of types that are remembered, and the length of each, in characters.
     const MAX: usize = 64;
 
-    fn seen(&mut self, kind: &str) -> Decoded {
-        let short: String = kind.chars().take(64).collect();
+    fn note(&mut self, kind: &str) -> Decoded {
+        let short: String = kind.chars().take(Self::MAX).collect();
         if self.0.len() >= Self::MAX || !self.0.insert(short.clone()) {
             return Decoded::Ignored;
         }
@@ -111,7 +111,7 @@ fn fit(outcome: &Outcome, encode: impl Fn(&Outcome) -> String) -> String {
     loop {
         let frame = encode(&smaller);
         if frame.len() <= MAX_OUTBOUND || smaller.stdout.shown_len() == 0 {
-            // What is left has bounds of its own.
+            // The rest has limits of its own.
             return frame;
         }
         smaller.stdout = smaller.stdout.shortened(smaller.stdout.shown_len() / 2);
@@ -130,7 +130,7 @@ fn outcome_body(outcome: &Outcome) -> Value {
         body["code"] = json!(failure.code.as_str());
         body["error"] = json!(failure.error);
         body["signal"] = json!(signal);
-        body["retryable"] = json!(failure.code.retryable());
+        body["retryable"] = json!(failure.code.is_retryable());
     }
     if let Some(span) = outcome.span {
         add_run(&mut body, outcome, span);

@@ -11,11 +11,13 @@ use super::{
     text_of,
 };
 use crate::config::{ApiUrl, canonicalize};
-use crate::domain::event::{CliState, Order, Progress, Unavailable};
-use crate::domain::message::{ActiveTicket, Capacity, Heartbeat, Message, Register};
+use crate::domain::event::Order;
+use crate::domain::message::{Capacity, Heartbeat, Message, Register};
+use crate::domain::message::{CliState, Unavailable};
 use crate::domain::repos::{Repo, RepoRef};
 use crate::domain::text::one_line;
-use crate::domain::ticket::{Brief, Payload, Role, Ticket, TicketId};
+use crate::domain::ticket::Progress;
+use crate::domain::ticket::{ActiveTicket, Brief, Payload, Role, Ticket, TicketId};
 use crate::times::{millis_of, rfc3339};
 use crate::wire::WireBrief;
 
@@ -106,7 +108,7 @@ impl Codec {
             "server.shutdown" => event(Order::ServerShutdown {
                 reconnect_after: seconds_of(&frame, "reconnectAfterSeconds"),
             }),
-            unknown => self.unknown.seen(unknown),
+            unknown => self.unknown.note(unknown),
         }
     }
 
@@ -155,8 +157,8 @@ impl Codec {
     }
 }
 
-/// A path is resolved here, once, so that policy compares canonical paths only. A network path of Windows is
-/// left alone: to look at it would send the user's credentials to whatever host it names.
+/// Resolves a path once, so that policy compares canonical paths only. A network path of Windows stays as it is: to
+/// resolve it would send the user's credentials to the host that it names.
 fn repo_ref(text: String) -> RepoRef {
     let path = PathBuf::from(&text);
     if !path.is_absolute() {
@@ -208,7 +210,7 @@ fn register_body(register: &Register, identity: &Identity) -> Value {
         json!({
             "ticketId": active.id.as_str(),
             "attempt": active.attempt,
-            "startedAt": rfc3339(active.started_at),
+            "startedAt": rfc3339(active.claimed_at),
         })
     };
     json!({

@@ -1,0 +1,136 @@
+//! From the order to stop until the exit: runs drain, are stopped, and their outcomes are sent.
+
+use std::time::{Duration, Instant};
+
+use super::Session;
+use crate::domain::event::{Action, DaemonEnd, Effect, Goodbye};
+use crate::domain::ticket::{FailCode, Failure, Outcome, StopReason};
+
+/// How long the confirmation of the last outcomes may take.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+/// How much longer than its grace a run may take to end before the daemon gives it up.
+const STOP_SLACK: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Runs may end by themselves.
+    Draining,
+    /// Runs were told to end.
+    Stopping,
+    /// All runs have ended; their outcomes are being sent.
+    Flushing,
+    Done,
+}
+
+#[derive(Debug)]
+pub(super) struct Ending {
+    end: DaemonEnd,
+    stage: Stage,
+    /// When the stage ends at the latest.
+    until: Instant,
+}
+
+impl Ending {
+    pub(super) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (!self.is_done()).then_some(self.until)
+    }
+}
+
+impl Session {
+    /// The first order to stop lets runs go on for the drain time. A second one, or any other end, stops them.
+    pub(super) fn end(&mut self, end: DaemonEnd) {
+        let drain = match &self.ending {
+            None => end == DaemonEnd::Asked && !self.policy.drain.is_zero(),
+            Some(ending) if ending.stage == Stage::Draining => false,
+            Some(_) => return,
+        };
+        for waiting in self.queue.withdraw_all() {
+            // With the hub, a waiting ticket stays claimed on disk and runs at the next start.
+            if !self.dialect.failures_are_final() {
+                let failure = StopReason::Shutdown.failure();
+                self.conclude(waiting, Outcome::unstarted(failure).into());
+            }
+        }
+        let running = self.queue.running().count();
+        if drain && running > 0 {
+            let limit = self.policy.drain;
+            self.info(format!(
+                "stopping once {running} running tickets have ended, at most {limit:?} from now"
+            ));
+            self.ending = Some(Ending {
+                end,
+                stage: Stage::Draining,
+                until: self.now.mono + limit,
+            });
+            self.register_again();
+            self.beat();
+        } else {
+            self.info(format!("stopping; {running} running"));
+            self.stop_runs(end);
+        }
+    }
+
+    fn stop_runs(&mut self, end: DaemonEnd) {
+        self.ending = Some(Ending {
+            end,
+            stage: Stage::Stopping,
+            until: self.now.mono + self.policy.grace + STOP_SLACK,
+        });
+        let running = self
+            .queue
+            .running()
+            .map(|(slot, active)| (slot, active.run));
+        for (slot, run) in running.collect::<Vec<_>>() {
+            let reason = StopReason::Shutdown;
+            self.effect(Effect::Stop { slot, run, reason });
+        }
+    }
+
+    /// Takes the ending as far as it can go now.
+    pub(super) fn advance_ending(&mut self) {
+        let Some(ending) = &self.ending else { return };
+        if ending.until <= self.now.mono && !self.queue.is_empty() {
+            match ending.stage {
+                Stage::Draining => self.stop_runs(ending.end),
+                Stage::Stopping => self.abandon_runs(),
+                Stage::Flushing | Stage::Done => {}
+            }
+        }
+        let Some(ending) = &mut self.ending else {
+            return;
+        };
+        if !self.queue.is_empty() {
+            return;
+        }
+        if matches!(ending.stage, Stage::Draining | Stage::Stopping) {
+            ending.stage = Stage::Flushing;
+            ending.until = self.now.mono + FLUSH_LIMIT;
+        }
+        let is_connected = self.liveness.is_connected();
+        if is_connected && !self.outbox.is_empty() && self.now.mono < ending.until {
+            return;
+        }
+        ending.stage = Stage::Done;
+        let end = ending.end;
+        if !self.outbox.is_empty() {
+            self.warn("not every outcome is confirmed; the rest goes out at the next start");
+        }
+        if is_connected {
+            self.actions.push(Action::Disconnect(Goodbye::GoingAway));
+        }
+        self.actions.push(Action::Exit(end));
+    }
+
+    fn abandon_runs(&mut self) {
+        for active in self.queue.abandon_all() {
+            let error = "the run could not be ended before the agent stopped";
+            let failure = Failure::new(FailCode::AgentShutdown, error);
+            self.conclude(active, Outcome::unstarted(failure).into());
+        }
+        self.send_outcomes();
+    }
+}
