@@ -2,6 +2,12 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// For what people and files are told. Policy gets its time from the event loop.
+#[expect(clippy::disallowed_methods, reason = "it is no policy")]
+pub fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// RFC 3339, UTC, milliseconds.
 pub fn rfc3339(time: SystemTime) -> String {
     // Outside the years -9999 to 9999 there is nothing sensible to say.

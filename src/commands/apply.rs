@@ -16,7 +16,7 @@ use crate::domain::text::one_line;
 use crate::domain::ticket::Outcome;
 use crate::environment::Environment;
 use crate::job::{Git, GitDirs, GitError, Halt, os_string};
-use crate::store::journal::Seen;
+use crate::store::inspect::Seen;
 
 pub fn command() -> Command {
     Command::new("apply")

@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command};
 use super::past::{Past, unreadable, with_run};
 use super::{flag, ticket};
 use crate::domain::text::for_terminal;
-use crate::store::{Condition, look_at};
+use crate::store::inspect::{Condition, look_at};
 
 /// Nobody tells of a file that grows.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::settings::{Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
-use crate::store::journal::{Seen, look_into};
+use crate::store::inspect::{Seen, look_into};
 
 /// So many tickets are named to whoever asks for one that is not there.
 const NEWEST: usize = 5;

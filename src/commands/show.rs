@@ -12,8 +12,8 @@ use super::{flag, ticket};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;
+use crate::store::inspect::{Condition, look_at};
 use crate::store::journal::Started;
-use crate::store::{Condition, look_at};
 
 const LINE_MAX: usize = 2000;
 

@@ -468,7 +468,7 @@ impl<'a> Run<'a> {
         let argument = self.args.prompt_as_argument().then_some(prompt.len());
         let process =
             process::start(spec).map_err(|e| start_failed(&e, &program, self.cwd(), argument))?;
-        self.context.store.audit().started(&audit::Started {
+        self.context.store.audit().started(&audit::ProgramStart {
             run: self.job.run,
             ticket: &self.job.ticket.id,
             attempt: self.job.ticket.attempt,

@@ -1,14 +1,12 @@
-//! The audit log, `audit.jsonl`: which runs were started here and what the daemon has sent to the backend, a line each, for
-//! whoever has to answer for it. What was sent is told by its size and SHA-256.
+//! The audit log, `audit.jsonl`: one line for each program that was started here and each frame that was sent to the
+//! backend, for the person who answers for this machine. What was sent stands there by its size and SHA-256.
 //!
-//! It is bounded: at 8 MiB it becomes `audit.jsonl.1`, and the one before that is gone. Heartbeats and progress are
-//! told in sums. It is no journal: nothing is ever read back, and a line may be lost with the machine's power.
+//! Heartbeats and progress reports are left out. The log is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, in place of
+//! an older one. Nothing reads it back, and a crash of the machine may lose a line.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use log::warn;
 use serde_json::{Value, json};
@@ -18,13 +16,12 @@ use super::log_file::LogFile;
 use crate::domain::message::Message;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{RunId, TicketId};
-use crate::times::rfc3339;
+use crate::times::{now, rfc3339};
 
 const FILE_MAX: u64 = 8 << 20;
-/// An argument may be a whole prompt, whose hash is told anyway.
+/// An argument may be a whole prompt, whose hash is in the line anyway.
 const ARGUMENT_MAX: usize = 300;
-/// Sums wait for company no longer than that.
-const SUMS_EVERY: Duration = Duration::from_secs(3600);
+const ADDRESS_MAX: usize = 1000;
 
 #[derive(Debug)]
 pub struct Audit(Mutex<Log>);
@@ -32,47 +29,30 @@ pub struct Audit(Mutex<Log>);
 #[derive(Debug)]
 struct Log {
     path: PathBuf,
-    /// `None`: it cannot be opened.
+    /// `None`: it is to be opened before the next line.
     file: Option<LogFile>,
-    /// Lines that could not be written since the last that could.
-    missing: u64,
-    sums: BTreeMap<&'static str, Sum>,
-}
-
-/// Frames of one kind that were sent and are not yet told.
-#[derive(Debug)]
-struct Sum {
-    since: SystemTime,
-    count: u64,
-    bytes: u64,
-    hash: Sha256,
+    /// Lines are missing since the last that was written.
+    is_broken: bool,
 }
 
 /// A program that is started for a ticket.
-pub struct Started<'a> {
+pub struct ProgramStart<'a> {
     pub run: RunId,
     pub ticket: &'a TicketId,
     pub attempt: u32,
     pub program: &'a Path,
     pub args: Vec<String>,
     pub cwd: &'a Path,
-    /// What it gets to read.
+    /// What it reads on its standard input, or as an argument.
     pub prompt: &'a str,
 }
 
 impl Audit {
     pub fn open(state_dir: &Path) -> Self {
-        let path = state_dir.join("audit.jsonl");
-        let file = LogFile::open(&path, FILE_MAX)
-            .map_err(|e| complain(&path, &e))
-            .ok();
-        // What cannot be opened was complained of.
-        let missing = u64::from(file.is_none());
         Self(Mutex::new(Log {
-            path,
-            file,
-            missing,
-            sums: BTreeMap::new(),
+            path: state_dir.join("audit.jsonl"),
+            file: None,
+            is_broken: false,
         }))
     }
 
@@ -81,7 +61,7 @@ impl Audit {
         self.write(json!({"what": "connecting", "to": to}));
     }
 
-    /// A frame goes out to the backend. One that is lost with its connection and sent again is told again.
+    /// A frame goes out to the backend. A frame that is lost with its connection and sent again has a second line.
     pub fn sent(&self, message: &Message, frame: &str) {
         let mut line = json!({"what": "sent", "frame": message.name()});
         if let Some((ticket, attempt)) = message.ticket() {
@@ -89,13 +69,12 @@ impl Audit {
             line["attempt"] = json!(attempt);
         }
         match message {
-            Message::Heartbeat(_) | Message::Progress { .. } => {
-                return self.add(message.name(), frame);
-            }
+            Message::Heartbeat(_) | Message::Progress { .. } => return,
             Message::Outcome { outcome, .. } => {
                 let diff = outcome.changes.diff.as_ref();
-                line["diff"] = json!(diff.map(|diff| of_content(diff.as_bytes())));
-                line["stdout"] = of_content(outcome.stdout.render().as_bytes());
+                line["diff"] = json!(diff.map(|diff| with_content(json!({}), diff.as_bytes())));
+                let stdout = outcome.stdout.render();
+                line["stdout"] = with_content(json!({}), stdout.as_bytes());
             }
             Message::Register(_) | Message::Claim { .. } => {}
         }
@@ -104,10 +83,10 @@ impl Audit {
 
     /// The backend was asked for that address, with the token and nothing else.
     pub fn asked(&self, address: &str) {
-        self.write(json!({"what": "asked", "for": one_line(without_query(address), 1000)}));
+        self.write(json!({"what": "asked", "for": one_line(without_query(address), ADDRESS_MAX)}));
     }
 
-    pub fn started(&self, started: &Started<'_>) {
+    pub fn started(&self, started: &ProgramStart<'_>) {
         let args: Vec<_> = started
             .args
             .iter()
@@ -133,104 +112,41 @@ impl Audit {
         );
     }
 
-    fn add(&self, kind: &'static str, frame: &str) {
-        let now = now();
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Sum {
-            since: now,
-            count: 0,
-            bytes: 0,
-            hash: Sha256::new(),
-        };
-        let sum = log.sums.entry(kind).or_insert_with(new);
-        sum.count += 1;
-        sum.bytes += frame.len() as u64;
-        sum.hash.update(frame);
-        if now
-            .duration_since(sum.since)
-            .is_ok_and(|waited| waited >= SUMS_EVERY)
-        {
-            log.tell_sums();
-        }
-    }
-
     fn write(&self, line: Value) {
         let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.tell_sums();
         log.write(line);
     }
 }
 
-impl Drop for Audit {
-    fn drop(&mut self) {
-        self.0
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .tell_sums();
-    }
-}
-
 impl Log {
-    fn tell_sums(&mut self) {
-        for (
-            kind,
-            Sum {
-                since,
-                count,
-                bytes,
-                hash,
-            },
-        ) in std::mem::take(&mut self.sums)
-        {
-            let line =
-                json!({"what": "sent", "frame": kind, "since": rfc3339(since), "count": count});
-            self.write(with_hash(line, bytes, hash));
-        }
-    }
-
-    /// A log that cannot be written to is said once, and is no reason to leave tickets undone. It goes on as soon as it
-    /// can, and says how many lines are missing.
+    /// An error is logged once and stops no ticket. The next line that can be written comes after one that says that
+    /// lines are missing.
     fn write(&mut self, line: Value) {
-        if self.missing > 0
-            && self
-                .try_write(json!({"what": "missing", "lines": self.missing}))
-                .is_ok()
-        {
-            self.missing = 0;
+        let mut written = Ok(());
+        if self.is_broken {
+            written = self.try_write(json!({"what": "missing"}));
         }
-        let written = if self.missing == 0 {
-            self.try_write(line)
-        } else {
-            Err(io::ErrorKind::Other.into())
-        };
-        if let Err(e) = written {
-            if self.missing == 0 {
-                complain(&self.path, &e);
-            }
-            self.missing += 1;
+        written = written.and_then(|()| self.try_write(line));
+        if let (Err(e), false) = (&written, self.is_broken) {
+            warn!(
+                "{}: the audit log cannot be written, and until it can, lines are missing in it: {e}",
+                self.path.display()
+            );
         }
+        self.is_broken = written.is_err();
     }
 
     fn try_write(&mut self, mut line: Value) -> io::Result<()> {
         line["at"] = json!(rfc3339(now()));
-        if self.file.is_none() {
-            self.file = Some(LogFile::open(&self.path, FILE_MAX)?);
-        }
-        let written = self
-            .file
-            .as_mut()
-            .map_or(Ok(()), |file| file.write_line(&line.to_string()));
-        if written.is_err() {
-            // Opened anew, it knows whether a part of the line is there, and goes on where it could not be set aside.
-            self.file = None;
-        }
-        written
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => LogFile::open(&self.path, FILE_MAX)?,
+        };
+        // After an error it is opened anew, which finds out whether a part of the line is there.
+        file.write_line(&line.to_string())?;
+        self.file = Some(file);
+        Ok(())
     }
-}
-
-/// A part of what was sent.
-fn of_content(content: &[u8]) -> Value {
-    with_content(json!({}), content)
 }
 
 /// A query may hold what gives access.
@@ -240,32 +156,10 @@ fn without_query(address: &str) -> &str {
         .map_or(address, |(address, _)| address)
 }
 
-fn with_content(line: Value, content: &[u8]) -> Value {
-    with_hash(line, content.len() as u64, Sha256::new_with_prefix(content))
-}
-
-fn with_hash(mut line: Value, bytes: u64, hash: Sha256) -> Value {
-    let hex: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    line["bytes"] = json!(bytes);
+fn with_content(mut line: Value, content: &[u8]) -> Value {
+    let hash = Sha256::digest(content);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    line["bytes"] = json!(content.len());
     line["sha256"] = json!(hex);
     line
-}
-
-fn complain(path: &Path, e: &io::Error) {
-    warn!(
-        "{}: the audit log cannot be written, and until it can, lines are missing in it: {e}",
-        path.display()
-    );
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "when something was done is no policy"
-)]
-fn now() -> SystemTime {
-    SystemTime::now()
 }

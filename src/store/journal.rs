@@ -14,8 +14,9 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::record::{read_json, write_json};
-use super::{LEFT_OUT, PATCH, RunFolder, SCRATCH, Store, TICKETS, set_aside, sync_folder};
+use super::files::{read_json, set_aside, sync_folder, write_json};
+use super::run_folder::{LEFT_OUT, PATCH, RunFolder, SCRATCH};
+use super::{Store, TICKETS};
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, Workspace};
 use crate::domain::session::SavedState;
@@ -24,9 +25,9 @@ use crate::times::{from_millis, millis};
 
 const TICKET: &str = "ticket.json";
 const ATTEMPT: &str = "attempt.json";
-const STARTED: &str = "started.json";
-const OUTCOME: &str = "outcome.json";
-const DELIVERED: &str = "delivered";
+pub(super) const STARTED: &str = "started.json";
+pub(super) const OUTCOME: &str = "outcome.json";
+pub(super) const DELIVERED: &str = "delivered";
 
 /// Folders that one [`Store::prune`] removes at most: a ticket waits for it.
 const PRUNE_MAX: usize = 50;
@@ -78,13 +79,13 @@ impl TicketRecord<Ticket> {
 
 /// The part of `ticket.json` that people ask for, without the long texts.
 #[derive(Deserialize)]
-struct TicketSummary {
-    claimed_at_ms: u64,
-    ticket_id: TicketId,
-    attempt: u32,
-    role: String,
-    title: Option<String>,
-    repo_path: PathBuf,
+pub(super) struct TicketSummary {
+    pub claimed_at_ms: u64,
+    pub ticket_id: TicketId,
+    pub attempt: u32,
+    pub role: String,
+    pub title: Option<String>,
+    pub repo_path: PathBuf,
 }
 
 /// `outcome.json`. `T` is an [`Outcome`], or a reference to one.
@@ -144,7 +145,7 @@ impl Store {
 
     /// The outcome of a run that ended here, if it can still be read.
     pub fn outcome(&self, run: RunId) -> Option<Entry> {
-        self.folder_of(run).outcome().ok()?
+        RunFolder::of(&self.root, run).outcome().ok()?
     }
 
     /// Removes folders of runs whose outcome was delivered that long ago.
@@ -176,7 +177,7 @@ impl Store {
 
     /// Whether the run has a clone that is no longer needed.
     pub fn has_spent_clone(&self, run: RunId) -> bool {
-        self.folder_of(run).has_spent_clone()
+        RunFolder::of(&self.root, run).has_spent_clone()
     }
 
     fn runs_that(&self, wanted: impl Fn(&RunFolder) -> bool) -> Vec<RunId> {
@@ -185,14 +186,7 @@ impl Store {
     }
 
     fn run_folders(&self) -> Vec<RunFolder> {
-        run_folders(&self.root).unwrap_or_default()
-    }
-
-    fn folder_of(&self, run: RunId) -> RunFolder {
-        RunFolder {
-            run,
-            path: self.tickets().join(run.to_string()),
-        }
+        RunFolder::all(&self.root).unwrap_or_default()
     }
 
     /// Before the claim is sent.
@@ -207,7 +201,7 @@ impl Store {
         };
         let kept = write_json(&folder.path(TICKET), &record);
         // The run's folder is new, so the folder that lists it is flushed, too.
-        let kept = kept.and_then(|()| sync_folder(&self.tickets()));
+        let kept = kept.and_then(|()| sync_folder(&self.root.join(TICKETS)));
         if kept.is_err() {
             // The ticket will be refused: nothing may be left that looks like a claim.
             let _ = fs::remove_dir_all(&folder.path);
@@ -237,17 +231,6 @@ impl Store {
     }
 }
 
-/// The runs that have a folder below this state folder, in no order.
-fn run_folders(state_dir: &Path) -> io::Result<Vec<RunFolder>> {
-    let folder = |path: PathBuf| {
-        let run = u128::from_str_radix(path.file_name()?.to_str()?, 16).ok()?;
-        let run = RunId(run);
-        Some(RunFolder { run, path })
-    };
-    let entries = fs::read_dir(state_dir.join(TICKETS))?.flatten();
-    Ok(entries.filter_map(|entry| folder(entry.path())).collect())
-}
-
 /// How far a run came.
 enum Stage {
     Claimed,
@@ -267,7 +250,7 @@ impl RunFolder {
     }
 
     /// `None`: the run was never claimed.
-    fn summary(&self) -> io::Result<Option<TicketSummary>> {
+    pub(super) fn summary(&self) -> io::Result<Option<TicketSummary>> {
         let Some(mut summary) = read_json::<TicketSummary>(&self.path(TICKET))? else {
             return Ok(None);
         };
@@ -288,7 +271,7 @@ impl RunFolder {
     }
 
     /// `None`: the run has not ended.
-    fn outcome(&self) -> io::Result<Option<Entry>> {
+    pub(super) fn outcome(&self) -> io::Result<Option<Entry>> {
         let Some(mut record) = read_json::<Map<String, Value>>(&self.path(OUTCOME))? else {
             return Ok(None);
         };
@@ -337,90 +320,6 @@ impl RunFolder {
     }
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
+pub(super) fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|meta| meta.modified()).ok()
-}
-
-/// A run in a state folder that is only looked at: nothing is locked and nothing is written.
-pub struct Seen {
-    pub run: RunId,
-    pub ticket: TicketId,
-    pub attempt: u32,
-    pub claimed_at: SystemTime,
-    pub role: String,
-    /// As it was assigned: it may come with the payload instead.
-    pub title: Option<String>,
-    /// The entry of `REPO_PATHS`.
-    pub repo: PathBuf,
-    folder: RunFolder,
-}
-
-/// The runs in a state folder, the newest first, without those that cannot be read. A daemon may be at work in the
-/// folder: each file is there whole or not at all.
-pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
-    let folders = run_folders(state_dir)?.into_iter();
-    let mut runs: Vec<_> = folders.filter_map(Seen::in_folder).collect();
-    runs.sort_by_key(|seen| Reverse(seen.claimed_at));
-    Ok(runs)
-}
-
-/// The runs that have a folder there, in no order.
-pub fn runs_in(state_dir: &Path) -> io::Result<Vec<RunId>> {
-    let folders = run_folders(state_dir)?.into_iter();
-    Ok(folders.map(|folder| folder.run).collect())
-}
-
-impl Seen {
-    /// `None`: it was never claimed, or cannot be read.
-    pub fn of(state_dir: &Path, run: RunId) -> Option<Self> {
-        let path = state_dir.join(TICKETS).join(run.to_string());
-        Self::in_folder(RunFolder { run, path })
-    }
-
-    fn in_folder(folder: RunFolder) -> Option<Self> {
-        let summary = folder.summary().ok()??;
-        Some(Self {
-            run: folder.run,
-            ticket: summary.ticket_id,
-            attempt: summary.attempt,
-            claimed_at: from_millis(summary.claimed_at_ms),
-            role: summary.role,
-            title: summary.title,
-            repo: summary.repo_path,
-            folder,
-        })
-    }
-
-    /// Its program was started, or was about to be.
-    pub fn has_started(&self) -> bool {
-        self.path(STARTED).exists()
-    }
-
-    /// When its outcome was written; `None`: it has not ended.
-    pub fn ended_at(&self) -> Option<SystemTime> {
-        modified(&self.path(OUTCOME))
-    }
-
-    /// `None`: its program has not been started.
-    pub fn started(&self) -> io::Result<Option<Started>> {
-        read_json(&self.path(STARTED))
-    }
-
-    /// `None`: it has not ended.
-    pub fn outcome(&self) -> io::Result<Option<Entry>> {
-        self.folder.outcome()
-    }
-
-    pub fn is_delivered(&self) -> bool {
-        self.path(DELIVERED).exists()
-    }
-
-    /// A file of its folder.
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path(name)
-    }
-
-    pub fn patch(&self) -> PathBuf {
-        self.path(PATCH)
-    }
 }

@@ -6,6 +6,8 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::files::append_to;
+
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
@@ -23,7 +25,7 @@ impl LogFile {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let file = super::append_to(path)?;
+        let file = append_to(path)?;
         let written = file.metadata()?.len();
         let is_torn = written > 0 && last_byte(path)? != b'\n';
         Ok(Self {

@@ -6,14 +6,12 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::read_json;
-use super::{Store, replace};
+use super::files::{read_json, replace};
+use super::{STATUS, Store};
 use crate::domain::message::CliState;
 use crate::domain::message::{Link, View};
 use crate::domain::ticket::{ActiveTicket, Progress};
 use crate::times::{millis, millis_of};
-
-pub(super) const STATUS: &str = "status.json";
 
 /// Who tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]

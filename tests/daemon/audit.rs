@@ -21,7 +21,7 @@ fn hash(text: &str) -> String {
         .collect()
 }
 
-/// Every frame that the daemon sends is in it, with the hash of exactly what went out; heartbeats in sums.
+/// Every frame that the daemon sends is in it, with the hash of exactly what went out, but for heartbeats and progress.
 #[test]
 fn every_frame_is_told() {
     let world = World::new();
@@ -38,9 +38,12 @@ fn every_frame_is_told() {
         .lines()
         .filter_map(|line| line.split_once("→ ").map(|(_, frame)| frame))
         .collect();
-    let is_summed =
+    let is_left_out =
         |frame: &&str| frame.contains("agent.heartbeat") || frame.contains("ticket.progress");
-    let (beats, frames): (Vec<_>, Vec<_>) = sent.into_iter().partition(is_summed);
+    let frames: Vec<_> = sent
+        .into_iter()
+        .filter(|frame| !is_left_out(frame))
+        .collect();
     assert!(
         frames.len() >= 4,
         "register, claim, result and a refusal: {log}"
@@ -50,7 +53,6 @@ fn every_frame_is_told() {
     let told: Vec<_> = told.iter().filter(|line| line["what"] == "sent").collect();
     let hashes: Vec<_> = told
         .iter()
-        .filter(|line| line["count"].is_null())
         .map(|line| line["sha256"].as_str().unwrap())
         .collect();
     assert_eq!(
@@ -77,11 +79,6 @@ fn every_frame_is_told() {
             "{outcome}"
         );
     }
-    let counted = told
-        .iter()
-        .filter_map(|line| line["count"].as_u64())
-        .sum::<u64>();
-    assert_eq!(counted, beats.len() as u64);
 }
 
 /// A run's program, arguments, folder and the hash of its prompt; where the connection leads to; what is downloaded.
@@ -196,7 +193,6 @@ fn without_it_tickets_run() {
         told[0]["what"], "missing",
         "it goes on, and says what it lacks: {told:?}"
     );
-    assert!(told[0]["lines"].as_u64().unwrap() >= 3, "{told:?}");
 }
 
 /// The token's way is told before it is known whether the backend takes it, and without what a query may hold.

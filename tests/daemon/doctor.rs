@@ -533,7 +533,7 @@ fn an_unusable_state_folder() {
         world.launch("true"),
         "state folder",
         "fail",
-        "not an agent's",
+        "was not created by wf0-agent",
         &fix,
     );
     assert_right(world.launch("true").env("STATE_DIR", own), "state folder");
@@ -545,7 +545,7 @@ fn an_unusable_state_folder() {
         "state folder",
         "fail",
         "fake-cli",
-        "a folder this user can write to",
+        "a folder that this user can write to",
     );
 }
 
@@ -571,7 +571,7 @@ fn a_read_only_state_folder() {
         "state folder",
         "fail",
         "Permission denied",
-        "a folder this user can write to",
+        "a folder that this user can write to",
     );
     files::chmod("700", &world.state());
     assert_right(launch(), "state folder");

@@ -9,7 +9,7 @@ use crate::domain::repos::{Repo, Workspace};
 use crate::environment::Environment;
 use crate::job::cli::{self, Cli, find, version};
 use crate::job::{Git, GitDirs, GitError, Halt, is_writable};
-use crate::store::{Condition, look_at};
+use crate::store::inspect::{Condition, look_at};
 
 /// `git config --show-scope`, which diffs and clones need.
 const GIT_LEAST: (u32, u32) = (2, 26);

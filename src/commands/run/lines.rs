@@ -4,11 +4,11 @@ use log::kv::{Key, Value};
 use log::{Level, Record};
 use serde_json::json;
 
-use crate::commands::style::{Colour, clock, now};
+use crate::commands::style::{Colour, clock};
 use crate::domain::message::{NoticeKind, View};
 use crate::domain::text::{escaped, for_terminal as plain, one_line};
 use crate::domain::ticket::{ActiveTicket, Progress};
-use crate::times::rfc3339;
+use crate::times::{now, rfc3339};
 
 /// The most characters that one run takes in the line below the log.
 const DOING_MAX: usize = 60;

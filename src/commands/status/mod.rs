@@ -20,8 +20,7 @@ use crate::domain::outbox::Entry;
 use crate::domain::text::Excerpt;
 use crate::domain::ticket::RunId;
 use crate::environment::Environment;
-use crate::store::is_in_use;
-use crate::store::journal::{Seen, runs_in};
+use crate::store::inspect::{Seen, is_in_use, runs_in};
 use crate::store::status::{self, StatusRecord};
 
 /// So many results are shown.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::{Ended, Sight};
 use crate::commands::style::{Colour, clock, span};
 use crate::domain::text::{for_terminal, one_line};
-use crate::store::journal::Seen;
+use crate::store::inspect::Seen;
 use crate::store::status::{ActiveRecord, StatusRecord};
 use crate::times::from_millis;
 

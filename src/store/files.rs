@@ -1,0 +1,118 @@
+//! Files and folders that are closed to other users, and files that are there whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+/// A new file, open for writing.
+pub fn create(path: &Path) -> io::Result<File> {
+    let mut options = for_this_user();
+    options.write(true).create(true).truncate(true).open(path)
+}
+
+pub fn append_to(path: &Path) -> io::Result<File> {
+    for_this_user().append(true).create(true).open(path)
+}
+
+fn for_this_user() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+#[cfg(unix)]
+pub fn close_to_others(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+/// On Windows the state folder is in the user's own profile.
+#[cfg(not(unix))]
+pub fn close_to_others(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Written beside the file, flushed and renamed. The machine may lose its power at any moment.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = create(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// As [`write_atomically`], but not flushed: readers never see half a file, a crash of the machine may lose it.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    create(&new)?.write_all(content)?;
+    fs::rename(&new, path)
+}
+
+/// A new name is on disk when its folder is (fsync(2)).
+#[cfg(unix)]
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+pub fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+pub fn write_json<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
+    write_atomically(path, &serde_json::to_vec(record)?)
+}
+
+/// `None`: there is no such file.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What cannot be read is kept under another name, so that a person can look at it.
+pub fn set_aside(path: &Path, why: &io::Error) {
+    let aside = path.with_extension("unusable");
+    let (path, shown) = (path, path.display());
+    match fs::rename(path, &aside) {
+        Ok(()) => log::warn!("{shown}: {why}: set aside as {}", aside.display()),
+        Err(e) => log::warn!("{shown}: {why}, and it cannot be set aside: {e}"),
+    }
+}
+
+/// Removes a folder even where folders in it are read-only, as some package managers make them.
+pub fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            make_removable(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn make_removable(folder: &Path) -> io::Result<()> {
+    close_to_others(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // A link is not followed, wherever it leads.
+        if entry.file_type()?.is_dir() {
+            make_removable(&entry.path())?;
+        }
+    }
+    Ok(())
+}

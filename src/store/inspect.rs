@@ -1,0 +1,161 @@
+//! A state folder seen from outside, for the commands: nothing is locked, made or changed, so a daemon may be at work in
+//! it. Each file is there whole or not at all.
+
+use std::cmp::Reverse;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::files::read_json;
+use super::journal::{Started, modified};
+use super::run_folder::{PATCH, RunFolder};
+use super::{LOCK, StoreError, is_foreign, journal};
+use crate::domain::outbox::Entry;
+use crate::domain::ticket::{RunId, TicketId};
+use crate::times::from_millis;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It would be made.
+    Missing,
+    Free,
+    /// A daemon has it.
+    InUse,
+}
+
+/// What opening that folder would come to.
+pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
+    let at = |e| StoreError::Io(root.to_owned(), e);
+    // A missing folder would be made in the nearest one that exists.
+    let nearest = root.ancestors().find(|path| path.exists()).unwrap_or(root);
+    fs::read_dir(nearest).map_err(at)?;
+    check_access(nearest, nearest == root).map_err(at)?;
+    if nearest != root {
+        return Ok(Condition::Missing);
+    }
+    if is_foreign(root).map_err(at)? {
+        return Err(StoreError::Foreign(root.to_owned()));
+    }
+    let in_use = is_in_use(root).map_err(at)?;
+    Ok(if in_use {
+        Condition::InUse
+    } else {
+        Condition::Free
+    })
+}
+
+/// Whether this user could work there. Only its owner can close a folder to others.
+#[cfg(unix)]
+fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
+    use nix::unistd::{AccessFlags, access, geteuid};
+    use std::os::unix::fs::MetadataExt;
+    access(folder, AccessFlags::W_OK | AccessFlags::X_OK)?;
+    let user = geteuid();
+    if is_own && !user.is_root() && fs::metadata(folder)?.uid() != user.as_raw() {
+        let why = "it belongs to another user";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(())
+}
+
+/// On Windows only trying would tell.
+#[cfg(not(unix))]
+fn check_access(_folder: &Path, _is_own: bool) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether a daemon has that folder open. The lock is shared, so that two commands that look do not find each other.
+pub fn is_in_use(root: &Path) -> io::Result<bool> {
+    let file = match File::open(root.join(LOCK)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// A run as its files tell.
+pub struct Seen {
+    pub run: RunId,
+    pub ticket: TicketId,
+    pub attempt: u32,
+    pub claimed_at: SystemTime,
+    pub role: String,
+    /// The title that came with the assignment. The payload may have another.
+    pub title: Option<String>,
+    /// The entry of `REPO_PATHS`.
+    pub repo: PathBuf,
+    folder: RunFolder,
+}
+
+/// The runs in a state folder, the newest first, without those that cannot be read.
+pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
+    let folders = RunFolder::all(state_dir)?.into_iter();
+    let mut runs: Vec<_> = folders.filter_map(Seen::in_folder).collect();
+    runs.sort_by_key(|seen| Reverse(seen.claimed_at));
+    Ok(runs)
+}
+
+/// The runs that have a folder there, in no order.
+pub fn runs_in(state_dir: &Path) -> io::Result<Vec<RunId>> {
+    let folders = RunFolder::all(state_dir)?.into_iter();
+    Ok(folders.map(|folder| folder.run).collect())
+}
+
+impl Seen {
+    /// `None`: it was never claimed, or cannot be read.
+    pub fn of(state_dir: &Path, run: RunId) -> Option<Self> {
+        Self::in_folder(RunFolder::of(state_dir, run))
+    }
+
+    fn in_folder(folder: RunFolder) -> Option<Self> {
+        let summary = folder.summary().ok()??;
+        Some(Self {
+            run: folder.run,
+            ticket: summary.ticket_id,
+            attempt: summary.attempt,
+            claimed_at: from_millis(summary.claimed_at_ms),
+            role: summary.role,
+            title: summary.title,
+            repo: summary.repo_path,
+            folder,
+        })
+    }
+
+    /// Its program was started, or was about to be.
+    pub fn has_started(&self) -> bool {
+        self.path(journal::STARTED).exists()
+    }
+
+    /// When its outcome was written; `None`: it has not ended.
+    pub fn ended_at(&self) -> Option<SystemTime> {
+        modified(&self.path(journal::OUTCOME))
+    }
+
+    /// `None`: its program has not been started.
+    pub fn started(&self) -> io::Result<Option<Started>> {
+        read_json(&self.path(journal::STARTED))
+    }
+
+    /// `None`: it has not ended.
+    pub fn outcome(&self) -> io::Result<Option<Entry>> {
+        self.folder.outcome()
+    }
+
+    pub fn is_delivered(&self) -> bool {
+        self.path(journal::DELIVERED).exists()
+    }
+
+    /// A file of its folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
+    }
+
+    pub fn patch(&self) -> PathBuf {
+        self.path(PATCH)
+    }
+}
