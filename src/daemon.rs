@@ -30,7 +30,7 @@ use crate::link::protocol::{Codecs, Identity, hub, ticket};
 use crate::net::Route;
 use crate::store::journal::CutOff;
 use crate::store::{Store, StoreError, status};
-use crate::times::millis;
+use crate::times::Rfc3339;
 
 /// The daemon's own failures. A ticket's are outcomes.
 #[derive(Debug)]
@@ -156,11 +156,14 @@ pub fn run(
     let mut asker = Asker::new(context.clone(), Arc::new(tell));
     asker.ask();
     let told_by = status::Daemon {
+        name: config.agent_name,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        started_at_ms: millis(now().wall),
-        name: config.agent_name,
+        started_at: Rfc3339(now().wall),
         backend: config.api.to_string(),
+        search_path: path_of(&context.environment),
+        git_program: found_program("git", &context.environment),
+        cli_program: found_program(&context.cli.command, &context.environment),
     };
     let mut keeper = Keeper::new(
         context.store.clone(),
@@ -300,6 +303,16 @@ fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
         version: None,
         unavailable,
     }
+}
+
+fn path_of(environment: &Environment) -> String {
+    let path = environment.get("PATH").unwrap_or_default();
+    path.to_string_lossy().into_owned()
+}
+
+fn found_program(name: &str, environment: &Environment) -> Option<String> {
+    let program = find::program(name, environment.get("PATH"))?;
+    Some(program.display().to_string())
 }
 
 /// What the hub is told: of the tools that its jobs may need, those that are there.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
+
 /// For what people and files are told. Policy gets its time from the event loop.
 #[expect(clippy::disallowed_methods, reason = "it is no policy")]
 pub fn now() -> SystemTime {
@@ -13,6 +15,26 @@ pub fn rfc3339(time: SystemTime) -> String {
     // Outside the years -9999 to 9999 there is nothing sensible to say.
     let time = jiff::Timestamp::try_from(time).unwrap_or_default();
     format!("{time:.3}")
+}
+
+/// A time in a record, as [`rfc3339`].
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Rfc3339(pub SystemTime);
+
+impl From<Rfc3339> for String {
+    fn from(time: Rfc3339) -> Self {
+        rfc3339(time.0)
+    }
+}
+
+impl TryFrom<String> for Rfc3339 {
+    type Error = jiff::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let time: jiff::Timestamp = text.parse()?;
+        Ok(Self(time.into()))
+    }
 }
 
 /// A duration too long for the number becomes the largest number.

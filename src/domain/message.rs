@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use super::quota::Quota;
 use super::repos::Repo;
 use super::ticket::{ActiveTicket, Outcome, Progress, Role, RunId, TicketId};
@@ -154,7 +156,7 @@ impl Unavailable {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
     pub max: usize,
     pub free: usize,

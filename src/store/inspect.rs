@@ -100,18 +100,8 @@ pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
     Ok(runs)
 }
 
-/// The runs that have a folder there, in no order.
-pub fn runs_in(state_dir: &Path) -> io::Result<Vec<RunId>> {
-    let folders = RunFolder::all(state_dir)?.into_iter();
-    Ok(folders.map(|folder| folder.run).collect())
-}
-
 impl Seen {
     /// `None`: it was never claimed, or cannot be read.
-    pub fn of(state_dir: &Path, run: RunId) -> Option<Self> {
-        Self::in_folder(RunFolder::of(state_dir, run))
-    }
-
     fn in_folder(folder: RunFolder) -> Option<Self> {
         let summary = folder.summary().ok()??;
         Some(Self {

@@ -1,4 +1,5 @@
-//! What the daemon is doing, in a file for `wf0-agent status`: nobody has to ask the daemon, and it listens nowhere.
+//! `status.json`: what the daemon does, for `wf0-agent status` and `wf0-agent doctor`. They read this file, so the daemon
+//! needs no address to listen at. Its names are those that `wf0-agent status --json` prints.
 
 use std::io;
 use std::path::Path;
@@ -8,69 +9,79 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{read_json, replace};
 use super::{STATUS, Store};
-use crate::domain::message::CliState;
-use crate::domain::message::{Link, View};
-use crate::domain::ticket::{ActiveTicket, Progress};
-use crate::times::{millis, millis_of};
+use crate::domain::message::{Capacity, Link, View};
+use crate::domain::ticket::ActiveTicket;
+use crate::times::{Rfc3339, millis_of};
 
-/// Who tells it.
+/// The daemon that writes the status, and what it finds in its environment, which is not that of a shell.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Daemon {
+    pub name: String,
     pub version: String,
     pub pid: u32,
-    pub started_at_ms: u64,
-    pub name: String,
-    /// Its address without a query, where somebody may keep a secret.
+    pub started_at: Rfc3339,
+    /// The address without its query, which may hold a secret.
     pub backend: String,
+    /// Its PATH.
+    pub search_path: String,
+    /// Where it found git and the CLI at its start.
+    pub git_program: Option<String>,
+    pub cli_program: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StatusRecord {
+    pub daemon: DaemonStatus,
+    /// Claimed and not ended, the running ones first.
+    pub active: Vec<ActiveStatus>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DaemonStatus {
+    #[serde(flatten)]
     pub daemon: Daemon,
-    pub written_at_ms: u64,
+    pub written_at: Rfc3339,
     pub connected: bool,
-    /// Since when it is, or is not.
-    pub since_ms: u64,
-    /// Why it is not connected, where that is known.
+    /// Since when it is, or is not, connected.
+    pub since: Rfc3339,
+    /// Why it is not connected, if that is known.
     pub why: Option<String>,
     pub dialect: String,
     /// `ready`, `draining` or `degraded`, as in a heartbeat.
     pub status: String,
-    pub cli: CliRecord,
-    pub slots: SlotsRecord,
-    pub active: Vec<ActiveRecord>,
-    /// Outcomes that the backend may not have yet.
+    pub cli: CliStatus,
+    pub capacity: Capacity,
+    /// Number of outcomes that the backend may not have yet.
     pub undelivered: usize,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct CliRecord {
+#[serde(rename_all = "camelCase")]
+pub struct CliStatus {
     pub name: String,
     pub version: Option<String>,
     /// `not_found` or `quota_exceeded`; `None`: it can run.
     pub unavailable: Option<String>,
     /// When its quota is tried again.
-    pub quota_until_ms: Option<u64>,
+    pub quota_until: Option<Rfc3339>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct SlotsRecord {
-    pub max: usize,
-    pub free: usize,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-pub struct ActiveRecord {
+#[serde(rename_all = "camelCase")]
+pub struct ActiveStatus {
+    pub ticket_id: String,
     pub run: String,
-    pub ticket: String,
     pub attempt: u32,
     /// `None`: it waits.
-    pub started_at_ms: Option<u64>,
-    pub progress: Option<ProgressRecord>,
+    pub started_at: Option<Rfc3339>,
+    pub progress: Option<ProgressStatus>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ProgressRecord {
+#[serde(rename_all = "camelCase")]
+pub struct ProgressStatus {
     /// `preparing`, `running` or `collecting`.
     pub phase: String,
     pub elapsed_ms: u64,
@@ -80,93 +91,61 @@ pub struct ProgressRecord {
 }
 
 impl Store {
-    /// Not flushed: after a crash there is no daemon whose status it would be.
+    /// Not flushed: after a crash of the machine the status is out of date in any case.
     pub fn keep_status(&self, daemon: &Daemon, view: &View, now: SystemTime) -> io::Result<()> {
-        let record = StatusRecord::of(daemon, view, now);
-        replace(
-            &self.root.join(STATUS),
-            &serde_json::to_vec(&record).map_err(io::Error::other)?,
-        )
+        let record = StatusRecord {
+            daemon: DaemonStatus::of(daemon, view, now),
+            active: view.active.iter().map(ActiveStatus::of).collect(),
+        };
+        replace(&self.root.join(STATUS), &serde_json::to_vec(&record)?)
     }
 }
 
-/// `None`: no daemon has ever told anything there. Whether one runs is another matter.
+/// `None`: no daemon has written a status there. The daemon that wrote it may have ended.
 pub fn read(state_dir: &Path) -> io::Result<Option<StatusRecord>> {
     read_json(&state_dir.join(STATUS))
 }
 
-impl StatusRecord {
+impl DaemonStatus {
     fn of(daemon: &Daemon, view: &View, now: SystemTime) -> Self {
-        let View {
-            link,
-            dialect,
-            status,
-            cli,
-            quota,
-            capacity,
-            active,
-            undelivered,
-        } = view;
-        let CliState {
-            name,
-            version,
-            unavailable,
-        } = cli.clone();
-        let (since, why) = match link {
-            Link::Up { since } => (since, None),
-            Link::Down { since, why } => (since, why.clone()),
+        let (since, why) = match &view.link {
+            Link::Up { since } => (*since, None),
+            Link::Down { since, why } => (*since, why.clone()),
         };
         Self {
             daemon: daemon.clone(),
-            written_at_ms: millis(now),
-            connected: link.is_up(),
-            since_ms: millis(*since),
+            written_at: Rfc3339(now),
+            connected: view.link.is_up(),
+            since: Rfc3339(since),
             why,
-            dialect: dialect.name().to_owned(),
-            status: status.name().to_owned(),
-            cli: CliRecord {
-                name,
-                version,
-                unavailable: unavailable.map(|why| why.name().to_owned()),
-                quota_until_ms: quota.until.map(millis),
+            dialect: view.dialect.name().to_owned(),
+            status: view.status.name().to_owned(),
+            cli: CliStatus {
+                name: view.cli.name.clone(),
+                version: view.cli.version.clone(),
+                unavailable: view.cli.unavailable.map(|why| why.name().to_owned()),
+                quota_until: view.quota.until.map(Rfc3339),
             },
-            slots: SlotsRecord {
-                max: capacity.max,
-                free: capacity.free,
-            },
-            active: active.iter().map(ActiveRecord::of).collect(),
-            undelivered: *undelivered,
+            capacity: view.capacity,
+            undelivered: view.undelivered,
         }
     }
 }
 
-impl ActiveRecord {
+impl ActiveStatus {
     fn of(active: &ActiveTicket) -> Self {
-        let ActiveTicket {
-            run,
-            id,
-            attempt,
-            started_at,
-            progress,
-            ..
-        } = active;
-        Self {
-            run: run.to_string(),
-            ticket: id.to_string(),
-            attempt: *attempt,
-            started_at_ms: started_at.map(millis),
-            progress: progress.as_ref().map(ProgressRecord::of),
-        }
-    }
-}
-
-impl ProgressRecord {
-    fn of(progress: &Progress) -> Self {
-        Self {
+        let progress = active.progress.as_ref().map(|progress| ProgressStatus {
             phase: progress.phase.name().to_owned(),
             elapsed_ms: millis_of(progress.elapsed),
             stdout_bytes: progress.stdout_bytes,
             says: progress.activity().to_owned(),
+        });
+        Self {
+            ticket_id: active.id.to_string(),
+            run: active.run.to_string(),
+            attempt: active.attempt,
+            started_at: active.started_at.map(Rfc3339),
+            progress,
         }
     }
 }

@@ -1,50 +1,48 @@
-//! `wf0-agent status`: what the daemon is doing and what it did last, from the files in its state folder.
+//! `wf0-agent status`: what the daemon does and its last results, from the files in its state folder.
 
-mod json;
 mod text;
 
-use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgMatches, Command};
+use serde_json::{Value, json};
 
 use super::past::state_dir;
 use super::style::{knows_colours, knows_sequences, now};
 use super::{exit, flag, given, json as json_flag, print};
 use crate::domain::outbox::Entry;
-use crate::domain::text::Excerpt;
-use crate::domain::ticket::RunId;
+use crate::domain::text::escaped;
+use crate::domain::ticket::Exit;
 use crate::environment::Environment;
-use crate::store::inspect::{Seen, is_in_use, runs_in};
-use crate::store::status::{self, StatusRecord};
+use crate::store::inspect::{Seen, is_in_use, look_into};
+use crate::store::status::{self, ActiveStatus, StatusRecord};
+use crate::times::{millis_of, rfc3339};
 
-/// So many results are shown.
+/// Number of results that are shown.
 const RESULTS: usize = 20;
-/// Nobody tells of a file that changes.
+/// The files are looked at again and again, because a changed file announces itself to nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// All that there is to see.
-struct Sight {
+/// What the state folder holds.
+struct Overview {
     state_dir: PathBuf,
     is_running: bool,
-    /// `None`: no daemon has told anything yet.
-    told: Option<StatusRecord>,
+    /// The last status that a daemon has written; with `is_running` it is the running daemon's.
+    record: Option<StatusRecord>,
     /// The claimed tickets that have not ended.
-    active: Vec<Rc<Seen>>,
-    /// Those that ended last, the newest first.
-    ended: Vec<Ended>,
+    active: Vec<Seen>,
+    /// The tickets that ended last, the newest first.
+    results: Vec<Finished>,
 }
 
-struct Ended {
-    seen: Rc<Seen>,
-    entry: Rc<Entry>,
+struct Finished {
+    seen: Seen,
+    entry: Entry,
     at: SystemTime,
-    is_delivered: bool,
 }
 
 pub fn command() -> Command {
@@ -70,128 +68,138 @@ pub fn run(matches: &ArgMatches) -> u8 {
     };
     let is_page = io::stdout().is_terminal() && knows_sequences(&environment) && !is_json;
     let colours = io::stdout().is_terminal() && knows_colours(&environment);
-    let mut looker = Looker {
-        state_dir,
-        seen: HashMap::new(),
-        outcomes: HashMap::new(),
-    };
     let mut shown = String::new();
     loop {
-        let sight = match looker.look() {
-            Ok(sight) => sight,
+        let overview = match look(&state_dir) {
+            Ok(overview) => overview,
             Err(e) => {
-                eprintln!("wf0-agent: STATE_DIR: {}: {e}", looker.state_dir.display());
+                eprintln!("wf0-agent: STATE_DIR: {}: {e}", state_dir.display());
                 return exit::CONFIG;
             }
         };
-        let json = json::of(&sight);
-        let text = if is_json {
-            json.clone()
-        } else {
-            text::of(&sight, now(), colours)
+        let json = to_json(&overview);
+        let text = match is_json {
+            true => json.clone(),
+            false => text::of(&overview, now(), colours),
         };
         if !is_watched {
             print(&text);
-            return if sight.is_running {
-                exit::OK
-            } else {
-                exit::FAILED
+            return match overview.is_running {
+                true => exit::OK,
+                false => exit::FAILED,
             };
         }
-        // On a page the times go on; elsewhere only what is new is written.
-        let told = if is_page { &text } else { &json };
-        if *told != shown {
+        // A page is written again while its times go on, other output only with something new.
+        let seen = if is_page { &text } else { &json };
+        if *seen != shown {
             let text = if is_page { page(&text) } else { text.clone() };
-            if io::stdout()
+            let mut to = io::stdout();
+            if to
                 .write_all(text.as_bytes())
-                .and_then(|()| io::stdout().flush())
+                .and_then(|()| to.flush())
                 .is_err()
             {
                 return exit::OK;
             }
-            shown.clone_from(told);
+            shown.clone_from(seen);
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-/// Written over the one before, line by line, so that nothing flickers (ECMA-48: CUP, EL, ED).
+/// Written over the page before, line by line, so that nothing flickers (ECMA-48: CUP, EL, ED).
 fn page(text: &str) -> String {
     let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
 }
 
-/// Remembers what does not change: there may be thousands of runs.
-struct Looker {
-    state_dir: PathBuf,
-    seen: HashMap<RunId, Rc<Seen>>,
-    outcomes: HashMap<RunId, Rc<Entry>>,
+fn look(state_dir: &Path) -> io::Result<Overview> {
+    let is_running = is_in_use(state_dir)?;
+    let runs = match look_into(state_dir) {
+        // Before the first ticket there is no folder of tickets.
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+        runs => runs?,
+    };
+    let (mut active, mut ended) = (Vec::new(), Vec::new());
+    for seen in runs {
+        match seen.ended_at() {
+            Some(at) => ended.push((at, seen)),
+            None => active.push(seen),
+        }
+    }
+    ended.sort_by_key(|(at, _)| Reverse(*at));
+    ended.truncate(RESULTS);
+    let results = ended.into_iter().filter_map(|(at, seen)| {
+        let entry = seen.outcome().ok()??;
+        Some(Finished { seen, entry, at })
+    });
+    Ok(Overview {
+        state_dir: state_dir.to_owned(),
+        is_running,
+        // A file that cannot be read is what a power failure left.
+        record: status::read(state_dir).ok().flatten(),
+        active,
+        results: results.collect(),
+    })
 }
 
-impl Looker {
-    fn look(&mut self) -> io::Result<Sight> {
-        let is_running = is_in_use(&self.state_dir)?;
-        // One that cannot be read is of a machine that lost its power.
-        let told = status::read(&self.state_dir).ok().flatten();
-        let runs = self.runs()?;
-        let (ended, active): (Vec<_>, Vec<_>) = runs
-            .into_iter()
-            .map(|seen| (seen.ended_at(), seen))
-            .partition(|(at, _)| at.is_some());
-        let mut ended: Vec<_> = ended
-            .into_iter()
-            .filter_map(|(at, seen)| Some((at?, seen)))
-            .collect();
-        ended.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        ended.truncate(RESULTS);
-        self.outcomes
-            .retain(|run, _| ended.iter().any(|(_, seen)| seen.run == *run));
-        let ended = ended.into_iter().filter_map(|(at, seen)| {
-            Some(Ended {
-                entry: self.outcome(&seen)?,
-                is_delivered: seen.is_delivered(),
-                at,
-                seen,
-            })
-        });
-        let ended = ended.collect();
-        let active = active.into_iter().map(|(_, seen)| seen).collect();
-        Ok(Sight {
-            state_dir: self.state_dir.clone(),
-            is_running,
-            told,
-            active,
-            ended,
-        })
+impl Overview {
+    /// The status of the daemon that runs now.
+    fn current(&self) -> Option<&StatusRecord> {
+        self.record.as_ref().filter(|_| self.is_running)
     }
 
-    /// Before the first ticket there is no folder of them.
-    fn runs(&mut self) -> io::Result<Vec<Rc<Seen>>> {
-        let runs = match runs_in(&self.state_dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
-            runs => runs?,
-        };
-        let mut before = std::mem::take(&mut self.seen);
-        for run in &runs {
-            let seen = before
-                .remove(run)
-                .or_else(|| Seen::of(&self.state_dir, *run).map(Rc::new));
-            self.seen.extend(seen.map(|seen| (*run, seen)));
-        }
-        Ok(self.seen.values().cloned().collect())
+    fn seen(&self, active: &ActiveStatus) -> Option<&Seen> {
+        let mut runs = self.active.iter();
+        runs.find(|seen| seen.run.to_string() == active.run)
     }
+}
 
-    /// Without what was printed and the diff, which nobody asks for here.
-    fn outcome(&mut self, seen: &Seen) -> Option<Rc<Entry>> {
-        if let Some(known) = self.outcomes.get(&seen.run) {
-            return Some(known.clone());
+/// One line. It does not depend on the time of now, so it changes only when something happens.
+fn to_json(overview: &Overview) -> String {
+    let active = overview.current().map(|record| &record.active);
+    let active = active.into_iter().flatten().map(|active| {
+        let mut value = json!(active);
+        if let Some(seen) = overview.seen(active) {
+            value["role"] = json!(seen.role);
+            value["title"] = json!(seen.title);
+            value["repo"] = json!(seen.repo);
+            value["claimedAt"] = json!(rfc3339(seen.claimed_at));
         }
-        let mut entry = seen.outcome().ok().flatten()?;
-        let outcome = Arc::make_mut(&mut entry.outcome);
-        outcome.stdout = Excerpt::default();
-        outcome.changes.diff = None;
-        let entry = Rc::new(entry);
-        self.outcomes.insert(seen.run, entry.clone());
-        Some(entry)
-    }
+        value
+    });
+    let status = json!({
+        "running": overview.is_running,
+        "stateDir": overview.state_dir,
+        "daemon": overview.current().map(|record| &record.daemon),
+        "active": active.collect::<Vec<_>>(),
+        "results": overview.results.iter().map(of_result).collect::<Vec<_>>(),
+    });
+    escaped(&status.to_string()) + "\n"
+}
+
+fn of_result(Finished { seen, entry, at }: &Finished) -> Value {
+    let outcome = &entry.outcome;
+    let failure = outcome.failure.as_ref();
+    let exit_code = match outcome.exit {
+        Some(Exit::Code(code)) => Some(code),
+        _ => None,
+    };
+    json!({
+        "ticketId": entry.id,
+        "run": entry.run.to_string(),
+        "attempt": entry.attempt,
+        "role": seen.role,
+        "title": seen.title,
+        "repo": seen.repo,
+        "ok": failure.is_none(),
+        "code": failure.map(|failure| failure.code),
+        "error": failure.map(|failure| &failure.error),
+        "exitCode": exit_code,
+        "endedAt": rfc3339(*at),
+        "durationMs": outcome.span.map(|span| millis_of(span.duration)),
+        "diffStat": outcome.changes.stat,
+        "pullRequest": outcome.pull_request,
+        "delivered": seen.is_delivered(),
+    })
 }

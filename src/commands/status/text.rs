@@ -1,45 +1,36 @@
 //! The status for people.
 
-use std::path::Path;
 use std::time::SystemTime;
 
-use super::{Ended, Sight};
+use super::{Finished, Overview};
 use crate::commands::style::{Colour, clock, span};
 use crate::domain::text::{for_terminal, one_line};
 use crate::store::inspect::Seen;
-use crate::store::status::{ActiveRecord, StatusRecord};
-use crate::times::from_millis;
+use crate::store::status::{ActiveStatus, CliStatus, StatusRecord};
 
 const TEXT_MAX: usize = 100;
 
-pub fn of(sight: &Sight, now: SystemTime, colours: bool) -> String {
+pub fn of(overview: &Overview, now: SystemTime, colours: bool) -> String {
     let page = Page { now, colours };
-    let mut lines = match &sight.told {
-        Some(told) if sight.is_running => page.daemon(told),
-        _ if sight.is_running => vec!["a daemon is starting".to_owned()],
-        told => vec![page.no_daemon(told.as_ref(), &sight.state_dir)],
+    let mut lines = match overview.current() {
+        Some(record) => page.daemon(record),
+        None if overview.is_running => vec!["a daemon is starting".to_owned()],
+        None => vec![page.no_daemon(overview)],
     };
-    let active = sight
-        .told
-        .as_ref()
-        .filter(|_| sight.is_running)
-        .map(|told| told.active.as_slice());
+    let active = overview.current().map(|record| record.active.as_slice());
     let active = active.unwrap_or_default();
     if !active.is_empty() {
         lines.push(String::new());
-        lines.extend(active.iter().map(|active| page.active(active, sight)));
+        lines.extend(active.iter().map(|active| page.active(active, overview)));
     }
-    let waiting = sight
-        .active
-        .iter()
-        .filter(|seen| !seen.has_started())
-        .count();
-    if !sight.is_running && waiting > 0 {
+    let waiting = overview.active.iter().filter(|seen| !seen.has_started());
+    let waiting = waiting.count();
+    if !overview.is_running && waiting > 0 {
         lines.push(format!("  waiting for the next start: {waiting}"));
     }
-    if !sight.ended.is_empty() {
+    if !overview.results.is_empty() {
         lines.push(format!("\n{}", Colour::Dim.paint("last results", colours)));
-        lines.extend(sight.ended.iter().map(|result| page.result(result)));
+        lines.extend(overview.results.iter().map(|result| page.result(result)));
     }
     lines.join("\n") + "\n"
 }
@@ -54,146 +45,130 @@ impl Page {
         colour.paint(text, self.colours)
     }
 
-    fn ago(&self, at: SystemTime) -> String {
+    /// How long ago that was.
+    fn age(&self, at: SystemTime) -> String {
         span(self.now.duration_since(at).unwrap_or_default())
     }
 
-    fn daemon(&self, told: &StatusRecord) -> Vec<String> {
-        let since = self.ago(from_millis(told.since_ms));
-        let link = match (told.connected, &told.why) {
-            (true, _) => {
-                format!(
-                    "{} connected to {} ({}) for {since}",
-                    self.paint(Colour::Green, "●"),
-                    told.daemon.backend,
-                    told.dialect
-                )
-            }
+    fn daemon(&self, record: &StatusRecord) -> Vec<String> {
+        let status = &record.daemon;
+        let (daemon, since) = (&status.daemon, self.age(status.since.0));
+        let up = self.paint(Colour::Green, "●");
+        let down = self.paint(Colour::Yellow, "○");
+        let backend = &daemon.backend;
+        let link = match (status.connected, &status.why) {
+            (true, _) => format!("{up} connected to {backend} for {since}"),
             (false, Some(why)) => {
                 let why = one_line(&for_terminal(why), TEXT_MAX);
-                format!(
-                    "{} not connected to {} for {since}: {why}",
-                    self.paint(Colour::Yellow, "○"),
-                    told.daemon.backend
-                )
+                format!("{down} not connected to {backend} for {since}: {why}")
             }
-            (false, None) => format!(
-                "{} connecting to {}",
-                self.paint(Colour::Yellow, "○"),
-                told.daemon.backend
-            ),
+            (false, None) => format!("{down} connecting to {backend}"),
         };
-        let daemon = &told.daemon;
-        let up = self.ago(from_millis(daemon.started_at_ms));
         let who = format!(
-            "  {} · wf0-agent {} · pid {} · up {up}",
-            daemon.name, daemon.version, daemon.pid
+            "  {} · wf0-agent {} · pid {} · up {}",
+            daemon.name,
+            daemon.version,
+            daemon.pid,
+            self.age(daemon.started_at.0)
         );
-        let cli = told
-            .cli
-            .version
-            .as_ref()
-            .map_or(told.cli.name.clone(), |v| format!("{} {v}", told.cli.name));
-        let cli = match told.cli.unavailable.as_deref() {
-            None => cli,
-            Some("quota_exceeded") => {
-                let until = told
-                    .cli
-                    .quota_until_ms
-                    .map(|until| format!(", tried again at {}", clock(from_millis(until))));
-                let until = until.unwrap_or_default();
-                self.paint(
-                    Colour::Yellow,
-                    &format!("{cli}: its quota is used up{until}"),
-                )
-            }
-            Some(_) => self.paint(Colour::Red, &format!("{cli}: not found")),
+        let running = record.active.iter();
+        let running = running.filter(|active| active.started_at.is_some());
+        let running = running.count();
+        let state = match status.status.as_str() {
+            "draining" => "stopping",
+            "degraded" => "takes no tickets",
+            _ if running == 0 => "idle",
+            _ => "working",
         };
-        let slots = format!("{} of {} slots free", told.slots.free, told.slots.max);
-        let mut state = format!("  {} · {slots} · {cli}", told.status);
-        if told.undelivered > 0 {
-            state += &format!(" · to deliver: {}", told.undelivered);
+        let mut state = format!(
+            "  {state} ({running} of {} running) · {}",
+            status.capacity.max,
+            self.cli(&status.cli)
+        );
+        if status.undelivered > 0 {
+            state += &format!(" · {} results to deliver", status.undelivered);
         }
         vec![link, self.paint(Colour::Dim, &who), state]
     }
 
-    fn no_daemon(&self, told: Option<&StatusRecord>, state_dir: &Path) -> String {
-        let last = told.map(|told| {
-            format!(
-                "; the last sign of one is {} old",
-                self.ago(from_millis(told.written_at_ms))
-            )
+    fn cli(&self, cli: &CliStatus) -> String {
+        let name = &cli.name;
+        match cli.unavailable.as_deref() {
+            None => cli
+                .version
+                .as_ref()
+                .map_or(name.clone(), |version| format!("{name} {version}")),
+            Some("quota_exceeded") => {
+                let until = cli.quota_until.map(|until| clock(until.0));
+                let until = until.map(|at| format!(", next try at {at}"));
+                let until = until.unwrap_or_default();
+                self.paint(
+                    Colour::Yellow,
+                    &format!("the quota of {name} is used up{until}"),
+                )
+            }
+            Some(_) => self.paint(Colour::Red, &format!("{name} is not on PATH")),
+        }
+    }
+
+    fn no_daemon(&self, overview: &Overview) -> String {
+        let last = overview.record.as_ref().map(|record| {
+            let age = self.age(record.daemon.written_at.0);
+            match record.daemon.status.as_str() {
+                "draining" => format!(" (stopped {age} ago)"),
+                _ => format!(" (last seen {age} ago)"),
+            }
         });
-        let sign = self.paint(Colour::Yellow, "○");
         format!(
-            "{sign} no daemon is running with {}{}",
-            state_dir.display(),
-            last.unwrap_or_default()
+            "{} not running{} with the state folder {}. Start it: wf0-agent",
+            self.paint(Colour::Yellow, "○"),
+            last.unwrap_or_default(),
+            overview.state_dir.display()
         )
     }
 
-    fn active(&self, active: &ActiveRecord, sight: &Sight) -> String {
-        let seen = sight
-            .active
-            .iter()
-            .find(|seen| seen.run.to_string() == active.run);
-        let what = match (active.started_at_ms, &active.progress) {
+    fn active(&self, active: &ActiveStatus, overview: &Overview) -> String {
+        let age = active.started_at.map(|since| self.age(since.0));
+        let what = match (age, &active.progress) {
             (None, _) => "waiting".to_owned(),
-            (Some(since), None) => self.ago(from_millis(since)),
-            (Some(since), Some(progress)) => {
+            (Some(age), None) => age,
+            (Some(age), Some(progress)) => {
                 let says = one_line(&for_terminal(&progress.says), TEXT_MAX);
-                format!(
-                    "{}  {}",
-                    self.ago(from_millis(since)),
-                    self.paint(Colour::Dim, &says)
-                )
+                format!("{age}  {}", self.paint(Colour::Dim, &says))
             }
         };
         let sign = self.paint(Colour::Bold, "▸");
-        let about = self.about(&active.ticket, active.attempt, seen.map(|seen| &**seen));
+        let about = self.about(&active.ticket_id, active.attempt, overview.seen(active));
         format!("{sign} {about}  {what}")
     }
 
-    fn result(&self, result: &Ended) -> String {
-        let outcome = &result.entry.outcome;
+    fn result(&self, Finished { seen, entry, at }: &Finished) -> String {
+        let outcome = &entry.outcome;
         let sign = match &outcome.failure {
             None => self.paint(Colour::Green, "✓"),
             Some(_) => self.paint(Colour::Red, "✗"),
         };
-        let about = self.about(
-            result.entry.id.as_str(),
-            result.entry.attempt,
-            Some(&result.seen),
-        );
+        let about = self.about(entry.id.as_str(), entry.attempt, Some(seen));
+        let failure = outcome.failure.as_ref();
         let mut facts = Vec::new();
-        facts.extend(
-            outcome
-                .failure
-                .as_ref()
-                .map(|failure| failure.code.as_str().to_owned()),
-        );
+        facts.extend(failure.map(|failure| failure.code.as_str().to_owned()));
         facts.extend(outcome.span.map(|took| span(took.duration)));
         facts.extend(outcome.changes.stat.map(|stat| stat.to_string()));
-        facts.extend((!result.is_delivered).then(|| "not delivered yet".to_owned()));
-        let ago = self.paint(Colour::Dim, &format!("{} ago", self.ago(result.at)));
-        format!("{sign} {about}  {}  {ago}", facts.join(", "))
+        facts.extend((!seen.is_delivered()).then(|| "not delivered yet".to_owned()));
+        let age = self.paint(Colour::Dim, &format!("{} ago", self.age(*at)));
+        format!("{sign} {about}  {}  {age}", facts.join(", "))
     }
 
-    /// Which ticket, of which role, where.
+    /// The ticket, its role and its folder.
     fn about(&self, ticket: &str, attempt: u32, seen: Option<&Seen>) -> String {
-        let again = if attempt > 1 {
-            format!(" (attempt {attempt})")
-        } else {
-            String::new()
+        let again = match attempt {
+            0 | 1 => String::new(),
+            _ => format!(" (attempt {attempt})"),
         };
-        let folder = seen
-            .and_then(|seen| seen.repo.file_name())
-            .unwrap_or_default()
-            .to_string_lossy();
+        let ticket = self.paint(Colour::Bold, ticket);
+        let folder = seen.and_then(|seen| seen.repo.file_name());
+        let folder = folder.unwrap_or_default().to_string_lossy();
         let role = seen.map(|seen| seen.role.as_str()).unwrap_or_default();
-        format!(
-            "{}{again}  {role}  {folder}",
-            self.paint(Colour::Bold, ticket)
-        )
+        format!("{ticket}{again}  {role}  {folder}")
     }
 }
