@@ -20,7 +20,10 @@ use std::process::ExitCode;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 
-use crate::config::settings::{self, Given, Kind, SETTINGS, Setting, flag_of_name, name_of_flag};
+use crate::config::Given;
+use crate::config::settings::{
+    self, Fallback, Kind, SETTINGS, Setting, flag_of_name, name_of_flag,
+};
 
 /// The process exit codes. They follow sysexits(3) where it has a fitting one.
 pub mod exit {
@@ -104,7 +107,7 @@ pub fn definition(args: &[OsString]) -> Command {
         .global(true);
     let flags: Vec<_> = SETTINGS
         .iter()
-        .filter(|setting| setting.flag)
+        .filter(|setting| setting.has_flag())
         .flat_map(|setting| {
             names(setting, args)
                 .into_iter()
@@ -118,7 +121,7 @@ pub fn definition(args: &[OsString]) -> Command {
             .args(hidden.clone())
             .after_help("Each setting is a flag too: see wf0-agent --help.")
     });
-    let secrets = SETTINGS.iter().filter(|setting| !setting.flag);
+    let secrets = SETTINGS.iter().filter(|setting| !setting.has_flag());
     let secrets: String = secrets
         .map(|secret| format!("  {}\n          {}\n\n", secret.name, secret.about))
         .collect();
@@ -177,10 +180,10 @@ fn ticket() -> Arg {
 
 /// The names under which a setting can be given. clap cannot say that a flag's name depends on a role.
 fn names(setting: &Setting, args: &[OsString]) -> Vec<String> {
-    if !setting.name.contains("<ROLE>") {
+    if !setting.is_for_roles() {
         return vec![setting.name.to_owned()];
     }
-    let usual = USUAL_ROLES.map(|role| setting.name.replace("<ROLE>", &role.to_ascii_uppercase()));
+    let usual = USUAL_ROLES.map(settings::ticket_timeout);
     let flags = args
         .iter()
         .filter_map(|arg| arg.to_str()?.strip_prefix("--")?.split('=').next());
@@ -194,24 +197,30 @@ fn names(setting: &Setting, args: &[OsString]) -> Vec<String> {
 }
 
 fn setting_flag(setting: &'static Setting, name: String) -> Arg {
-    let default = match setting.default {
-        "" => String::new(),
-        "required" => " [required]".to_owned(),
-        default => format!(" [default: {default}]"),
-    };
+    let mut facts = format!("[env: {name}]");
+    match setting.fallback {
+        Fallback::Required => facts += " [required]",
+        Fallback::Nothing => {}
+        Fallback::Value(default) | Fallback::Computed(default) => {
+            facts += &format!(" [default: {default}]")
+        }
+    }
+    if let Kind::Number(range) = &setting.kind {
+        facts += &format!(" [range: {} to {}]", range.start(), range.end());
+    }
     let arg = Arg::new(name.clone())
         .long(flag_of_name(&name))
         .value_name(setting.value)
         .help(setting.about)
-        .long_help(format!("{}\n[env: {name}]{default}", setting.about))
+        .long_help(format!("{}\n{facts}", setting.about))
         .help_heading("Settings")
         .hide_short_help(true)
         .global(true)
         // The CLI's arguments begin with a dash.
         .allow_hyphen_values(true);
     let hint = match setting.kind {
-        Kind::OneOf(choices) => return arg.value_parser(Choices(choices)),
-        Kind::Text => ValueHint::Other,
+        Kind::Choice(words) => return arg.value_parser(Choices(words)),
+        Kind::Text | Kind::Number(_) | Kind::Secret => ValueHint::Other,
         Kind::File => ValueHint::FilePath,
         Kind::Folder => ValueHint::DirPath,
         Kind::Program => ValueHint::CommandName,

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 
 use super::{exit, given};
-use crate::config::Config;
-use crate::config::settings::{Given, Sources};
+use crate::config::{Config, Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
 use crate::store::inspect::{Seen, look_into};

@@ -1,14 +1,12 @@
-//! The backend's address: what may be connected to and what counts as the same origin (docs/protocol.md section 1).
+//! The URL of the backend: the addresses to connect to, and what has the same origin (docs/protocol.md section 1).
 
 use std::fmt;
-
 use std::net::IpAddr;
 
 use http::Uri;
 
 use crate::domain::message::Dialect;
 
-/// Where each dialect is spoken.
 fn path_of(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Ticket => "/api/agents/ws",
@@ -20,12 +18,12 @@ fn path_of(dialect: Dialect) -> &'static str {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiUrl {
     secure: bool,
-    /// Lower case; an IPv6 address stands in brackets.
+    /// In lower case; an IPv6 address is in brackets.
     host: String,
     port: u16,
-    /// Before `/api/…`; empty or begins with `/` and does not end with one.
+    /// The path before `/api/…`: empty, or it begins with `/` and does not end with one.
     prefix: String,
-    /// Path and query of the WebSocket, where the URL names them.
+    /// Path and query of the WebSocket, if the URL has them.
     socket_path: Option<String>,
 }
 
@@ -43,36 +41,27 @@ impl ApiUrl {
         let Origin { host, port } = origin(&uri, secure)?;
         if !secure && !allow_insecure && !is_loopback(&host) {
             return Err(format!(
-                "would send the token in clear text to {host}: use https://, or set ALLOW_INSECURE=1 if you accept that"
+                "would send the token unencrypted to {host}: use https://, or set ALLOW_INSECURE=1 if you accept that"
             ));
         }
         let path = uri.path().trim_end_matches('/');
-        if socket && !path.is_empty() {
-            let socket_path = uri
-                .path_and_query()
-                .map_or(path, |all| all.as_str())
-                .to_owned();
-            let prefix = Dialect::ALL
-                .into_iter()
-                .find_map(|dialect| path.strip_suffix(path_of(dialect)));
-            let prefix = prefix.unwrap_or_default().to_owned();
-            return Ok(Self {
-                secure,
-                host,
-                port,
-                prefix,
-                socket_path: Some(socket_path),
-            });
-        }
-        if uri.query().is_some() {
+        let (prefix, socket_path) = if socket && !path.is_empty() {
+            let mut dialects = Dialect::ALL.into_iter();
+            let prefix = dialects.find_map(|dialect| path.strip_suffix(path_of(dialect)));
+            let socket_path = uri.path_and_query().map_or(path, |all| all.as_str());
+            (prefix.unwrap_or_default(), Some(socket_path.to_owned()))
+        } else if uri.query().is_some() {
             return Err("must not have a query (?…)".to_owned());
-        }
+        } else {
+            (path, None)
+        };
+        let prefix = prefix.to_owned();
         Ok(Self {
             secure,
             host,
             port,
-            prefix: path.to_owned(),
-            socket_path: None,
+            prefix,
+            socket_path,
         })
     }
 
@@ -98,33 +87,26 @@ impl ApiUrl {
         self.port
     }
 
-    /// Where the WebSocket of that dialect is.
+    /// The URL of that dialect's WebSocket.
     pub fn socket(&self, dialect: Dialect) -> String {
         let scheme = if self.secure { "wss" } else { "ws" };
-        match &self.socket_path {
-            Some(path) => format!("{scheme}://{}{path}", self.authority()),
-            None => format!(
-                "{scheme}://{}{}{}",
-                self.authority(),
-                self.prefix,
-                path_of(dialect)
-            ),
-        }
+        let default = || format!("{}{}", self.prefix, path_of(dialect));
+        let path = self.socket_path.clone().unwrap_or_else(default);
+        format!("{scheme}://{}{path}", self.authority())
     }
 
-    /// The same for people: without a query, where somebody may keep a secret.
+    /// The same for people, without the query, which may contain a secret.
     pub fn shown(&self, dialect: Dialect) -> String {
-        let socket = self.socket(dialect);
+        let mut socket = self.socket(dialect);
+        socket.truncate(socket.find('?').unwrap_or(socket.len()));
         socket
-            .split_once('?')
-            .map_or(socket.clone(), |(shown, _)| shown.to_owned())
     }
 
-    /// The dialect of a URL that names a path of its own, where only one can be spoken.
+    /// The dialect of a URL with a path of its own, which belongs to one dialect only.
     pub fn dialect(&self) -> Option<Dialect> {
         let path = self.socket_path.as_ref()?.split('?').next()?;
-        let is_hub =
-            path.ends_with(path_of(Dialect::Hub)) && !path.ends_with(path_of(Dialect::Ticket));
+        let ends_as = |dialect| path.ends_with(path_of(dialect));
+        let is_hub = ends_as(Dialect::Hub) && !ends_as(Dialect::Ticket);
         Some(if is_hub {
             Dialect::Hub
         } else {
@@ -132,10 +114,9 @@ impl ApiUrl {
         })
     }
 
-    /// An address of the HTTP interface; each segment is escaped, so that none can lead elsewhere.
+    /// A URL of the HTTP interface. Each segment is escaped, so that none can lead elsewhere.
     pub fn endpoint(&self, segments: &[&str]) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
-        let mut url = format!("{scheme}://{}{}", self.authority(), self.prefix);
+        let mut url = self.to_string();
         for segment in segments {
             url.push('/');
             url.push_str(&escape(segment));
@@ -143,31 +124,39 @@ impl ApiUrl {
         url
     }
 
-    /// Checks that `url` has this origin: same scheme, host and port, and no credentials of its own.
-    /// It is parsed as the HTTP client will parse it, so that both see the same host.
+    /// Checks that `url` has this origin: same scheme, host and port, and no credentials of its own. The HTTP client parses
+    /// it in the same way, so both see the same host.
     pub fn same_origin(&self, url: &str) -> Result<String, String> {
         let uri: Uri = url
             .parse()
             .map_err(|e| format!("payloadUrl is not a URL: {e}"))?;
-        let scheme = if self.secure { "https" } else { "http" };
         let theirs = origin(&uri, self.secure).map_err(|e| format!("payloadUrl {e}"))?;
-        let same = uri.scheme_str() == Some(scheme)
+        let is_same = uri.scheme_str() == Some(self.scheme())
             && theirs.host == self.host
             && theirs.port == self.port;
-        if same {
-            Ok(uri.to_string())
-        } else {
-            Err("payloadUrl is not of the API URL's origin".to_owned())
+        if !is_same {
+            return Err("payloadUrl does not have the API URL's origin".to_owned());
         }
+        Ok(uri.to_string())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 
     fn authority(&self) -> String {
-        let default = if self.secure { 443 } else { 80 };
-        if self.port == default {
+        if self.port == default_port(self.secure) {
             self.host.clone()
         } else {
-            format!("{}:{}", self.host, self.port)
+            self.host_and_port()
         }
+    }
+}
+
+/// As people know it, without the path and the query of a WebSocket, which may contain a secret.
+impl fmt::Display for ApiUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme(), self.authority(), self.prefix)
     }
 }
 
@@ -179,35 +168,25 @@ pub(super) struct Origin {
 pub(super) fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
     let authority = uri.authority().ok_or("has no host")?;
     if authority.as_str().contains('@') {
-        return Err("must not hold a user name or password".to_owned());
+        return Err("must not contain a user name or password".to_owned());
     }
-    let host = authority.host().to_ascii_lowercase();
+    let host = authority.host();
     if host.is_empty() {
         return Err("has no host".to_owned());
     }
-    let port = match (authority.port(), authority.port_u16()) {
-        (None, _) if authority.as_str().len() > authority.host().len() => {
-            return Err("has a port that is not a number from 1 to 65535".to_owned());
-        }
-        (None, _) => {
-            if secure {
-                443
-            } else {
-                80
-            }
-        }
-        (Some(_), Some(port)) if port > 0 => port,
-        (Some(_), _) => return Err("has a port that is not a number from 1 to 65535".to_owned()),
+    let port = match authority.port_u16() {
+        Some(port) if port > 0 => port,
+        None if authority.as_str() == host => default_port(secure),
+        _ => return Err("has a port that is not a number from 1 to 65535".to_owned()),
     };
-    Ok(Origin { host, port })
+    Ok(Origin {
+        host: host.to_ascii_lowercase(),
+        port,
+    })
 }
 
-/// As people know it: without path and query of a WebSocket, where somebody may keep a secret.
-impl fmt::Display for ApiUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.secure { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority(), self.prefix)
-    }
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
 }
 
 /// Without the brackets of an IPv6 address.
@@ -220,15 +199,14 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// RFC 3986 section 2.1: everything but unreserved characters. A segment of dots alone would climb, so it is escaped too.
+/// Escapes everything but unreserved characters (RFC 3986 section 2.1). A segment of dots alone would name a parent, so its
+/// dots are escaped too.
 fn escape(segment: &str) -> String {
-    let dots = segment.chars().all(|c| c == '.');
+    let is_dots = segment.chars().all(|c| c == '.');
     let mut escaped = String::new();
     for byte in segment.bytes() {
-        if byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'~')
-            || (byte == b'.' && !dots)
-        {
+        let is_plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+        if is_plain || (byte == b'.' && !is_dots) {
             escaped.push(char::from(byte));
         } else {
             escaped.push_str(&format!("%{byte:02X}"));

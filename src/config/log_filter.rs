@@ -6,17 +6,13 @@ use log::LevelFilter;
 const OWN: &str = "wf0_agent";
 
 /// Modules, by the prefix of their name, each with the least urgent level that is logged.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFilter(Vec<(String, LevelFilter)>);
 
 impl LogFilter {
-    pub fn own(level: LevelFilter) -> Self {
-        Self(vec![(OWN.to_owned(), level)])
-    }
-
     /// `LEVEL`, `MODULE=LEVEL`, or several of them with commas between. A level without a module is that of this program.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut filter = Self::own(LevelFilter::Info);
+        let mut filter = Self(vec![(OWN.to_owned(), LevelFilter::Info)]);
         for directive in text.split(',').map(str::trim) {
             let (module, level) = directive.split_once('=').unwrap_or((OWN, directive));
             let (Ok(level), false) = (level.parse(), module.is_empty()) else {

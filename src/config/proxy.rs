@@ -1,7 +1,7 @@
-//! Which proxy leads to the backend (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`) and when none does (`NO_PROXY`).
+//! The proxy to the backend (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`) and its exceptions (`NO_PROXY`).
 //!
-//! As curl reads them, but for one thing: nothing ever goes through a proxy to this machine itself, where clear text is
-//! allowed because it does not leave it.
+//! They mean what they mean to curl, with one difference: this machine itself is always reached directly. Unencrypted
+//! connections to it are allowed because they do not leave it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,8 +12,9 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::api_url::{ApiUrl, Origin, bare, origin};
+use super::reader::Reader;
 
-/// A proxy that knows CONNECT. `Debug` and `Display` show nothing of the credentials.
+/// A proxy that supports CONNECT. `Debug` and `Display` show nothing of the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     setting: &'static str,
@@ -24,14 +25,26 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// `setting` is where it was found, for what is said about it. No error shows the text: a password may be in it.
+    /// Only the setting that counts must be usable: the others may be meant for other programs.
+    pub(super) fn read(r: &mut Reader, api: &ApiUrl) -> Option<Self> {
+        let exceptions = r
+            .value("NO_PROXY", |text| Ok(text.to_owned()))
+            .unwrap_or_default();
+        let name = *settings_for(api).iter().find(|name| r.is_set(name))?;
+        if is_exempt(api.host(), &exceptions) {
+            return None;
+        }
+        r.value(name, |text| Self::parse(name, text))
+    }
+
+    /// `setting` is the name that errors mention. No error shows the text, because it may contain a password.
     pub fn parse(setting: &'static str, text: &str) -> Result<Self, String> {
         let text = text.trim().trim_end_matches('/');
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some(_) => {
                 return Err(
-                    "only proxies at http:// can be used; NO_PROXY exempts hosts".to_owned(),
+                    "only proxies at http:// are supported; NO_PROXY exempts hosts".to_owned(),
                 );
             }
             None => text,
@@ -87,7 +100,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// `user:password`, each escaped where a URL demands it, as a header's value (RFC 7617). The colon is there always.
+/// `user:password`, percent-encoded where a URL requires it, as a header's value (RFC 7617). The colon is always there.
 fn basic(credentials: &str) -> String {
     let mut plain: Vec<u8> = percent_decode_str(credentials).collect();
     if !credentials.contains(':') {
@@ -96,7 +109,7 @@ fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(plain))
 }
 
-/// The settings that may name the way to `api`, the first that is there counts. None for this machine itself.
+/// The settings that may name a proxy for `api`; the first one that is set counts. None for this machine itself.
 pub fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
     match (api.is_loopback(), api.is_secure()) {
         (true, _) => &[],
@@ -105,20 +118,16 @@ pub fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
     }
 }
 
-/// Whether `NO_PROXY` names the host. A list of names, each with all below it, of addresses and of networks
-/// (`10.0.0.0/8`); `*` is everything. A name is never looked up to see whether its address is listed.
+/// Whether `NO_PROXY` exempts the host. It lists names, which include their subdomains, addresses, networks
+/// (`10.0.0.0/8`), and `*` for all hosts. A name is never looked up to compare its address.
 pub fn is_exempt(host: &str, no_proxy: &str) -> bool {
     let host = host.trim_end_matches('.');
-    let entries = no_proxy
-        .split(|c: char| c == ',' || c.is_whitespace())
-        .filter(|entry| !entry.is_empty());
-    entries
-        .into_iter()
-        .any(|entry| match host.parse::<IpAddr>() {
-            _ if entry == "*" => true,
-            Ok(ip) => holds(entry, ip),
-            Err(_) => is_within(host, entry),
-        })
+    let mut entries = no_proxy.split(|c: char| c == ',' || c.is_whitespace());
+    entries.any(|entry| match host.parse::<IpAddr>() {
+        _ if entry == "*" => true,
+        Ok(ip) => contains(entry, ip),
+        Err(_) => is_within(host, entry),
+    })
 }
 
 fn is_within(host: &str, domain: &str) -> bool {
@@ -132,7 +141,7 @@ fn is_within(host: &str, domain: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-fn holds(network: &str, ip: IpAddr) -> bool {
+fn contains(network: &str, ip: IpAddr) -> bool {
     let (address, bits) = match network.split_once('/') {
         Some((address, bits)) => (address, bits.parse().ok()),
         None => (network, Some(u32::MAX)),
@@ -140,16 +149,18 @@ fn holds(network: &str, ip: IpAddr) -> bool {
     let (Ok(address), Some(bits)) = (bare(address).parse::<IpAddr>(), bits) else {
         return false;
     };
-    // An address alone is a network of all its bits; shifted by all its bits, whatever differs is gone.
+    // An address alone is a network of all its bits. A network of zero bits contains every address.
     match (address.to_canonical(), ip.to_canonical()) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
-            (a.to_bits() ^ b.to_bits())
+            let different = a.to_bits() ^ b.to_bits();
+            different
                 .checked_shr(32_u32.saturating_sub(bits))
                 .unwrap_or(0)
                 == 0
         }
         (IpAddr::V6(a), IpAddr::V6(b)) => {
-            (a.to_bits() ^ b.to_bits())
+            let different = a.to_bits() ^ b.to_bits();
+            different
                 .checked_shr(128_u32.saturating_sub(bits))
                 .unwrap_or(0)
                 == 0

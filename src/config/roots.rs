@@ -1,4 +1,4 @@
-//! Root certificates beside the system's own: a company's CA (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+//! Root certificates to trust besides the system's: a company's own CA (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,7 +6,9 @@ use std::fs;
 
 use native_tls::Certificate;
 
-/// Where Linux distributions keep their roots in one file.
+use super::reader::Reader;
+
+/// The files in which Linux distributions keep their roots.
 const BUNDLES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -18,24 +20,19 @@ const BUNDLES: &[&str] = &[
 pub struct Roots(Vec<Certificate>);
 
 impl Roots {
-    /// OpenSSL reads `SSL_CERT_FILE` from the environment too, and takes it instead of the system's file: that one
-    /// has to be added then.
-    pub fn new(further: impl Iterator<Item = Certificate>, is_known_to_openssl: bool) -> Self {
-        let bundle = || {
-            BUNDLES
-                .iter()
-                .find_map(|path| of_file(path).ok())
-                .unwrap_or_default()
-        };
-        let bundle = if is_known_to_openssl && cfg!(target_os = "linux") {
-            bundle()
-        } else {
-            Vec::new()
-        };
+    pub(super) fn read(r: &mut Reader) -> Self {
+        let mut roots = r.value("SSL_CERT_FILE", from_file).unwrap_or_default();
+        roots.extend(r.value("SSL_CERT_DIR", from_folders).unwrap_or_default());
+        // OpenSSL reads this variable too, and then not the system's file, which must be added.
+        let replaces_system = r.sources.environment().get("SSL_CERT_FILE").is_some();
+        if replaces_system && cfg!(target_os = "linux") {
+            let bundle = BUNDLES.iter().find_map(|path| from_file(path).ok());
+            roots.extend(bundle.unwrap_or_default());
+        }
         let mut seen = HashSet::new();
-        // The folders that distributions make hold every certificate several times.
-        let is_new = |root: &Certificate| root.to_der().is_ok_and(|der| seen.insert(der));
-        Self(further.chain(bundle).filter(is_new).collect())
+        // The folders of distributions contain each certificate several times.
+        roots.retain(|root| root.to_der().is_ok_and(|der| seen.insert(der)));
+        Self(roots)
     }
 
     pub fn certificates(&self) -> &[Certificate] {
@@ -50,34 +47,29 @@ impl fmt::Debug for Roots {
 }
 
 /// Every certificate of a PEM file.
-pub fn of_file(path: &str) -> Result<Vec<Certificate>, String> {
+fn from_file(path: &str) -> Result<Vec<Certificate>, String> {
     let pem = fs::read(path).map_err(|e| format!("{path} cannot be read: {e}"))?;
     match Certificate::stack_from_pem(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(format!("{path} holds no certificate (PEM)")),
+        Ok(_) => Err(format!("{path} contains no certificate (PEM)")),
         Err(e) => Err(format!(
-            "{path} holds a certificate that cannot be read: {e}"
+            "{path} contains a certificate that cannot be read: {e}"
         )),
     }
 }
 
-/// Every certificate of the PEM files in one or several folders, separated as in PATH. What else lies there is not
-/// looked at twice.
-pub fn of_folders(list: &str) -> Result<Vec<Certificate>, String> {
+/// Every certificate of the PEM files in one or several folders, separated as in PATH. Other files are skipped.
+fn from_folders(list: &str) -> Result<Vec<Certificate>, String> {
     let mut certificates = Vec::new();
     for folder in std::env::split_paths(list) {
         let entries = fs::read_dir(&folder)
             .map_err(|e| format!("{} cannot be read: {e}", folder.display()))?;
         let paths = entries.flatten().map(|entry| entry.path());
-        certificates.extend(
-            paths
-                .filter_map(|path| of_file(path.to_str()?).ok())
-                .flatten(),
-        );
+        let found = paths.filter_map(|path| from_file(path.to_str()?).ok());
+        certificates.extend(found.flatten());
     }
     if certificates.is_empty() {
-        Err(format!("no file in {list} holds a certificate (PEM)"))
-    } else {
-        Ok(certificates)
+        return Err(format!("no file in {list} contains a certificate (PEM)"));
     }
+    Ok(certificates)
 }

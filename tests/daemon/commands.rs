@@ -12,7 +12,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("WORKFORCE0_AGENT_TOKEN_FILE", ""),
     ("REPO_PATHS", "required"),
     ("CLI_COMMAND", "claude"),
-    ("CLI_ARGS_TEMPLATE", "by CLI"),
+    ("CLI_ARGS_TEMPLATE", "depends on the CLI"),
     ("CLI_AUTONOMY", "edits"),
     ("AGENT_ROLES", "dev,qa"),
     ("AGENT_NAME", "host name"),
@@ -54,6 +54,10 @@ fn help_is_complete() {
             "the default {default:?} is not in: {entry}"
         );
     }
+    assert!(
+        help.stdout.contains("[default: 1] [range: 1 to 64]"),
+        "{help:?}"
+    );
     for command in [
         "run",
         "apply",

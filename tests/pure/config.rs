@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use tempfile::TempDir;
-use wf0_agent::config::settings::{self, Given, SETTINGS, Sources};
-use wf0_agent::config::{Autonomy, Config, LogFilter, Token};
+use wf0_agent::config::settings::{self, Kind, SETTINGS};
+use wf0_agent::config::{Autonomy, Config, Given, LogFilter, Sources, Token};
 use wf0_agent::domain::message::Dialect;
 use wf0_agent::environment::Environment;
 
@@ -137,7 +137,7 @@ fn defaults() {
         (1_048_576, 3_145_728)
     );
     assert_eq!(config.state_dir, home.canonical("state"));
-    assert_eq!(config.log_filter, LogFilter::own(LevelFilter::Info));
+    assert_eq!(config.log_filter, LogFilter::parse("info").unwrap());
 }
 
 /// Each setting is taken as it is written.
@@ -662,7 +662,7 @@ fn flags_and_names() {
     }
     let secrets: Vec<_> = SETTINGS
         .iter()
-        .filter(|s| !s.flag)
+        .filter(|s| !s.has_flag())
         .map(|s| s.name)
         .collect();
     assert_eq!(secrets, ["WORKFORCE0_AGENT_TOKEN"]);
@@ -686,5 +686,63 @@ fn flags_and_names() {
             wanted,
             "{name:?}"
         );
+    }
+}
+
+/// What the table of settings says is what is loaded: each word, in upper case too, both ends of each range and no more.
+#[test]
+fn the_table_is_what_counts() {
+    let home = Home::new();
+    for setting in SETTINGS {
+        let name = if setting.is_for_roles() {
+            settings::ticket_timeout("dev")
+        } else {
+            setting.name.to_owned()
+        };
+        let takes = |value: &str| home.load(&[(&name, value)]).is_ok();
+        match &setting.kind {
+            Kind::Choice(words) => {
+                for word in *words {
+                    assert!(takes(word) && takes(&word.to_uppercase()), "{name}={word}");
+                }
+                assert!(!takes("other"), "{name}");
+            }
+            Kind::Number(range) => {
+                let (least, most) = (*range.start(), *range.end());
+                assert!(
+                    takes(&least.to_string()) && takes(&most.to_string()),
+                    "{name}"
+                );
+                assert!(!takes(&(most + 1).to_string()), "{name}");
+                assert!(least == 0 || !takes(&(least - 1).to_string()), "{name}");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Each word means the value of that name.
+#[test]
+fn words_and_values_belong_together() {
+    let home = Home::new();
+    type Read = fn(&Config) -> String;
+    let rows: [(&str, Read); 4] = [
+        ("CLI_AUTONOMY", |config| {
+            format!("{:?}", config.cli.autonomy)
+        }),
+        ("WORKSPACE_MODE", |config| format!("{:?}", config.workspace)),
+        ("LOG_FORMAT", |config| format!("{:?}", config.log_format)),
+        ("WORKFORCE0_PROTOCOL", |config| {
+            config.dialect.map_or("auto", Dialect::name).to_owned()
+        }),
+    ];
+    for (name, read) in rows {
+        let Some(Kind::Choice(words)) = settings::find(name).map(|setting| &setting.kind) else {
+            panic!("{name} is no choice");
+        };
+        for word in *words {
+            let config = home.load(&[(name, word)]).unwrap();
+            assert_eq!(read(&config).to_lowercase(), *word, "{name}");
+        }
     }
 }

@@ -24,8 +24,7 @@ use clap::{ArgMatches, Command};
 use serde_json::Value;
 
 use super::{exit, flag, given, run};
-use crate::config::Config;
-use crate::config::settings::{Given, Sources};
+use crate::config::{Config, Given, Sources};
 use crate::daemon;
 use crate::domain::event::DaemonEnd;
 use crate::environment::Environment;

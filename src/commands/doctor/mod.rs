@@ -13,8 +13,7 @@ use clap::{ArgMatches, Command};
 use serde_json::json;
 
 use super::{exit, given, json as json_flag, print};
-use crate::config::Config;
-use crate::config::settings::{Given, Sources};
+use crate::config::{Config, Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
 

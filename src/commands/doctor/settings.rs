@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::Check;
-use crate::config::settings::{Origin, SETTINGS, Setting, Sources, flag_of_name};
-use crate::config::{ConfigError, Proxy};
+use crate::config::settings::{Fallback, SETTINGS, Setting, flag_of_name};
+use crate::config::{ConfigError, Origin, Proxy, Sources};
 use crate::domain::text::one_line;
 
 const SHOWN_MAX: usize = 300;
@@ -14,19 +14,17 @@ const TOKEN_FILE: &str = "WORKFORCE0_AGENT_TOKEN_FILE";
 
 /// `file`: what the settings' file is called; `error`: what is wrong with the settings.
 pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<Check> {
-    let lines = error.map(ConfigError::lines).unwrap_or_default();
+    let errors = error.map(|error| error.0.as_slice()).unwrap_or_default();
     let mut checks = Vec::new();
     let mut defaults = Vec::new();
     for setting in SETTINGS {
         for name in sources.names_of(setting) {
             let found = sources.look_up(&name);
-            let wrong = lines
-                .iter()
-                .find_map(|line| line.strip_prefix(&format!("{name}: ")));
+            let wrong = errors.iter().find(|error| error.setting == name);
             match (wrong, found) {
-                (Some(why), found) => {
+                (Some(error), found) => {
                     let fix = correct(setting, &name, file, found.map(|(_, origin)| origin));
-                    checks.push(Check::fail(&name, why, fix));
+                    checks.push(Check::fail(&name, error.explanation(), fix));
                 }
                 (None, Some((value, origin))) => {
                     let from = place(origin, &name, file);
@@ -35,8 +33,12 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<C
                         format!("{} ({from})", shown(setting, &value)),
                     ));
                 }
-                (None, None) if matches!(setting.default, "" | "required") => {}
-                (None, None) => defaults.push(format!("{name}={}", setting.default)),
+                (None, None) => match setting.fallback {
+                    Fallback::Value(default) | Fallback::Computed(default) => {
+                        defaults.push(format!("{name}={default}"));
+                    }
+                    Fallback::Required | Fallback::Nothing => {}
+                },
             }
         }
     }
@@ -78,7 +80,7 @@ fn place(origin: Origin, name: &str, file: &Path) -> String {
 fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -> String {
     match origin {
         Some(origin) => format!("correct it: {}", place(origin, name, file)),
-        None if setting.flag => {
+        None if setting.has_flag() => {
             format!(
                 "set it in the environment, in {} or by --{}",
                 file.display(),

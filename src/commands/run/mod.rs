@@ -12,8 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 use log::{LevelFilter, error, warn};
 
 use super::{exit, flag, given};
-use crate::config::Config;
-use crate::config::settings::Sources;
+use crate::config::{Config, Sources};
 use crate::daemon::{self, DaemonError, Stopper};
 use crate::domain::event::DaemonEnd;
 use crate::environment::Environment;
@@ -123,7 +122,7 @@ pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
 
 /// The settings, with what is risky about them, or every line that says what is wrong with them.
 pub fn check(sources: &Sources) -> Result<(Config, Vec<String>), Vec<String>> {
-    let config = Config::load(sources).map_err(|e| e.lines().to_vec())?;
+    let config = Config::load(sources).map_err(|e| e.lines())?;
     let (wrong, risky) = cli::check(&config.cli, sources.environment().get("PATH"));
     if wrong.is_empty() {
         Ok((config, risky))

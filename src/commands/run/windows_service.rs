@@ -20,7 +20,7 @@ use windows_service::service_control_handler::{
 use windows_service::{Error, define_windows_service, service_dispatcher};
 
 use crate::commands::{exit, given, run};
-use crate::config::settings::{Given, Sources};
+use crate::config::{Given, Sources};
 use crate::daemon::{self, Stopper};
 use crate::environment::Environment;
 use crate::store::log_file::LogFile;

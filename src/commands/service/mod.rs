@@ -18,8 +18,8 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command};
 
 use super::{exit, flag, given, print, run};
-use crate::config::Config;
-use crate::config::settings::{Given, Kind, SETTINGS, Sources};
+use crate::config::settings::{Kind, SETTINGS};
+use crate::config::{Config, Given, Sources};
 use crate::domain::repos::is_slug;
 use crate::environment::Environment;
 use crate::job::cli::find;
@@ -315,7 +315,7 @@ fn relative_paths(sources: &Sources) -> Vec<String> {
             continue;
         };
         let text = value.to_string_lossy();
-        let paths: Vec<&str> = match (setting.name, setting.kind) {
+        let paths: Vec<&str> = match (setting.name, &setting.kind) {
             ("REPO_PATHS", _) => text.split(',').map(path_of_entry).collect(),
             ("SSL_CERT_DIR", _) => text.split(if cfg!(windows) { ';' } else { ':' }).collect(),
             (_, Kind::File | Kind::Folder) => vec![&text],
