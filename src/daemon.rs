@@ -1,28 +1,24 @@
-//! Wires the wings together: settings and state in, channels between, threads up, threads down.
+//! Puts the parts together: settings and state in, threads and channels between them, and an orderly end.
 
-mod keeper;
+mod persister;
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use log::{info, warn};
-
-use keeper::Keeper;
 
 use crate::config::{Config, WorkspaceMode};
 use crate::domain::Now;
 use crate::domain::event::{DaemonEnd, Effect, Event};
-use crate::domain::message::View;
-use crate::domain::message::{CliState, Unavailable};
+use crate::domain::message::{CliState, Dialect, Unavailable, View};
 use crate::domain::repos::{Repo, Repos, Workspace};
 use crate::domain::session::{Policy, SavedState, Session};
 use crate::environment::Environment;
 use crate::job::cli::version::Asker;
 use crate::job::cli::{Cli, find};
-use crate::job::{self, Chores, Context, GitDirs, Worker};
+use crate::job::{self, Approval, Chores, Context, GitDirs, Worker};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::EventLoop;
@@ -30,74 +26,39 @@ use crate::link::protocol::{Codecs, Identity, hub, ticket};
 use crate::net::Route;
 use crate::store::journal::CutOff;
 use crate::store::{Store, StoreError, status};
-use crate::times::Rfc3339;
+use crate::times::{self, Rfc3339};
+use persister::{Persister, Unwritten};
 
 /// The daemon's own failures. A ticket's are outcomes.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    Store(StoreError),
-    Io(io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot wait for the network: {0}")]
+    Poll(#[source] io::Error),
+    #[error("cannot start a thread for {0}: {1}")]
+    Thread(&'static str, #[source] io::Error),
 }
 
-impl fmt::Display for DaemonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Store(e) => e.fmt(f),
-            Self::Io(e) => write!(
-                f,
-                "the system refuses what the daemon cannot do without: {e}"
-            ),
-        }
-    }
-}
-
-impl From<io::Error> for DaemonError {
-    fn from(e: io::Error) -> Self {
-        Self::Io(e)
-    }
-}
-
-/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the way to tell it; `watch` sees what it
-/// does, whenever that has changed.
+/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the way to stop it; `watch` sees each new
+/// view of what it does.
 pub fn run(
     config: Config,
     environment: Environment,
     ready: impl FnOnce(Stopper),
     mut watch: impl FnMut(&View),
 ) -> Result<DaemonEnd, DaemonError> {
-    let store = Arc::new(Store::open(&config.state_dir).map_err(DaemonError::Store)?);
-    let identity = Identity {
-        agent_id: store.agent_id().to_owned(),
-        name: config.agent_name.clone(),
-    };
-    let route = Route {
-        api: config.api.clone(),
-        proxy: config.proxy,
-        roots: config.roots,
-    };
+    let store = Arc::new(Store::open(&config.state_dir)?);
     let only = config.dialect.or_else(|| config.api.dialect());
-    let dialer = Dialer {
-        route: route.clone(),
-        token: config.token.clone(),
-        only,
-        store: Some(store.clone()),
-    };
-    let last = only.unwrap_or_else(|| store.dialect());
-    let keep_delivered = Duration::from_secs(config.keep_days * 24 * 3600);
-    let codecs = Codecs::new(
-        last,
-        ticket::Codec::new(identity, config.api.clone()),
-        hub::Codec::new(tools_on_path(&config.cli.command, &environment)),
-    );
-    let event_loop = EventLoop::new(dialer, codecs, store.clone())?;
-    let mailbox = event_loop.mailbox();
-    ready(Stopper(mailbox.clone()));
+    let dialect = only.unwrap_or_else(|| store.dialect());
+    let event_loop = event_loop(&config, dialect, &store, &environment)?;
+    ready(Stopper(event_loop.mailbox()));
 
     let cli = Cli::from_config(&config.cli);
     log_programs(&cli, &environment);
     let policy = Policy {
-        repos: known_to_git(config.repos, config.workspace, &environment),
-        roles: config.roles,
+        repos: known_to_git(config.repos.clone(), config.workspace, &environment),
+        roles: config.roles.clone(),
         max_concurrent: config.max_concurrent,
         grace: config.grace,
         drain: config.drain,
@@ -105,118 +66,199 @@ pub fn run(
         seed: rand::random(),
     };
     log_repos(&policy.repos);
+    log_start(&config, dialect);
+
+    let mailbox = event_loop.mailbox();
+    let mut daemon = Daemon::start(config, cli, environment, store, &mailbox)?;
+    let saved = daemon.take_over(&policy.repos, dialect);
+    let session = Session::new(policy, now());
+    let end = event_loop.run(session, saved, &mut |effect| {
+        if let Effect::Show(view) = &effect {
+            watch(view);
+        }
+        daemon.carry_out(effect)
+    });
+    let end = end.map_err(DaemonError::Poll)?;
+    daemon.join();
+    Ok(end)
+}
+
+fn event_loop(
+    config: &Config,
+    dialect: Dialect,
+    store: &Arc<Store>,
+    environment: &Environment,
+) -> Result<EventLoop, DaemonError> {
+    let identity = Identity {
+        agent_id: store.agent_id().to_owned(),
+        name: config.agent_name.clone(),
+    };
+    let dialer = Dialer {
+        route: route(config),
+        token: config.token.clone(),
+        only: config.dialect.or_else(|| config.api.dialect()),
+        store: Some(store.clone()),
+    };
+    let codecs = Codecs::new(
+        dialect,
+        ticket::Codec::new(identity, config.api.clone()),
+        hub::Codec::new(tools_on_path(&config.cli.command, environment)),
+    );
+    EventLoop::new(dialer, codecs, store.clone()).map_err(DaemonError::Poll)
+}
+
+fn route(config: &Config) -> Route {
+    Route {
+        api: config.api.clone(),
+        proxy: config.proxy.clone(),
+        roots: config.roots.clone(),
+    }
+}
+
+/// The threads beside the event loop, and what they share.
+struct Daemon {
+    context: Arc<Context>,
+    workers: Vec<Worker>,
+    version_probe: Asker,
+    persister: Persister,
+}
+
+impl Daemon {
+    fn start(
+        config: Config,
+        cli: Cli,
+        environment: Environment,
+        store: Arc<Store>,
+        mailbox: &Mailbox,
+    ) -> Result<Self, DaemonError> {
+        let approval = config.require_approval.then(Approval::from_terminal);
+        let approval = approval.transpose();
+        let chores = Chores::new();
+        let persister = Persister {
+            store: store.clone(),
+            chores: chores.clone(),
+            cli: cli.name.clone(),
+            keep_delivered: Duration::from_secs(config.keep_days * 24 * 3600),
+            daemon: about_itself(&config, &environment),
+            unwritten: Unwritten::default(),
+            pruned: None,
+        };
+        let context = Arc::new(Context {
+            cli,
+            approval: approval.map_err(|e| DaemonError::Thread("the keyboard", e))?,
+            downloads: job::DownloadsFrom {
+                route: route(&config),
+                token: config.token,
+            },
+            environment,
+            grace: config.grace,
+            progress: config.progress,
+            limits: config.limits,
+            store,
+        });
+        let start_worker = |slot| {
+            let mailbox = mailbox.clone();
+            let post = move |run, event| mailbox.post(Event::Job(run, event));
+            Worker::start(slot, context.clone(), chores.clone(), Box::new(post))
+        };
+        let workers = (0..config.max_concurrent).map(start_worker);
+        let workers: io::Result<Vec<_>> = workers.collect();
+        let mut version_probe = version_probe(&context, mailbox);
+        version_probe.ask();
+        Ok(Self {
+            context,
+            workers: workers.map_err(|e| DaemonError::Thread("a worker", e))?,
+            version_probe,
+            persister,
+        })
+    }
+
+    /// What earlier processes left. A run that was cut off gets its outcome here.
+    fn take_over(&mut self, repos: &Repos, dialect: Dialect) -> SavedState {
+        let store = &self.context.store;
+        let quota = store.quota(&self.context.cli.name);
+        let (left, cut_off) = store.saved_state();
+        let mut saved = SavedState {
+            quota,
+            dialect,
+            ..left
+        };
+        for CutOff { job, started } in cut_off {
+            let is_allowed = repos.at(&job.repo.path).is_some();
+            let entry = job::recover(&job, &started, is_allowed, &self.context);
+            // At once: if this process is ended too, the next one need not do it again.
+            self.persister.keep_outcome(&entry);
+            saved.ended.push(entry);
+        }
+        self.persister.tidy_up();
+        saved
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Option<Event> {
+        match effect {
+            Effect::Start { slot, job, offline } => self.workers[slot].run(job, offline),
+            Effect::Stop { slot, run, reason } => self.workers[slot].stop(run, reason),
+            Effect::Keep(record) => return self.persister.keep(record),
+            Effect::Recall(run) => {
+                return Some(Event::Recalled(run, self.context.store.outcome(run)));
+            }
+            Effect::LookForCli => {
+                let state = cli_state(&self.context.cli, &self.context.environment);
+                if state.unavailable.is_none() {
+                    self.version_probe.ask();
+                }
+                return Some(Event::Cli(state));
+            }
+            Effect::Show(view) => self.persister.keep_status(view),
+        }
+        None
+    }
+
+    fn join(mut self) {
+        self.persister.catch_up();
+        self.version_probe.join();
+        for worker in self.workers {
+            worker.join();
+        }
+    }
+}
+
+/// For `wf0-agent status` and `doctor`.
+fn about_itself(config: &Config, environment: &Environment) -> status::Daemon {
+    status::Daemon {
+        name: config.agent_name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started_at: Rfc3339(times::now()),
+        backend: config.api.to_string(),
+        search_path: path_of(environment),
+        git_program: found_program("git", environment),
+        cli_program: found_program(&config.cli.command, environment),
+    }
+}
+
+fn version_probe(context: &Arc<Context>, mailbox: &Mailbox) -> Asker {
+    let (name, mailbox) = (context.cli.name.clone(), mailbox.clone());
+    let tell = move |version| {
+        mailbox.post(Event::Cli(CliState {
+            name: name.clone(),
+            version: Some(version),
+            unavailable: None,
+        }));
+    };
+    Asker::new(context.clone(), Arc::new(tell))
+}
+
+fn log_start(config: &Config, dialect: Dialect) {
     info!(
         "wf0-agent {} as {:?} for {}",
         env!("CARGO_PKG_VERSION"),
         config.agent_name,
-        config.api.shown(last)
+        config.api.shown(dialect)
     );
-    if let Some(proxy) = &route.proxy {
+    if let Some(proxy) = &config.proxy {
         info!("through the proxy {proxy} ({})", proxy.setting());
     }
-    let approval = config
-        .require_approval
-        .then(job::Approval::from_terminal)
-        .transpose()?;
-    let context = Arc::new(Context {
-        cli,
-        approval,
-        downloads: job::DownloadsFrom {
-            route,
-            token: config.token,
-        },
-        environment,
-        grace: config.grace,
-        progress: config.progress,
-        limits: config.limits,
-        store,
-    });
-    let chores = Chores::new();
-    let start = |slot| {
-        let mailbox = mailbox.clone();
-        Worker::start(
-            slot,
-            context.clone(),
-            chores.clone(),
-            Box::new(move |run, event| mailbox.post(Event::Job(run, event))),
-        )
-    };
-    let workers = (0..config.max_concurrent)
-        .map(start)
-        .collect::<io::Result<Vec<_>>>()?;
-    let (name, teller) = (context.cli.name.clone(), mailbox.clone());
-    let tell = move |version| {
-        let (name, version) = (name.clone(), Some(version));
-        teller.post(Event::Cli(CliState {
-            name,
-            version,
-            unavailable: None,
-        }));
-    };
-    let mut asker = Asker::new(context.clone(), Arc::new(tell));
-    asker.ask();
-    let told_by = status::Daemon {
-        name: config.agent_name,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        started_at: Rfc3339(now().wall),
-        backend: config.api.to_string(),
-        search_path: path_of(&context.environment),
-        git_program: found_program("git", &context.environment),
-        cli_program: found_program(&context.cli.command, &context.environment),
-    };
-    let mut keeper = Keeper::new(
-        context.store.clone(),
-        chores,
-        context.cli.name.clone(),
-        keep_delivered,
-        told_by,
-    );
-    let quota = context.store.quota(&context.cli.name);
-    let (left, cut_off) = context.store.saved_state();
-    let mut past = SavedState {
-        quota,
-        dialect: last,
-        ..left
-    };
-    // After the outcomes that are there already: a run that had ended must not be reported as cut off.
-    for CutOff { job, started } in cut_off {
-        let is_allowed = policy.repos.at(&job.repo.path).is_some();
-        let entry = job::recover(&job, &started, is_allowed, &context);
-        // At once: should this process be ended too, the next one need not begin anew.
-        keeper.keep_outcome(&entry);
-        past.ended.push(entry);
-    }
-    keeper.tidy_up();
-    let session = Session::new(policy, now());
-    let exit = event_loop.run(session, past, &mut |effect| match effect {
-        Effect::Start { slot, job, offline } => {
-            workers[slot].run(job, offline);
-            None
-        }
-        Effect::Stop { slot, run, reason } => {
-            workers[slot].stop(run, reason);
-            None
-        }
-        Effect::Keep(record) => keeper.keep(record),
-        Effect::Recall(run) => Some(Event::Recalled(run, context.store.outcome(run))),
-        Effect::LookForCli => {
-            let state = cli_state(&context.cli, &context.environment);
-            if state.unavailable.is_none() {
-                asker.ask();
-            }
-            Some(Event::Cli(state))
-        }
-        Effect::Show(view) => {
-            watch(&view);
-            keeper.keep_status(view);
-            None
-        }
-    })?;
-    keeper.catch_up();
-    asker.join();
-    workers.into_iter().for_each(Worker::join);
-    Ok(exit)
 }
 
 /// Tells a running daemon to stop.
@@ -236,7 +278,7 @@ impl Stopper {
 fn now() -> Now {
     Now {
         mono: std::time::Instant::now(),
-        wall: SystemTime::now(),
+        wall: times::now(),
     }
 }
 

@@ -114,7 +114,7 @@ pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
             match e {
                 DaemonError::Store(StoreError::Locked(_)) => exit::LOCKED,
                 DaemonError::Store(StoreError::Io(..) | StoreError::Foreign(_)) => exit::CONFIG,
-                DaemonError::Io(_) => exit::INTERNAL,
+                DaemonError::Poll(_) | DaemonError::Thread(..) => exit::INTERNAL,
             }
         }
     }
