@@ -235,9 +235,8 @@ pub enum Level {
 }
 
 /// What has happened: the log's field `event`, and the sign in front of the line at a terminal.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeKind {
-    #[default]
     Other,
     Connected,
     Disconnected,
@@ -248,16 +247,6 @@ pub enum NoticeKind {
 }
 
 impl NoticeKind {
-    const ALL: [Self; 7] = [
-        Self::Other,
-        Self::Connected,
-        Self::Disconnected,
-        Self::Claimed,
-        Self::Done,
-        Self::Failed,
-        Self::Refused,
-    ];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Other => "other",
@@ -268,10 +257,6 @@ impl NoticeKind {
             Self::Failed => "failed",
             Self::Refused => "refused",
         }
-    }
-
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

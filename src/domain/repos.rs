@@ -1,12 +1,11 @@
 //! The repositories that this agent may touch (the entries of `REPO_PATHS`), and the names by which tickets ask for a
 //! repository or a branch.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::text::one_line;
+use super::text::{checked_text, one_line};
 
 /// A repository that the settings allow. Its path is canonical: no `..`, no symbolic link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,41 +117,31 @@ pub fn is_slug(text: &str) -> bool {
     text.len() <= 256 && text.contains('/') && text.split('/').all(segment)
 }
 
-/// The host in a remote's address. A local path has none.
-pub fn host_from_remote(url: &str) -> Option<&str> {
-    slug_from_remote(url)?;
-    let url = url.trim();
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = &rest[..rest.find(['/', ':'])?];
-    // A password may hold an @ only in its escaped form, so the last one ends it.
-    let host = url
-        .split_once("://")
-        .and_then(|(_, rest)| rest.split('/').next())
-        .unwrap_or(authority);
-    let host = host.rsplit('@').next()?;
-    host.split(':').next().filter(|host| !host.is_empty())
+/// The parts of a remote's address (`https://host/owner/name.git`, `git@host:owner/name`, `ssh://…`). A path on this
+/// machine has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote<'a> {
+    pub host: &'a str,
+    pub slug: &'a str,
 }
 
-/// `owner/name` from a remote's address: `https://host/owner/name.git`, `git@host:owner/name`, `ssh://…`.
-/// A local path has none.
-pub fn slug_from_remote(url: &str) -> Option<String> {
-    let url = url.trim();
-    let path = if let Some((scheme, rest)) = url.split_once("://") {
-        if scheme.eq_ignore_ascii_case("file") {
-            return None;
-        }
-        rest.split_once('/')?.1
-    } else {
-        // The short form of ssh. A Windows drive (`C:\…`) has one letter before the colon; a host has more.
-        let (host, path) = url.split_once(':')?;
-        if host.len() < 2 || host.contains('/') {
-            return None;
-        }
-        path
-    };
-    let path = path.trim_matches('/');
-    let path = path.strip_suffix(".git").unwrap_or(path);
-    is_slug(path).then(|| path.to_owned())
+impl<'a> Remote<'a> {
+    pub fn parse(address: &'a str) -> Option<Self> {
+        let address = address.trim();
+        let (authority, path) = match address.split_once("://") {
+            Some((scheme, _)) if scheme.eq_ignore_ascii_case("file") => return None,
+            Some((_, rest)) => rest.split_once('/')?,
+            // The short form of ssh. A Windows drive (`C:\…`) has one letter before the colon; a host has more.
+            None => address
+                .split_once(':')
+                .filter(|(host, _)| host.len() > 1 && !host.contains('/'))?,
+        };
+        let path = path.trim_matches('/');
+        let slug = path.strip_suffix(".git").unwrap_or(path);
+        // In a password `@` is escaped, so the last one ends it.
+        let host = authority.rsplit('@').next()?.split(':').next()?;
+        is_slug(slug).then_some(Self { host, slug })
+    }
 }
 
 /// Whether git takes a remote's address for a path on this machine, see "GIT URLS" in git-clone(1).
@@ -196,22 +185,6 @@ impl Branch {
             Err("branch is not a valid git branch name".to_owned())
         }
     }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for Branch {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
-    }
-}
-
-impl fmt::Display for Branch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(Branch);

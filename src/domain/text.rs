@@ -182,25 +182,19 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// How many bytes at the end belong to a character that does not end there.
+/// The number of bytes at the end that begin a character without ending it.
 fn cut_at_end(bytes: &[u8]) -> usize {
-    (1..=bytes.len().min(3))
-        .find(|&n| is_lead_of_longer(bytes[bytes.len() - n], n))
-        .unwrap_or(0)
+    let rest = bytes
+        .utf8_chunks()
+        .last()
+        .map_or(&[][..], |last| last.invalid());
+    match std::str::from_utf8(rest) {
+        Err(e) if e.error_len().is_none() => rest.len(),
+        _ => 0,
+    }
 }
 
-/// Whether `lead` starts a character of more than `available` bytes.
-fn is_lead_of_longer(lead: u8, available: usize) -> bool {
-    let needs = match lead {
-        0xC2..=0xDF => 2,
-        0xE0..=0xEF => 3,
-        0xF0..=0xF4 => 4,
-        _ => 1,
-    };
-    needs > available
-}
-
-/// How many bytes at the start belong to a character that does not begin there.
+/// The number of bytes at the start that end a character without beginning it.
 fn cut_at_start(bytes: &[u8]) -> usize {
     bytes
         .iter()
@@ -208,3 +202,30 @@ fn cut_at_start(bytes: &[u8]) -> usize {
         .take_while(|b| (0x80..=0xBF).contains(*b))
         .count()
 }
+
+/// Completes a checked text type, a tuple of a string with a function `parse`: its text, its form in a record (checked
+/// when it is read), and how it is shown.
+macro_rules! checked_text {
+    ($name:ident) => {
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                Self::parse(&text)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+pub(super) use checked_text;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::repos::{Branch, Repo, RepoRef};
-use super::text::{Excerpt, one_line};
+use super::text::{Excerpt, checked_text, one_line};
 use crate::times;
 
 /// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/protocol.md section 4).
@@ -26,25 +26,9 @@ impl TicketId {
             _ => Err("ticketId must be 1 to 128 of A-Z a-z 0-9 . _ : -".to_owned()),
         }
     }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for TicketId {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
-    }
-}
-
-impl fmt::Display for TicketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(TicketId);
 
 /// One run of one ticket on this machine. Names its folder and marks its processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,25 +56,9 @@ impl Role {
             _ => Err("a role must be 1 to 32 of a-z 0-9 _ -".to_owned()),
         }
     }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl TryFrom<String> for Role {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text)
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+checked_text!(Role);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skill {

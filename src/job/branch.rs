@@ -19,7 +19,7 @@ use super::halt::Halt;
 use super::process::{self, Cause, Shared, Sink, Spec};
 use super::scratch::{Listing, removal, take_out_nested, update_nested};
 use super::workspace::OwnClone;
-use crate::domain::repos::{Branch, host_from_remote, is_local_remote};
+use crate::domain::repos::{Branch, Remote, is_local_remote};
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{Exit, FailCode, Failure, Job};
 use crate::environment::{Environment, MARK};
@@ -298,10 +298,10 @@ impl<'a> OnBranch<'a> {
             .filter(|slug| slug.matches('/').count() == 1);
         let slug = slug.ok_or("the repository's owner/name is not known")?;
         // The name alone would be one of github.com.
-        let host = self.remote.as_deref().and_then(host_from_remote);
-        let repo = host.map_or(format!("--repo={slug}"), |host| {
-            format!("--repo={host}/{slug}")
-        });
+        let repo = match self.remote.as_deref().and_then(Remote::parse) {
+            Some(Remote { host, .. }) if !host.is_empty() => format!("--repo={host}/{slug}"),
+            _ => format!("--repo={slug}"),
+        };
         let gh = find::program("gh", self.environment.get("PATH")).ok_or("gh is not on PATH")?;
         let id = &self.job.ticket.id;
         let title = if title.is_empty() { id.as_str() } else { title };

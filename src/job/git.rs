@@ -11,7 +11,7 @@ use super::capture::Capture;
 use super::cli::find;
 use super::halt::Halt;
 use super::process::{self, Cause, Ended, Process, Shared, Sink, Spec};
-use crate::domain::repos::slug_from_remote;
+use crate::domain::repos::Remote;
 use crate::domain::ticket::{Exit, StopReason};
 use crate::environment::Environment;
 
@@ -264,6 +264,9 @@ pub fn origin_slug(environment: &Environment, folders: &[PathBuf]) -> Vec<Option
         .ok()
     };
     let asked: Vec<_> = folders.iter().map(ask).collect();
-    let answer = |call: Option<Call>| slug_from_remote(&call?.finish(&halt).ok()?);
+    let answer = |call: Option<Call>| {
+        let address = call?.finish(&halt).ok()?;
+        Some(Remote::parse(&address)?.slug.to_owned())
+    };
     asked.into_iter().map(answer).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wf0_agent::domain::repos::{Repo, RepoRef, Repos, is_slug, slug_from_remote};
+use wf0_agent::domain::repos::{Remote, Repo, RepoRef, Repos, is_slug};
 
 use super::support::{at_path, repo};
 
@@ -194,7 +194,11 @@ fn slugs_of_remotes() {
         ("short ssh, home folder", "git@host:~me/app", None),
     ];
     for (label, url, wanted) in rows {
-        assert_eq!(slug_from_remote(url).as_deref(), wanted, "{label}: {url:?}");
+        assert_eq!(
+            Remote::parse(url).map(|remote| remote.slug),
+            wanted,
+            "{label}: {url:?}"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use log::{Level, Record};
 use serde_json::json;
 
 use crate::commands::style::{Colour, clock};
-use crate::domain::message::{NoticeKind, View};
+use crate::domain::message::View;
 use crate::domain::text::{escaped, for_terminal as plain, one_line};
 use crate::domain::ticket::{ActiveTicket, Progress};
 use crate::times::{now, rfc3339};
@@ -44,18 +44,16 @@ pub fn json(record: &Record<'_>) -> String {
 /// For a person: a sign in front, and the ticket without its attempt if that is the first.
 pub fn for_terminal(record: &Record<'_>, colours: bool) -> String {
     let paint = |colour: Colour, text: &str| colour.paint(text, colours);
-    let kind = field(record, "event")
-        .and_then(|event| NoticeKind::parse(&event.to_string()))
-        .unwrap_or_default();
-    let sign = match (record.level(), kind) {
-        (Level::Error, _) | (_, NoticeKind::Failed) => paint(Colour::Red, "✗"),
-        (_, NoticeKind::Connected) => paint(Colour::Green, "●"),
-        (_, NoticeKind::Disconnected) => paint(Colour::Yellow, "○"),
-        (_, NoticeKind::Claimed) => paint(Colour::Bold, "▸"),
-        (_, NoticeKind::Done) => paint(Colour::Green, "✓"),
-        (Level::Warn, _) | (_, NoticeKind::Refused) => paint(Colour::Yellow, "!"),
-        (Level::Info, NoticeKind::Other) => paint(Colour::Dim, "·"),
-        (Level::Debug | Level::Trace, NoticeKind::Other) => paint(Colour::Dim, " "),
+    let event = field(record, "event").map(|event| event.to_string());
+    let sign = match (record.level(), event.as_deref()) {
+        (Level::Error, _) | (_, Some("failed")) => paint(Colour::Red, "✗"),
+        (_, Some("connected")) => paint(Colour::Green, "●"),
+        (_, Some("disconnected")) => paint(Colour::Yellow, "○"),
+        (_, Some("claimed")) => paint(Colour::Bold, "▸"),
+        (_, Some("done")) => paint(Colour::Green, "✓"),
+        (Level::Warn, _) | (_, Some("refused")) => paint(Colour::Yellow, "!"),
+        (Level::Info, _) => paint(Colour::Dim, "·"),
+        (Level::Debug | Level::Trace, _) => paint(Colour::Dim, " "),
     };
     let text = plain(&record.args().to_string());
     let time = paint(Colour::Dim, &clock(now()));

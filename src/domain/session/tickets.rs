@@ -296,14 +296,8 @@ impl Session {
         }
         let error = "no longer among this agent's REPO_PATHS";
         let failure = Failure::new(FailCode::RepoNotAllowed, error);
-        let entry = Entry {
-            run: job.run,
-            id,
-            attempt,
-            outcome: Outcome::unstarted(failure).into(),
-        };
-        self.keep(Record::Outcome(entry.clone()));
-        self.outbox.push(entry);
+        let ticket = ActiveTicket::new(&job, claimed_at);
+        self.conclude(ticket, Outcome::unstarted(failure).into());
     }
 }
 
