@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
-use super::past::{Past, unreadable, with_run};
-use super::{flag, ticket};
+use super::past::{TicketRun, with_run};
+use super::{flag, ignore_closed_pipe, ticket};
 use crate::domain::text::for_terminal;
-use crate::store::inspect::{Condition, look_at};
 
-/// Nobody tells of a file that grows.
+/// The files are looked at again and again, because a growing file announces itself to nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A line that does not end is printed in parts.
 const LINE_MAX: usize = 1 << 20;
@@ -31,21 +30,17 @@ pub fn run(matches: &ArgMatches) -> u8 {
     with_run(
         matches,
         |_| true,
-        |past| match print(&past, follow) {
-            // Whoever closes the pipe early has read enough.
-            Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-            printed => printed.map_err(unreadable(&past.seen)),
-        },
+        |past| ignore_closed_pipe(print(&past, follow)).map_err(|e| past.unreadable(&e)),
     )
 }
 
-fn print(past: &Past, follow: bool) -> io::Result<()> {
+fn print(past: &TicketRun, follow: bool) -> io::Result<()> {
     let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
     let mut out = Tail::new(past.seen.path("stdout.log"), stdout.is_terminal());
     let mut errors = Tail::new(past.seen.path("stderr.log"), stderr.is_terminal());
     loop {
-        // Asked before the last look: nothing is written after the end.
-        let is_last = !follow || has_ended(past)?;
+        // Asked before the last look, because nothing is written after the end. Without a daemon the run is over too.
+        let is_last = !follow || !past.has_daemon() || past.seen.outcome()?.is_some();
         out.pass_on(&mut stdout, is_last)?;
         errors.pass_on(&mut stderr, is_last)?;
         if is_last {
@@ -55,13 +50,7 @@ fn print(past: &Past, follow: bool) -> io::Result<()> {
     }
 }
 
-/// Without a daemon the run is over too, whatever the next daemon makes of it.
-fn has_ended(past: &Past) -> io::Result<bool> {
-    let has_daemon = matches!(look_at(&past.state_dir), Ok(Condition::InUse));
-    Ok(!has_daemon || past.seen.outcome()?.is_some())
-}
-
-/// A file that is passed on as it grows: raw, or line by line for a terminal, without what that would act on.
+/// Passes on a file as it grows: unchanged, or for a terminal line by line without control characters.
 pub struct Tail {
     path: PathBuf,
     file: Option<File>,
@@ -79,7 +68,7 @@ impl Tail {
         }
     }
 
-    /// What has come since the last time. A file that is not there yet is empty.
+    /// Passes on what has come since the last time. A file that does not exist yet is empty.
     pub fn pass_on(&mut self, to: &mut impl Write, is_last: bool) -> io::Result<()> {
         if self.file.is_none() {
             self.file = match File::open(&self.path) {
@@ -87,43 +76,37 @@ impl Tail {
                 opened => Some(opened?),
             };
         }
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         let mut chunk = vec![0; 64 << 10];
-        while let Some(n) = self
-            .file
-            .as_mut()
-            .map(|file| file.read(&mut chunk))
-            .transpose()?
-            .filter(|n| *n > 0)
-        {
+        loop {
+            let n = file.read(&mut chunk)?;
+            if n == 0 {
+                break;
+            }
             if !self.is_for_terminal {
                 to.write_all(&chunk[..n])?;
                 continue;
             }
             self.unfinished.extend(&chunk[..n]);
-            let whole = self
-                .unfinished
-                .iter()
-                .rposition(|byte| *byte == b'\n')
-                .map_or(0, |at| at + 1);
-            self.print(
-                if self.unfinished.len() > LINE_MAX {
-                    self.unfinished.len()
-                } else {
-                    whole
-                },
-                to,
-            )?;
+            let end = match self.unfinished.iter().rposition(|byte| *byte == b'\n') {
+                _ if self.unfinished.len() > LINE_MAX => self.unfinished.len(),
+                last => last.map_or(0, |at| at + 1),
+            };
+            print_lines(self.unfinished.drain(..end), to)?;
         }
         if is_last {
-            self.print(self.unfinished.len(), to)?;
+            print_lines(self.unfinished.drain(..), to)?;
         }
         to.flush()
     }
+}
 
-    fn print(&mut self, len: usize, to: &mut impl Write) -> io::Result<()> {
-        let lines: Vec<u8> = self.unfinished.drain(..len).collect();
-        String::from_utf8_lossy(&lines)
-            .lines()
-            .try_for_each(|line| writeln!(to, "{}", for_terminal(line)))
+fn print_lines(bytes: impl Iterator<Item = u8>, to: &mut impl Write) -> io::Result<()> {
+    let bytes: Vec<u8> = bytes.collect();
+    for line in String::from_utf8_lossy(&bytes).lines() {
+        writeln!(to, "{}", for_terminal(line))?;
     }
+    Ok(())
 }

@@ -13,7 +13,7 @@ mod status;
 mod style;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -262,13 +262,20 @@ fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn print(text: &str) -> u8 {
-    let mut to = std::io::stdout();
-    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-        // A reader that closes the pipe early has read enough.
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+    let mut to = io::stdout();
+    match ignore_closed_pipe(to.write_all(text.as_bytes()).and_then(|()| to.flush())) {
+        Ok(()) => exit::OK,
+        Err(e) => {
             eprintln!("wf0-agent: standard output: {e}");
             exit::FAILED
         }
-        _ => exit::OK,
+    }
+}
+
+/// A reader that closes the pipe early has read enough.
+fn ignore_closed_pipe(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }

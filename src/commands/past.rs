@@ -1,6 +1,6 @@
-//! What `apply`, `show` and `logs` begin with: the run that is meant, found in the state folder.
+//! What `apply`, `show` and `logs` begin with: finding the run in the state folder.
 //!
-//! The folder is only read, so a daemon may be at work in it.
+//! The folder is only read, so a daemon may be running.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,48 +9,70 @@ use clap::ArgMatches;
 
 use super::{exit, given};
 use crate::config::{Config, Given, Sources};
+use crate::domain::outbox::Entry;
 use crate::domain::text::one_line;
 use crate::environment::Environment;
-use crate::store::inspect::{Seen, look_into};
+use crate::store::inspect::{Condition, Seen, look_at, look_into};
+use crate::store::journal::Started;
 
-/// So many tickets are named to whoever asks for one that is not there.
+/// Number of tickets that are named if the wanted one does not exist.
 const NEWEST: usize = 5;
 
-pub struct Past {
+/// The run that a command is about.
+pub struct TicketRun {
     pub seen: Seen,
-    pub state_dir: PathBuf,
     pub environment: Environment,
+    state_dir: PathBuf,
 }
 
-/// Carries out a command about the newest run of that ticket, `rather` one of those, or about the run itself.
+impl TicketRun {
+    /// `None`: its program was not started.
+    pub fn started(&self) -> Result<Option<Started>, String> {
+        self.seen.started().map_err(|e| self.unreadable(&e))
+    }
+
+    /// `None`: it has not ended.
+    pub fn outcome(&self) -> Result<Option<Entry>, String> {
+        self.seen.outcome().map_err(|e| self.unreadable(&e))
+    }
+
+    pub fn has_daemon(&self) -> bool {
+        matches!(look_at(&self.state_dir), Ok(Condition::InUse))
+    }
+
+    pub fn unreadable(&self, e: &io::Error) -> String {
+        let Seen { ticket, run, .. } = &self.seen;
+        format!("{ticket}: the files of run {run} cannot be read: {e}")
+    }
+}
+
+/// Carries out a command about the newest run of the ticket, if possible one that is `preferred`, or about the run with
+/// that id.
 pub fn with_run(
     matches: &ArgMatches,
-    rather: fn(&Seen) -> bool,
-    command: impl FnOnce(Past) -> Result<(), String>,
+    preferred: fn(&Seen) -> bool,
+    command: impl FnOnce(TicketRun) -> Result<(), String>,
 ) -> u8 {
     let environment = Environment::of_process();
-    let ticket = matches
-        .get_one::<String>("TICKET")
-        .cloned()
-        .unwrap_or_default();
+    let ticket = matches.get_one::<String>("TICKET").map(String::as_str);
     let runs = state_dir(given(matches), &environment).and_then(|state_dir| {
-        let runs = look_into(&state_dir);
-        let runs =
-            runs.map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()))?;
-        Ok((state_dir, runs))
+        let runs = look_into(&state_dir)
+            .map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()));
+        Ok((runs?, state_dir))
     });
-    let (state_dir, runs) = match runs {
+    let (runs, state_dir) = match runs {
         Ok(found) => found,
         Err(why) => {
             eprintln!("wf0-agent: {why}");
             return exit::CONFIG;
         }
     };
-    let done = find(&ticket, runs, rather, &state_dir).and_then(|seen| {
-        command(Past {
+    let seen = find(ticket.unwrap_or_default(), runs, preferred, &state_dir);
+    let done = seen.and_then(|seen| {
+        command(TicketRun {
             seen,
-            state_dir,
             environment,
+            state_dir,
         })
     });
     match done {
@@ -62,29 +84,25 @@ pub fn with_run(
     }
 }
 
-/// Where the daemon's state is, or what is wrong with the setting.
+/// The daemon's state folder, or what is wrong with the setting.
 pub fn state_dir(given: Given, environment: &Environment) -> Result<PathBuf, String> {
     let sources = Sources::collect(given, environment.clone()).map_err(|e| e.to_string())?;
     Config::load_state_dir(&sources).map_err(|e| e.to_string())
 }
 
-pub fn unreadable(seen: &Seen) -> impl Fn(io::Error) -> String {
-    let (ticket, run) = (seen.ticket.clone(), seen.run);
-    move |e| format!("ticket {ticket}: what is kept of run {run} cannot be read: {e}")
-}
-
 fn find(
     ticket: &str,
     mut runs: Vec<Seen>,
-    rather: fn(&Seen) -> bool,
+    preferred: fn(&Seen) -> bool,
     state_dir: &Path,
 ) -> Result<Seen, String> {
-    let of_ticket = |seen: &Seen| seen.ticket.as_str() == ticket;
-    let wanted = runs.iter().position(|seen| of_ticket(seen) && rather(seen));
-    let by_ticket = wanted.or_else(|| runs.iter().position(of_ticket));
-    if let Some(at) =
-        by_ticket.or_else(|| runs.iter().position(|seen| seen.run.to_string() == ticket))
-    {
+    let is_ticket = |seen: &Seen| seen.ticket.as_str() == ticket;
+    let found = runs
+        .iter()
+        .position(|seen| is_ticket(seen) && preferred(seen))
+        .or_else(|| runs.iter().position(is_ticket))
+        .or_else(|| runs.iter().position(|seen| seen.run.to_string() == ticket));
+    if let Some(at) = found {
         return Ok(runs.swap_remove(at));
     }
     let mut newest: Vec<&str> = Vec::new();
@@ -93,14 +111,9 @@ fn find(
             newest.push(seen.ticket.as_str());
         }
     }
-    let newest = if newest.is_empty() {
-        "there is none".to_owned()
-    } else {
-        newest.join(", ")
+    let newest = match newest.is_empty() {
+        true => format!("{} has no tickets", state_dir.display()),
+        false => format!("newest: {}", newest.join(", ")),
     };
-    Err(format!(
-        "no ticket {:?} in {}; the newest: {newest}",
-        one_line(ticket, 128),
-        state_dir.display()
-    ))
+    Err(format!("no ticket {:?} ({newest})", one_line(ticket, 128)))
 }

@@ -1,29 +1,23 @@
-//! `wf0-agent show`: what became of a ticket's newest run: how it ended, what the CLI was told, what it answered, what
+//! `wf0-agent show`: what became of a ticket's newest run: how it ended, what the CLI was told, what it answered, and what
 //! it changed.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::{ArgGroup, ArgMatches, Command};
 
 use super::logs::Tail;
-use super::past::{Past, unreadable, with_run};
+use super::past::{TicketRun, with_run};
 use super::style::date_and_time;
-use super::{flag, ticket};
+use super::{flag, ignore_closed_pipe, ticket};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;
-use crate::store::inspect::{Condition, look_at};
 use crate::store::journal::Started;
 
 const LINE_MAX: usize = 2000;
 
-/// What can be shown by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Prompt,
-    Stdout,
-    Diff,
-}
+/// What can be shown by itself: the names of flags and titles.
+const PARTS: [&str; 3] = ["prompt", "stdout", "diff"];
 
 pub fn command() -> Command {
     Command::new("show")
@@ -38,46 +32,29 @@ pub fn command() -> Command {
             flag("stdout", "Show only the stdout that was sent"),
             flag("diff", "Show only the diff"),
         ])
-        .group(ArgGroup::new("part").args(["prompt", "stdout", "diff"]))
+        .group(ArgGroup::new("part").args(PARTS))
 }
 
 pub fn run(matches: &ArgMatches) -> u8 {
-    let part = |(name, part)| matches.get_flag(name).then_some(part);
-    let only = [
-        ("prompt", Part::Prompt),
-        ("stdout", Part::Stdout),
-        ("diff", Part::Diff),
-    ]
-    .into_iter()
-    .find_map(part);
+    let only = PARTS.into_iter().find(|part| matches.get_flag(part));
     with_run(
         matches,
         |_| true,
         |past| {
-            let unreadable = unreadable(&past.seen);
-            let started = past.seen.started().map_err(&unreadable)?;
-            let ended = past.seen.outcome().map_err(&unreadable)?;
+            let (started, ended) = (past.started()?, past.outcome()?);
+            let mut to = io::stdout().lock();
             let shown = match only {
-                Some(part) => show_part(part, &past, ended.as_ref(), &mut io::stdout().lock())
-                    .and_then(|why| why.map_or(Ok(()), |why| Err(io::Error::other(why)))),
-                None => show_all(
-                    &past,
-                    started.as_ref(),
-                    ended.as_ref(),
-                    &mut io::stdout().lock(),
-                ),
+                Some(part) => show_part(part, &past, ended.as_ref(), &mut to)
+                    .and_then(|missing| missing.map_or(Ok(()), |why| Err(io::Error::other(why)))),
+                None => show_all(&past, started.as_ref(), ended.as_ref(), &mut to),
             };
-            match shown {
-                // Whoever closes the pipe early has read enough.
-                Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
-                shown => shown.map_err(|e| format!("ticket {}: {e}", past.seen.ticket)),
-            }
+            ignore_closed_pipe(shown).map_err(|e| format!("{}: {e}", past.seen.ticket))
         },
     )
 }
 
 fn show_all(
-    past: &Past,
+    past: &TicketRun,
     started: Option<&Started>,
     ended: Option<&Entry>,
     to: &mut impl Write,
@@ -85,12 +62,8 @@ fn show_all(
     for (name, value) in facts(past, started, ended) {
         writeln!(to, "{name:<13} {}", one_line(&value, LINE_MAX))?;
     }
-    for (title, part) in [
-        ("prompt", Part::Prompt),
-        ("stdout", Part::Stdout),
-        ("diff", Part::Diff),
-    ] {
-        writeln!(to, "\n== {title}")?;
+    for part in PARTS {
+        writeln!(to, "\n== {part}")?;
         if let Some(why) = show_part(part, past, ended, to)? {
             writeln!(to, "({why})")?;
         }
@@ -99,22 +72,19 @@ fn show_all(
 }
 
 fn facts(
-    past: &Past,
+    past: &TicketRun,
     started: Option<&Started>,
     ended: Option<&Entry>,
 ) -> Vec<(&'static str, String)> {
-    let Past {
-        seen, state_dir, ..
-    } = past;
-    let has_daemon = || matches!(look_at(state_dir), Ok(Condition::InUse));
+    let seen = &past.seen;
     let state = match (ended, started) {
-        (Some(_), _) if seen.is_delivered() => "ended, and the backend has the outcome",
-        (Some(_), _) => "ended, and the backend may not have the outcome yet",
-        (None, _) if !has_daemon() => {
-            "cut off: no daemon is running, and the next one goes on with it"
+        (Some(_), _) if seen.is_delivered() => "finished, result delivered",
+        (Some(_), _) => "finished, result not delivered yet",
+        (None, _) if !past.has_daemon() => {
+            "interrupted: the daemon stopped; the next one will report it"
         }
         (None, Some(_)) => "running",
-        (None, None) => "claimed, and its program has not been started",
+        (None, None) => "claimed, not started yet",
     };
     let attempt = ended.map_or(seen.attempt, |entry| entry.attempt);
     let workspace = match started {
@@ -166,29 +136,28 @@ fn facts(
     facts
 }
 
-/// The part itself, else why there is none.
+/// Shows that part. If there is none, the text says why.
 fn show_part(
-    part: Part,
-    past: &Past,
+    part: &str,
+    past: &TicketRun,
     ended: Option<&Entry>,
     to: &mut impl Write,
 ) -> io::Result<Option<String>> {
     let is_for_terminal = io::stdout().is_terminal();
     let path = match part {
-        Part::Prompt => past.seen.path("prompt.md"),
-        Part::Diff => past.seen.patch(),
-        // What was sent: all that was printed may be lines of JSON, which are for `logs`.
-        Part::Stdout => {
+        "prompt" => past.seen.path("prompt.md"),
+        "diff" => past.seen.patch(),
+        // The stdout that was sent. All that was printed may be lines of JSON, which `logs` shows.
+        _ => {
             let Some(entry) = ended else {
-                return Ok(Some(format!(
-                    "not ended yet: see wf0-agent logs {}",
-                    past.seen.ticket
-                )));
+                let ticket = &past.seen.ticket;
+                return Ok(Some(format!("not ended yet: see wf0-agent logs {ticket}")));
             };
             let text = entry.outcome.stdout.render();
             if is_for_terminal {
-                text.lines()
-                    .try_for_each(|line| writeln!(to, "{}", for_terminal(line)))?;
+                for line in text.lines() {
+                    writeln!(to, "{}", for_terminal(line))?;
+                }
             } else {
                 to.write_all(text.as_bytes())?;
             }
@@ -196,10 +165,7 @@ fn show_part(
         }
     };
     if !path.exists() {
-        return Ok(Some(format!(
-            "there is no {}",
-            if part == Part::Diff { "diff" } else { "prompt" }
-        )));
+        return Ok(Some(format!("there is no {part}")));
     }
     Tail::new(path, is_for_terminal).pass_on(to, true)?;
     Ok(None)

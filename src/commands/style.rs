@@ -32,19 +32,13 @@ pub fn knows_colours(environment: &Environment) -> bool {
             .is_none_or(|value| value.is_empty())
 }
 
-/// Whether lines can be wiped out and written anew.
+/// Whether the terminal acts on escape sequences.
 pub fn knows_sequences(environment: &Environment) -> bool {
     let has = |name| environment.get(name).is_some_and(|value| !value.is_empty());
     let is_dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
-    // A console of Windows that does not say that it knows them may print them as they are.
+    // A Windows console that does not announce support for them may print them as text.
     let is_known = !cfg!(windows) || has("WT_SESSION") || has("TERM") || has("ANSICON");
     is_known && !is_dumb
-}
-
-/// For what people see: when a line was written, how long ago something was.
-#[expect(clippy::disallowed_methods, reason = "it is no policy")]
-pub fn now() -> SystemTime {
-    SystemTime::now()
 }
 
 /// `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
@@ -58,7 +52,7 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
-/// The time of the day, UTC: `12:03:04Z`.
+/// The time of day, UTC: `12:03:04Z`.
 pub fn clock(at: SystemTime) -> String {
     let time = date_and_time(at);
     time.split_once('T')

@@ -46,7 +46,7 @@ fn what_became_of_a_ticket() {
     let outcome = world.outcome_of("T-1");
     let all = eventually("the delivery", || {
         let all = printed(&world, &["show", "T-1"]);
-        all.contains("the backend has the outcome").then_some(all)
+        all.contains("finished, result delivered").then_some(all)
     });
     let repo = world.repo().display().to_string();
     for text in [
@@ -103,7 +103,7 @@ fn a_ticket_that_is_not_there() {
     for command in ["show", "logs"] {
         let ended = refused(&world, &[command, "T-2"]);
         assert!(
-            ended.code == 1 && ended.stderr.contains("the newest: T-1"),
+            ended.code == 1 && ended.stderr.contains("newest: T-1"),
             "{ended:?}"
         );
     }
@@ -170,7 +170,7 @@ fn following_ends_with_the_daemon() {
     follower.logged("err-1");
     agent.crash();
     assert_eq!(follower.exit_code(), 0);
-    assert!(printed(&world, &["show", "T-1"]).contains("cut off"));
+    assert!(printed(&world, &["show", "T-1"]).contains("interrupted"));
     world.release("on");
 }
 

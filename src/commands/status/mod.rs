@@ -12,7 +12,7 @@ use clap::{ArgMatches, Command};
 use serde_json::{Value, json};
 
 use super::past::state_dir;
-use super::style::{knows_colours, knows_sequences, now};
+use super::style::{knows_colours, knows_sequences};
 use super::{exit, flag, given, json as json_flag, print};
 use crate::domain::outbox::Entry;
 use crate::domain::text::escaped;
@@ -20,7 +20,7 @@ use crate::domain::ticket::Exit;
 use crate::environment::Environment;
 use crate::store::inspect::{Seen, is_in_use, look_into};
 use crate::store::status::{self, ActiveStatus, StatusRecord};
-use crate::times::{millis_of, rfc3339};
+use crate::times::{millis_of, now, rfc3339};
 
 /// Number of results that are shown.
 const RESULTS: usize = 20;
