@@ -14,9 +14,9 @@ use log::warn;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Store;
 use super::files::{read_json, set_aside, sync_folder, write_json};
-use super::run_folder::{LEFT_OUT, PATCH, RunFolder, SCRATCH};
-use super::{Store, TICKETS};
+use super::run_folder::{LEFT_OUT, PATCH, RunFolder, SCRATCH, TICKETS};
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, Workspace};
 use crate::domain::session::SavedState;

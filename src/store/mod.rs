@@ -30,8 +30,6 @@ pub use run_folder::{LEFT_OUT, PATCH, RunFolder};
 const STATUS: &str = "status.json";
 /// The file that the daemon locks. Every state folder has it.
 const LOCK: &str = "lock";
-/// The folder of the runs' folders.
-const TICKETS: &str = "tickets";
 
 /// `wf0-agent status` holds a shared lock for a moment, so a lock that is taken is tried again.
 const LOCK_TRIES: u32 = 20;

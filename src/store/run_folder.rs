@@ -4,10 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::TICKETS;
 use super::files::{create, make_folder, remove_all};
 use crate::domain::ticket::RunId;
 
+/// The folder of the runs' folders, in the state folder.
+pub(super) const TICKETS: &str = "tickets";
 /// What only the run itself needs.
 pub(super) const SCRATCH: &str = "scratch";
 /// The clone that the run works in.

@@ -1,5 +1,6 @@
 //! `wf0-agent run`: the daemon, until a signal or the backend ends it.
 
+mod bootstrap;
 mod console;
 mod lines;
 mod service_manager;
@@ -9,20 +10,16 @@ pub(crate) mod windows_service;
 use std::io::{IsTerminal, stderr, stdin};
 
 use clap::{Arg, ArgMatches, Command};
-use log::{LevelFilter, error, warn};
+use log::{LevelFilter, warn};
 
 use super::{exit, flag, given};
-use crate::config::{Config, Sources};
-use crate::daemon::{self, DaemonError, Stopper};
-use crate::domain::event::DaemonEnd;
+use crate::config::Sources;
+use crate::daemon;
 use crate::environment::Environment;
-use crate::job::cli;
-use crate::store::StoreError;
-pub use console::Console;
+use bootstrap::exit_code;
+pub use bootstrap::{AS_SERVICE, check, end_on_panic, hide_memory, stop_on_signals};
+use console::Console;
 use service_manager::ServiceManager;
-
-/// The word by which the Windows service manager starts the daemon. People do not use it.
-pub const AS_SERVICE: &str = "run-as-service";
 
 pub fn command() -> Command {
     Command::new("run")
@@ -102,62 +99,3 @@ pub fn run_as_service(_matches: &ArgMatches) -> u8 {
     eprintln!("wf0-agent: only the Windows service manager can use {AS_SERVICE}");
     exit::USAGE
 }
-
-/// What the daemon's end is to whoever started it.
-pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
-    match end {
-        Ok(DaemonEnd::Asked) => exit::OK,
-        Ok(DaemonEnd::TokenRejected) => exit::TOKEN_REJECTED,
-        Ok(DaemonEnd::VersionRefused) => exit::VERSION_REFUSED,
-        Err(e) => {
-            error!("{e}");
-            match e {
-                DaemonError::Store(StoreError::Locked(_)) => exit::LOCKED,
-                DaemonError::Store(StoreError::Io(..) | StoreError::Foreign(_)) => exit::CONFIG,
-                DaemonError::Poll(_) | DaemonError::Thread(..) => exit::INTERNAL,
-            }
-        }
-    }
-}
-
-/// The settings, with what is risky about them, or every line that says what is wrong with them.
-pub fn check(sources: &Sources) -> Result<(Config, Vec<String>), Vec<String>> {
-    let config = Config::load(sources).map_err(|e| e.lines())?;
-    let (wrong, risky) = cli::check(&config.cli, sources.environment().get("PATH"));
-    if wrong.is_empty() {
-        Ok((config, risky))
-    } else {
-        Err(wrong)
-    }
-}
-
-/// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.
-pub fn stop_on_signals(stopper: Stopper) {
-    if let Err(e) = ctrlc::set_handler(move || stopper.stop()) {
-        panic!("signals cannot be handled: {e}");
-    }
-}
-
-/// A panic in any thread is a bug, and half a daemon is worse than none: the service manager starts a whole one.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "nothing can be trusted to unwind after a bug"
-)]
-pub fn end_on_panic(before: impl Fn() + Send + Sync + 'static) {
-    let print = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        before();
-        print(info);
-        std::process::exit(i32::from(exit::INTERNAL));
-    }));
-}
-
-/// The CLI runs as the same user and could read this process's environment, where the token may be. A process
-/// that is not dumpable belongs to root in /proc (prctl(2), PR_SET_DUMPABLE).
-#[cfg(target_os = "linux")]
-pub fn hide_memory() {
-    let _ = nix::sys::prctl::set_dumpable(false);
-}
-
-#[cfg(not(target_os = "linux"))]
-pub fn hide_memory() {}

@@ -19,7 +19,9 @@ use windows_service::service_control_handler::{
 };
 use windows_service::{Error, define_windows_service, service_dispatcher};
 
-use crate::commands::{exit, given, run};
+use super::bootstrap::{AS_SERVICE, check, end_on_panic, exit_code};
+use super::console::Console;
+use crate::commands::{exit, given};
 use crate::config::{Given, Sources};
 use crate::daemon::{self, Stopper};
 use crate::environment::Environment;
@@ -45,7 +47,7 @@ pub fn answer(matches: &ArgMatches) -> u8 {
         Err(e) => {
             eprintln!(
                 "wf0-agent: only the Windows service manager can use {}: {}",
-                super::AS_SERVICE,
+                AS_SERVICE,
                 words(&e)
             );
             exit::USAGE
@@ -165,7 +167,7 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
         }
     };
     let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e.to_string()]);
-    let (config, risky) = match sources.and_then(|sources| run::check(&sources)) {
+    let (config, risky) = match sources.and_then(|sources| check(&sources)) {
         Ok((config, _)) if config.require_approval => {
             note("REQUIRE_APPROVAL=1 needs a terminal, and a service has none: unset it");
             return exit::CONFIG;
@@ -181,8 +183,7 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     let Ok(file) = LogFile::open(&log, LOG_LIMIT) else {
         return exit::CONFIG;
     };
-    let Ok(console) = run::Console::start(Box::new(file), config.log_format, &config.log_filter)
-    else {
+    let Ok(console) = Console::start(Box::new(file), config.log_format, &config.log_filter) else {
         return exit::INTERNAL;
     };
     for why in risky {
@@ -191,7 +192,7 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     // A service has no console that a panic could be printed to.
     std::panic::set_hook(Box::new(move |info| note(&info.to_string())));
     let log = console.clone();
-    run::end_on_panic(move || log.flush());
+    end_on_panic(move || log.flush());
     let limit = config.stop_limit();
     let ready = move |stopper| {
         let mut to_stop = serving
@@ -205,7 +206,7 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
             ServiceExitCode::NO_ERROR,
         );
     };
-    let code = run::exit_code(daemon::run(config, environment, ready, |_| {}));
+    let code = exit_code(daemon::run(config, environment, ready, |_| {}));
     console.flush();
     code
 }
