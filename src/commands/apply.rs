@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 
-use super::past::{TicketRun, with_run};
-use super::{print, ticket};
+use super::past::{TicketRun, ticket, with_run};
+use super::print;
 use crate::config::canonicalize;
 use crate::domain::text::one_line;
 use crate::environment::Environment;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
-use super::past::{TicketRun, with_run};
-use super::{flag, ignore_closed_pipe, ticket};
+use super::past::{TicketRun, ticket, with_run};
+use super::{flag, ignore_closed_pipe};
 use crate::domain::text::for_terminal;
 
 /// The files are looked at again and again, because a growing file announces itself to nobody.

@@ -1,16 +1,25 @@
 //! The command line. Each command's module defines its own operands and flags; here they are put together, with one
 //! flag for each setting. Help, completions and the man page come from the same definition.
 
-mod apply;
-mod demo;
-mod doctor;
-mod logs;
-mod past;
 mod run;
-pub mod service;
-mod show;
-mod status;
 mod style;
+
+#[cfg(feature = "tools")]
+mod apply;
+#[cfg(feature = "tools")]
+mod demo;
+#[cfg(feature = "tools")]
+mod doctor;
+#[cfg(feature = "tools")]
+mod logs;
+#[cfg(feature = "tools")]
+mod past;
+#[cfg(feature = "tools")]
+pub mod service;
+#[cfg(feature = "tools")]
+mod show;
+#[cfg(feature = "tools")]
+mod status;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind, Write};
@@ -51,12 +60,17 @@ pub mod exit {
     ];
 }
 
-type Definition = fn() -> Command;
-type Run = fn(&ArgMatches) -> u8;
+/// How a command is defined and what carries it out.
+type Entry = (fn() -> Command, fn(&ArgMatches) -> u8);
 
-const COMMANDS: &[(Definition, Run)] = &[
+const DAEMON: &[Entry] = &[
     (run::command, run::run),
     (run::service_command, run::run_as_service),
+];
+
+/// The commands for people. Without them the program is the daemon alone, which is what a security review has to read.
+#[cfg(feature = "tools")]
+const TOOLS: &[Entry] = &[
     (status::command, status::run),
     (show::command, show::run),
     (logs::command, logs::run),
@@ -66,6 +80,8 @@ const COMMANDS: &[(Definition, Run)] = &[
     (demo::command, demo::run),
     (demo::stand_in_command, demo::stand_in),
 ];
+#[cfg(not(feature = "tools"))]
+const TOOLS: &[Entry] = &[];
 
 /// The roles whose time limits help and completions name. A command line can name others.
 const USUAL_ROLES: [&str; 2] = ["dev", "qa"];
@@ -90,8 +106,9 @@ fn dispatch(matches: &ArgMatches) -> u8 {
         None | Some(("run", _)) => ("run", matches),
         Some(chosen) => chosen,
     };
-    let chosen = COMMANDS
+    let chosen = DAEMON
         .iter()
+        .chain(TOOLS)
         .find(|(definition, _)| definition().get_name() == name);
     chosen.map_or(exit::USAGE, |(_, run)| run(own))
 }
@@ -116,7 +133,7 @@ pub fn definition(args: &[OsString]) -> Command {
         .collect();
     // A command's own help lists its own flags; the settings would bury them.
     let hidden = flags.iter().map(|flag| flag.clone().hide_long_help(true));
-    let commands = COMMANDS.iter().map(|(definition, _)| {
+    let commands = DAEMON.iter().chain(TOOLS).map(|(definition, _)| {
         definition()
             .args(hidden.clone())
             .after_help("Each setting is a flag too: see wf0-agent --help.")
@@ -166,16 +183,6 @@ fn flag(name: &'static str, about: &'static str) -> Arg {
         .long(name)
         .help(about)
         .action(ArgAction::SetTrue)
-}
-
-fn json() -> Arg {
-    flag("json", "Print JSON, for programs")
-}
-
-fn ticket() -> Arg {
-    Arg::new("TICKET")
-        .help("The id of a ticket, or of one of its runs")
-        .required(true)
 }
 
 /// The names under which a setting can be given. clap cannot say that a flag's name depends on a role.

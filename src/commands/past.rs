@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
+use clap::{Arg, ArgMatches};
 
 use super::{exit, given};
 use crate::config::{Config, Given, Sources};
@@ -44,6 +44,12 @@ impl TicketRun {
         let Seen { ticket, run, .. } = &self.seen;
         format!("{ticket}: the files of run {run} cannot be read: {e}")
     }
+}
+
+pub fn ticket() -> Arg {
+    Arg::new("TICKET")
+        .help("The id of a ticket, or of one of its runs")
+        .required(true)
 }
 
 /// Carries out a command about the newest run of the ticket, if possible one that is `preferred`, or about the run with

@@ -6,9 +6,9 @@ use std::io::{self, IsTerminal, Write};
 use clap::{ArgGroup, ArgMatches, Command};
 
 use super::logs::Tail;
-use super::past::{TicketRun, with_run};
+use super::past::{TicketRun, ticket, with_run};
 use super::style::date_and_time;
-use super::{flag, ignore_closed_pipe, ticket};
+use super::{flag, ignore_closed_pipe};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;

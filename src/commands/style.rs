@@ -1,6 +1,6 @@
 //! How things look at a terminal: colours, times, sizes.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::environment::Environment;
 
@@ -39,17 +39,6 @@ pub fn knows_sequences(environment: &Environment) -> bool {
     // A Windows console that does not announce support for them may print them as text.
     let is_known = !cfg!(windows) || has("WT_SESSION") || has("TERM") || has("ANSICON");
     is_known && !is_dumb
-}
-
-/// `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
-pub fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
-    }
 }
 
 /// The time of day, UTC: `12:03:04Z`.

@@ -79,6 +79,10 @@ impl TicketRecord<Ticket> {
 
 /// The part of `ticket.json` that people ask for, without the long texts.
 #[derive(Deserialize)]
+#[cfg_attr(
+    not(feature = "tools"),
+    expect(dead_code, reason = "only the commands for people read all of it")
+)]
 pub(super) struct TicketSummary {
     pub claimed_at_ms: u64,
     pub ticket_id: TicketId,

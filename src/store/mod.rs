@@ -3,6 +3,7 @@
 
 pub mod audit;
 mod files;
+#[cfg(feature = "tools")]
 pub mod inspect;
 pub mod journal;
 pub mod log_file;

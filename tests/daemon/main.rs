@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "tools")]
 mod apply;
 mod approval;
 mod audit;
@@ -23,6 +24,7 @@ mod crash;
 mod delivery;
 mod dialect;
 mod diff;
+#[cfg(feature = "tools")]
 mod doctor;
 mod frames;
 mod hub;
@@ -37,11 +39,14 @@ mod records;
 mod refusals;
 mod secrets;
 // Services of the other systems are installed by other tools.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "tools"))]
 mod service;
+#[cfg(feature = "tools")]
 mod shell;
+#[cfg(feature = "tools")]
 mod show;
 mod state;
+#[cfg(feature = "tools")]
 mod status;
 mod stop;
 mod template;

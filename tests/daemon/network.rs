@@ -266,6 +266,7 @@ fn unusable_settings_end_the_start() {
 }
 
 /// The demo needs no network, whatever the user's own settings say of it.
+#[cfg(feature = "tools")]
 #[test]
 fn the_demo_needs_no_proxy() {
     let world = World::new();

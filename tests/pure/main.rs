@@ -28,6 +28,7 @@ mod quota;
 mod reading;
 mod repos;
 mod schema;
+#[cfg(feature = "tools")]
 mod service;
 mod session;
 mod support;

@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::{exit, given, json as json_flag, print};
+use super::{exit, flag, given, print};
 use crate::config::{Config, Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
@@ -27,7 +27,7 @@ pub fn command() -> Command {
             "Checks settings, git, repositories, CLI, state folder and the connection to the backend, and says how to fix \
              what is wrong. Changes nothing; a daemon may be running.",
         )
-        .arg(json_flag())
+        .arg(flag("json", "Print JSON, for programs"))
 }
 
 pub fn run(matches: &ArgMatches) -> u8 {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::past::state_dir;
 use super::style::{knows_colours, knows_sequences};
-use super::{exit, flag, given, json as json_flag, print};
+use super::{exit, flag, given, print};
 use crate::domain::outbox::Entry;
 use crate::domain::text::escaped;
 use crate::domain::ticket::Exit;
@@ -52,7 +52,7 @@ pub fn command() -> Command {
             "Shows whether a daemon runs and is connected, its running tickets, the last results and the CLI's quota. \
              Needs only STATE_DIR.",
         )
-        .arg(json_flag())
+        .arg(flag("json", "Print JSON, for programs"))
         .arg(flag("watch", "Show it again whenever something has changed, until Ctrl-C"))
 }
 

@@ -1,9 +1,9 @@
 //! The status for people.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::{Finished, Overview};
-use crate::commands::style::{Colour, clock, span};
+use crate::commands::style::{Colour, clock};
 use crate::domain::text::{for_terminal, one_line};
 use crate::store::inspect::Seen;
 use crate::store::status::{ActiveStatus, CliStatus, StatusRecord};
@@ -170,5 +170,16 @@ impl Page {
         let folder = folder.unwrap_or_default().to_string_lossy();
         let role = seen.map(|seen| seen.role.as_str()).unwrap_or_default();
         format!("{ticket}{again}  {role}  {folder}")
+    }
+}
+
+/// `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
     }
 }
