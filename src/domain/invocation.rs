@@ -94,7 +94,7 @@ impl Template {
     }
 
     /// The words with their placeholders.
-    pub fn words(&self) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<String> {
         let shown = |part: &Part| match part {
             Part::Text(text) => text.clone(),
             Part::Placeholder(name) => format!("{{{name}}}"),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// A connection without a sign of life for this long is dead: the laptop slept, or a NAT forgot it. A sign of life is a
 /// byte that arrives, or one that leaves a full send buffer: on a slow line a large frame takes longer than this.
 pub const DEAD_AFTER: Duration = Duration::from_secs(25);

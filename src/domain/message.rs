@@ -210,7 +210,7 @@ pub enum Link {
 }
 
 impl Link {
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self, Self::Up { .. })
     }
 }

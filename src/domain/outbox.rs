@@ -10,7 +10,7 @@ use super::ticket::{Outcome, RunId, TicketId};
 const WINDOW_BYTES: usize = 6 << 20;
 /// How many delivered outcomes are remembered, so that a repeated assignment can be answered. Their content is read
 /// from disk.
-pub const DELIVERED_MAX: usize = 1024;
+pub(crate) const DELIVERED_MAX: usize = 1024;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {

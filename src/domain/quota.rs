@@ -61,7 +61,7 @@ impl Quota {
     }
 
     /// After a run that went well. Returns whether anything has changed.
-    pub fn forget_guesses(&mut self) -> bool {
+    pub(crate) fn forget_guesses(&mut self) -> bool {
         std::mem::take(&mut self.guesses) > 0
     }
 }
@@ -81,19 +81,13 @@ const USUAL: &str = "you['’]ve (hit|reached) your [^\n]{0,40}limit\
     |usage_limit_reached\
     |TerminalQuotaError";
 
-/// Older versions of Claude Code: `Claude AI usage limit reached|1750000000`.
-const TIME_AFTER_WORDS: &str = "^\\|([0-9]{9,11})\\b";
-
 /// A CLI ends with its reason. The same words far before the end are about something else.
 const SEARCHED_BYTES: usize = 16 << 10;
 
 /// Finds the message that the quota is used up, in lower or upper case. To be used for a failed run only: the same words
 /// in the output of a good run are about something else.
 #[derive(Debug, Clone)]
-pub struct QuotaMessage {
-    words: Regex,
-    time_after_words: Regex,
-}
+pub struct QuotaMessage(Regex);
 
 /// A failed run said that the quota is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,26 +99,23 @@ pub struct Exceeded {
 impl QuotaMessage {
     /// From a regular expression.
     pub fn parse(pattern: &str) -> Result<Self, String> {
-        let build = |pattern: &str| RegexBuilder::new(pattern).case_insensitive(true).build();
-        let words = build(pattern).map_err(|e| format!("is not a regular expression: {e}"))?;
+        let words = RegexBuilder::new(pattern).case_insensitive(true).build();
+        let words = words.map_err(|e| format!("is not a regular expression: {e}"))?;
         if words.is_match("") {
             return Err("matches everything".to_owned());
         }
-        Ok(Self {
-            words,
-            time_after_words: build(TIME_AFTER_WORDS).map_err(|e| e.to_string())?,
-        })
+        Ok(Self(words))
     }
 
-    /// Looks at the end of a failed run's error, or of its output if there is no error.
+    /// Looks at the end of a failed run's error, or of its output if there is no error. Older versions of Claude Code add
+    /// the time when the quota is back: `Claude AI usage limit reached|1750000000`.
     pub fn find(&self, output: &str) -> Option<Exceeded> {
         let end = last_bytes(output, SEARCHED_BYTES);
-        let words = self.words.find_iter(end).last()?;
-        let until = self
-            .time_after_words
-            .captures(&end[words.end()..])
-            .and_then(|found| unix_time(&found[1]));
-        Some(Exceeded { until })
+        let words = self.0.find_iter(end).last()?;
+        let time = end[words.end()..].strip_prefix('|');
+        Some(Exceeded {
+            until: time.and_then(unix_time),
+        })
     }
 }
 
@@ -137,6 +128,14 @@ impl Default for QuotaMessage {
     }
 }
 
-fn unix_time(seconds: &str) -> Option<SystemTime> {
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.parse().ok()?))
+/// The time at the start of a text, in seconds since 1970, if it is a number of 9 to 11 digits.
+fn unix_time(text: &str) -> Option<SystemTime> {
+    let word = text
+        .split(|c: char| !c.is_alphanumeric() && c != '_')
+        .next()?;
+    let seconds = word
+        .parse()
+        .ok()
+        .filter(|_| (9..=11).contains(&word.len()))?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }

@@ -28,7 +28,7 @@ pub enum Workspace {
 
 impl Repo {
     /// The repository for a ticket. Work on a branch is never done in the developer's own checkout.
-    pub fn for_branch(&self, branch: Option<&Branch>) -> Self {
+    pub(crate) fn for_branch(&self, branch: Option<&Branch>) -> Self {
         match branch {
             Some(_) => Self {
                 workspace: Workspace::Clone,
@@ -39,7 +39,7 @@ impl Repo {
     }
 
     /// The work tree that its runs share; `None` if each run has a clone.
-    pub fn shared_root(&self) -> Option<&Path> {
+    pub(crate) fn shared_root(&self) -> Option<&Path> {
         (self.workspace == Workspace::InPlace).then_some(&self.root)
     }
 }
@@ -96,7 +96,7 @@ impl Repos {
     }
 
     /// Slugs that several entries share. Tickets for such a slug go to the first entry.
-    pub fn shared_slugs(&self) -> Vec<&str> {
+    pub(crate) fn shared_slugs(&self) -> Vec<&str> {
         let slugs = || self.iter().filter_map(|repo| repo.slug.as_deref());
         let is_shared = |slug: &&str| slugs().filter(|own| own == slug).count() > 1;
         let mut shared: Vec<_> = slugs().filter(is_shared).collect();
@@ -145,7 +145,7 @@ impl<'a> Remote<'a> {
 }
 
 /// Whether git takes a remote's address for a path on this machine, see "GIT URLS" in git-clone(1).
-pub fn is_local_remote(address: &str) -> bool {
+pub(crate) fn is_local_remote(address: &str) -> bool {
     if let Some((scheme, _)) = address.split_once("://") {
         return scheme == "file";
     }

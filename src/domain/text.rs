@@ -44,28 +44,28 @@ pub fn escaped(json: &str) -> String {
 }
 
 /// The last `max` bytes of a text as one line, without what terminals would act on.
-pub fn last_lines(max: usize, text: &str) -> Option<String> {
+pub(crate) fn last_lines(max: usize, text: &str) -> Option<String> {
     let lines = plain_lines(last_bytes(text, max)).filter(|line| !line.is_empty());
     let joined = lines.collect::<Vec<_>>().join(" | ");
     (!joined.is_empty()).then_some(joined)
 }
 
 /// The beginning of a text: at most `max` bytes, whole characters.
-pub fn first_bytes(text: &str, max: usize) -> &str {
+pub(crate) fn first_bytes(text: &str, max: usize) -> &str {
     let mut ends = (0..=max.min(text.len())).rev();
     let end = ends.find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or_default()]
 }
 
 /// The end of a text: at most `max` bytes, whole characters.
-pub fn last_bytes(text: &str, max: usize) -> &str {
+pub(crate) fn last_bytes(text: &str, max: usize) -> &str {
     let mut starts = text.len().saturating_sub(max)..=text.len();
     let start = starts.find(|start| text.is_char_boundary(*start));
     &text[start.unwrap_or_default()..]
 }
 
 /// The lines of a text, without what terminals would act on.
-pub fn plain_lines(text: &str) -> impl Iterator<Item = String> {
+pub(crate) fn plain_lines(text: &str) -> impl Iterator<Item = String> {
     text.lines()
         .map(|line| for_terminal(line).replace('\t', " ").trim().to_owned())
 }

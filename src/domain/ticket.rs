@@ -69,6 +69,7 @@ pub struct Skill {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subagent {
+    #[serde(default)]
     pub slug: String,
     pub prompt: String,
 }

@@ -29,8 +29,9 @@ use crate::config::{Limits, ProgressConfig, Token};
 use crate::domain::event::JobEvent;
 use crate::domain::invocation::{Template, Values, prompt, title_line};
 use crate::domain::repos::Workspace;
-use crate::domain::ticket::{FailCode, Failure, Job, Outcome, RunId, Span, StopReason};
-use crate::domain::ticket::{Phase, Progress};
+use crate::domain::ticket::{
+    FailCode, Failure, Job, Outcome, Phase, Progress, RunId, Span, StopReason,
+};
 use crate::environment::{Environment, TICKET};
 use crate::net::Route;
 use crate::store::journal::Started;

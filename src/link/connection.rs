@@ -8,7 +8,7 @@ use mio::{Interest, Registry, Token};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::net::{Signs, Stream, Wire};
+use crate::net::{PeerActivity, Stream, Wire};
 
 /// The close code for a close frame without a code (RFC 6455 section 7.4.1).
 pub(super) const NO_CODE: u16 = 1005;
@@ -53,7 +53,7 @@ impl Connection {
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         *wire = Wire::Open {
             stream,
-            signs: Signs::default(),
+            activity: PeerActivity::default(),
         };
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Connection {
     /// Whether the peer has shown life since the last call.
     pub(super) fn take_sign_of_life(&mut self) -> bool {
         match self.socket.get_mut().wire() {
-            Wire::Open { signs, .. } => std::mem::take(&mut signs.of_life),
+            Wire::Open { activity, .. } => std::mem::take(&mut activity.is_alive),
             Wire::Blocking { .. } | Wire::Gone => false,
         }
     }

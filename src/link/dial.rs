@@ -90,7 +90,10 @@ impl Dialer {
 
     /// Connects without registering: finds the dialect, and whether the backend accepts the token. A refusal may be a
     /// close after the upgrade, so this waits for the answer to a Ping. Returns the backend's clock too, if it told it.
-    pub fn try_out(&self, now: impl Fn() -> Now) -> Result<(Dialect, Option<SystemTime>), Setback> {
+    pub(crate) fn try_out(
+        &self,
+        now: impl Fn() -> Now,
+    ) -> Result<(Dialect, Option<SystemTime>), Setback> {
         let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
         let lost = |e: String| failed(format!("the connection broke after the upgrade: {e}"));
         connection

@@ -100,7 +100,7 @@ impl EventLoop {
         })
     }
 
-    pub fn mailbox(&self) -> Mailbox {
+    pub(crate) fn mailbox(&self) -> Mailbox {
         self.mailbox.clone()
     }
 
@@ -114,24 +114,24 @@ impl EventLoop {
         let mut ready = Events::with_capacity(8);
         let mut more_to_read = false;
         let first = session.restore(saved, now());
-        let mut turn = Turn {
+        let mut driver = Driver {
             session: &mut session,
             effects,
             view: None,
             end: None,
         };
-        self.carry_out(&mut turn, first);
+        self.carry_out(&mut driver, first);
         loop {
-            if let Some(view) = turn.view.take() {
-                (turn.effects)(Effect::Show(view));
+            if let Some(view) = driver.view.take() {
+                (driver.effects)(Effect::Show(view));
             }
-            if let Some(end) = turn.end {
+            if let Some(end) = driver.end {
                 for thread in self.goodbyes {
                     join(thread);
                 }
                 return Ok(end);
             }
-            let left = turn
+            let left = driver
                 .session
                 .deadline()
                 .map(|at| at.saturating_duration_since(now().mono));
@@ -146,41 +146,41 @@ impl EventLoop {
             let rang = ready.is_empty() || ready.iter().any(|event| event.token() == ALARM);
             more_to_read |= ready.iter().any(|event| event.token() == SOCKET);
             if more_to_read {
-                more_to_read = self.read(&mut turn);
+                more_to_read = self.read(&mut driver);
             }
             for mail in self.inbox.try_iter().collect::<Vec<_>>() {
-                self.take(mail, &mut turn);
+                self.take(mail, &mut driver);
             }
             self.flush();
-            self.note_life(&mut turn);
+            self.note_life(&mut driver);
             // Input comes before timeouts. A timer that fires early is a tick too, so that the session notices a sleep.
-            if rang || turn.session.deadline().is_some_and(|at| at <= now().mono) {
-                self.feed(&mut turn, Event::Tick);
+            if rang || driver.session.deadline().is_some_and(|at| at <= now().mono) {
+                self.feed(&mut driver, Event::Tick);
                 self.flush();
             }
         }
     }
 
-    fn note_life(&mut self, turn: &mut Turn<'_>) {
+    fn note_life(&mut self, driver: &mut Driver<'_>) {
         let connection = self.connection.as_mut();
         if connection.is_some_and(Connection::take_sign_of_life) {
-            self.feed(turn, Event::Heard);
+            self.feed(driver, Event::Heard);
         }
     }
 
     /// Reads at most [`FRAMES_AT_ONCE`] frames. Returns whether there may be more.
-    fn read(&mut self, turn: &mut Turn<'_>) -> bool {
+    fn read(&mut self, driver: &mut Driver<'_>) -> bool {
         for _ in 0..FRAMES_AT_ONCE {
             let Some(connection) = &mut self.connection else {
                 return false;
             };
             let inbound = connection.read();
-            self.note_life(turn);
+            self.note_life(driver);
             match inbound {
                 Inbound::Text(text) => {
                     debug!("← {}", one_line(&text, usize::MAX));
                     match self.codecs.decode(&text) {
-                        Decoded::Event(event) => self.feed(turn, event),
+                        Decoded::Event(event) => self.feed(driver, event),
                         Decoded::Dropped(why) => warn!("dropped {}", one_line(&why, LOGGED_MAX)),
                         Decoded::Ignored => {}
                     }
@@ -188,53 +188,55 @@ impl EventLoop {
                 Inbound::Binary(len) => warn!("dropped a binary frame of {len} bytes"),
                 Inbound::Pong(payload) => {
                     if let Ok(number) = payload.as_slice().try_into() {
-                        self.feed(turn, Event::Pong(u64::from_be_bytes(number)));
+                        self.feed(driver, Event::Pong(u64::from_be_bytes(number)));
                     }
                 }
                 Inbound::Other => {}
                 Inbound::Idle => return false,
                 Inbound::Closed(code, reason) => {
                     self.hang_up(None);
-                    self.feed(turn, Event::Disconnected(dial::closed(code, &reason)));
+                    self.feed(driver, Event::Disconnected(dial::closed(code, &reason)));
                 }
                 Inbound::TooLarge => {
                     self.hang_up(Some(CloseCode::Size));
                     let why = format!("a frame larger than {} MiB", MAX_INBOUND >> 20);
-                    self.feed(turn, Event::Disconnected(Setback::Failed(why)));
+                    self.feed(driver, Event::Disconnected(Setback::Failed(why)));
                 }
                 Inbound::Broken(why) => {
                     self.connection = None;
-                    self.feed(turn, Event::Disconnected(Setback::Failed(why)));
+                    self.feed(driver, Event::Disconnected(Setback::Failed(why)));
                 }
             }
         }
         true
     }
 
-    fn take(&mut self, mail: Mail, turn: &mut Turn<'_>) {
+    fn take(&mut self, mail: Mail, driver: &mut Driver<'_>) {
         match mail {
-            Mail::Event(event) => self.feed(turn, event),
-            Mail::Dialed(Err(setback)) => self.feed(turn, Event::Disconnected(setback)),
+            Mail::Event(event) => self.feed(driver, event),
+            Mail::Dialed(Err(setback)) => self.feed(driver, Event::Disconnected(setback)),
             Mail::Dialed(Ok((mut connection, dialect))) => {
                 match connection.open(self.poll.registry(), SOCKET) {
                     Ok(()) => {
                         self.connection = Some(*connection);
                         self.codecs.current = dialect;
-                        self.feed(turn, Event::Connected(dialect));
+                        self.feed(driver, Event::Connected(dialect));
                     }
-                    Err(e) => self.feed(turn, Event::Disconnected(Setback::Failed(e.to_string()))),
+                    Err(e) => {
+                        self.feed(driver, Event::Disconnected(Setback::Failed(e.to_string())))
+                    }
                 }
             }
         }
     }
 
     /// Gives the session an event and carries out what it wants.
-    fn feed(&mut self, turn: &mut Turn<'_>, event: Event) {
-        let actions = turn.session.on(now(), event);
-        self.carry_out(turn, actions);
+    fn feed(&mut self, driver: &mut Driver<'_>, event: Event) {
+        let actions = driver.session.on(now(), event);
+        self.carry_out(driver, actions);
     }
 
-    fn carry_out(&mut self, turn: &mut Turn<'_>, actions: Vec<Action>) {
+    fn carry_out(&mut self, driver: &mut Driver<'_>, actions: Vec<Action>) {
         // The events of effects wait, so that their actions do not come between the ones under way.
         let mut events = Vec::new();
         for action in actions {
@@ -248,13 +250,13 @@ impl EventLoop {
                     self.write(Frame::Ping(number.to_be_bytes().to_vec().into()));
                 }
                 Action::Log(notice) => log(&notice),
-                Action::Effect(Effect::Show(view)) => turn.view = Some(view),
-                Action::Effect(effect) => events.extend((turn.effects)(effect)),
-                Action::Exit(end) => turn.end = Some(end),
+                Action::Effect(Effect::Show(view)) => driver.view = Some(view),
+                Action::Effect(effect) => events.extend((driver.effects)(effect)),
+                Action::Exit(end) => driver.end = Some(end),
             }
         }
         for event in events {
-            self.feed(turn, event);
+            self.feed(driver, event);
         }
     }
 
@@ -329,7 +331,7 @@ impl EventLoop {
 }
 
 /// The session and what the loop collects for it.
-struct Turn<'a> {
+struct Driver<'a> {
     session: &'a mut Session,
     effects: EffectHandler<'a>,
     /// The newest view. It is shown when all events are done, since only the last of several matters.

@@ -1,7 +1,7 @@
-//! The way to the backend: name lookup, its addresses in turn, the proxy, TLS, and what each failure asks for.
+//! The way to the backend: name lookup, each address in turn, the proxy, TLS, and an error with advice for each failure.
 //!
-//! The WebSocket and the downloads both go this way, so there is one to review. What is said on the open stream, the
-//! token first of all, is no business of this module's: the proxy has done its part before.
+//! The WebSocket and the downloads both use it, so there is one way to review. The token is sent on the open stream, after
+//! the proxy has done its part, so this module never sees it.
 
 mod stream;
 mod tls;
@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-pub use stream::{Signs, Stream, Wire, left};
+pub use stream::{PeerActivity, Stream, Wire, left};
 pub use tls::meaning;
 
 use crate::config::{ApiUrl, Proxy, Roots};
 
-/// For one address, however much time there is.
+/// The longest that one address is tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// A proxy's answer is a few lines.
+/// The longest head of a proxy's answer, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 
-/// Where the backend is, and what lies between.
+/// The backend's address, and the proxy and the roots to reach it with.
 #[derive(Debug, Clone)]
 pub struct Route {
     pub api: ApiUrl,
@@ -32,7 +32,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// An open stream to the backend, with TLS where its URL wants it. Blocks, but not beyond `until`.
+    /// Opens a stream to the backend, with TLS if the URL asks for it. Blocks until `until` at the latest.
     pub fn open(&self, until: Instant) -> Result<Stream, String> {
         let (host, port) = (self.api.host(), self.api.port());
         let wire = match &self.proxy {
@@ -45,7 +45,7 @@ impl Route {
         tls::secure(host, wire, &self.roots).map(|tls| Stream::Tls(Box::new(tls)))
     }
 
-    /// CONNECT (RFC 9110 section 9.3.6), for clear text too: a request that is handed to a proxy would hold the token.
+    /// CONNECT (RFC 9110 section 9.3.6), also for clear text: an ordinary proxy request would show the token to the proxy.
     fn tunnel(&self, proxy: &Proxy, until: Instant) -> Result<Wire, String> {
         let setting = proxy.setting();
         let mut wire = reach(proxy.host(), proxy.port(), until).map_err(|e| {
@@ -79,12 +79,13 @@ impl Route {
 
 fn reach(host: &str, port: u16, until: Instant) -> io::Result<Wire> {
     let stream = connect(&lookup(host, port, until)?, until)?;
-    // A claim is a small frame that should not wait for the one before it to be acknowledged.
+    // A small frame, such as a claim, must not wait until the one before it is acknowledged.
     stream.set_nodelay(true)?;
     Ok(Wire::Blocking { stream, until })
 }
 
-/// On a thread of its own: a name server may take longer than anybody here may wait. Nobody joins it; it owns nothing.
+/// Looks a name up on its own thread, which is not joined: a name server may take longer than the time left. The thread
+/// owns nothing.
 pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
@@ -94,7 +95,7 @@ pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAdd
     thread::Builder::new()
         .name("lookup".to_owned())
         .spawn(move || {
-            // Whoever asked may have given up.
+            // The receiver may have given up.
             let _ = tell.send((host.as_str(), port).to_socket_addrs().map(Vec::from_iter));
         })?;
     found
@@ -102,8 +103,8 @@ pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAdd
         .map_err(|_| io::Error::new(ErrorKind::TimedOut, "the name server does not answer"))?
 }
 
-/// The first of the addresses that answers. Each gets its share of the time, and one share is kept for what comes
-/// after: a dead address must not eat it all.
+/// Connects to the first address that answers. Each gets a share of the time, and one share is left for what follows, so
+/// that a dead address cannot use it all.
 pub fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {
@@ -118,7 +119,7 @@ pub fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream
     Err(last)
 }
 
-/// The status of an answer, and not a byte beyond its head: the rest belongs to the tunnel.
+/// Reads the head of an answer and no byte beyond it: the rest belongs to the tunnel.
 fn read_status(wire: &mut Wire) -> io::Result<StatusCode> {
     let mut head = Vec::new();
     let mut byte = [0];

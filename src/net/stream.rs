@@ -1,4 +1,4 @@
-//! The bytes of a connection, with or without TLS: blocking with a deadline, or without blocking at all.
+//! The bytes of a connection, with or without TLS: blocking with a deadline, or not blocking at all.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -56,31 +56,30 @@ pub enum Wire {
     },
     Open {
         stream: mio::net::TcpStream,
-        signs: Signs,
+        activity: PeerActivity,
     },
-    /// Between the two, and after a failure to change over.
+    /// While one form is made into the other, and after that has failed.
     Gone,
 }
 
-/// Whether the peer is there, below the level of frames. A large frame on a slow line takes longer than a peer may
-/// be silent.
+/// Signs of life below the level of frames: a large frame on a slow line takes longer than a peer may be silent.
 #[derive(Debug, Default)]
-pub struct Signs {
+pub struct PeerActivity {
     /// The system's own buffer was full.
-    blocked: bool,
-    /// Bytes came, or a full buffer took more: somebody has acknowledged what was in it.
-    pub of_life: bool,
+    is_blocked: bool,
+    /// Bytes arrived, or a full buffer took more, so the peer has acknowledged some of it.
+    pub is_alive: bool,
 }
 
 impl Wire {
-    /// Every read and write from here on has to end by then.
+    /// Every later read and write ends at that time.
     pub fn set_deadline(&mut self, by: Instant) {
         if let Self::Blocking { until, .. } = self {
             *until = by;
         }
     }
 
-    /// Whether a blocking connection could carry another request: it is open, and nothing unasked has come.
+    /// Whether a blocking connection can carry another request: it is open, and no unexpected bytes have arrived.
     pub fn is_quiet(&self) -> bool {
         let Self::Blocking { stream, .. } = self else {
             return false;
@@ -98,7 +97,7 @@ impl Wire {
     }
 }
 
-/// The time left, as a socket timeout. A peer that sends one byte a second cannot stretch the whole.
+/// The time left, as a socket timeout. A peer that sends one byte a second cannot extend it.
 #[expect(
     clippy::disallowed_methods,
     reason = "a socket timeout is counted from now"
@@ -110,7 +109,7 @@ pub fn left(until: Instant) -> io::Result<Duration> {
     }
 }
 
-/// A socket timeout shows as `WouldBlock` on Unix, which would be taken for a socket that does not block.
+/// On Unix a socket timeout is reported as `WouldBlock`, which would look like a socket that does not block.
 fn timed_out(e: io::Error) -> io::Error {
     if e.kind() == ErrorKind::WouldBlock {
         ErrorKind::TimedOut.into()
@@ -119,7 +118,7 @@ fn timed_out(e: io::Error) -> io::Error {
     }
 }
 
-/// A call with a timeout is not taken up again after a signal (signal(7)).
+/// Repeats a call that a signal interrupts: the system does not repeat one with a timeout (signal(7)).
 fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -136,9 +135,9 @@ impl Read for Wire {
                 stream.set_read_timeout(Some(left(*until)?))?;
                 stream.read(buf).map_err(timed_out)
             }),
-            Self::Open { stream, signs } => {
+            Self::Open { stream, activity } => {
                 let n = stream.read(buf)?;
-                signs.of_life |= n > 0;
+                activity.is_alive |= n > 0;
                 Ok(n)
             }
             Self::Gone => Err(ErrorKind::NotConnected.into()),
@@ -153,11 +152,11 @@ impl Write for Wire {
                 stream.set_write_timeout(Some(left(*until)?))?;
                 stream.write(buf).map_err(timed_out)
             }),
-            Self::Open { stream, signs } => {
+            Self::Open { stream, activity } => {
                 let written = stream.write(buf);
                 match &written {
-                    Ok(_) => signs.of_life |= std::mem::take(&mut signs.blocked),
-                    Err(e) => signs.blocked |= e.kind() == ErrorKind::WouldBlock,
+                    Ok(_) => activity.is_alive |= std::mem::take(&mut activity.is_blocked),
+                    Err(e) => activity.is_blocked |= e.kind() == ErrorKind::WouldBlock,
                 }
                 written
             }

@@ -1,4 +1,4 @@
-//! TLS to the backend, and what a failure of it asks for.
+//! TLS to the backend, and advice for its failures.
 
 use log::debug;
 use native_tls::{Protocol, TlsConnector, TlsStream};
@@ -7,10 +7,10 @@ use super::stream::Wire;
 use crate::config::Roots;
 use crate::domain::text::one_line;
 
-/// How much of a TLS library's own words is shown where they are all there is.
+/// How much of a TLS library's own words is shown if there is no advice, in characters.
 const SHOWN_MAX: usize = 300;
 
-/// The system's roots are read anew each time: a daemon runs for longer than some of them.
+/// Reads the system's roots each time, because a daemon may run longer than a root is valid.
 pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, String> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));
@@ -37,13 +37,12 @@ const WRONG_HOST: &str =
 const EXPIRED: &str = "its certificate has expired, or this machine's clock is wrong";
 const NOT_YET: &str = "its certificate is not yet valid, or this machine's clock is wrong";
 const NO_TLS: &str =
-    "what answers there does not speak TLS; are scheme and port in WORKFORCE0_API_URL right?";
+    "the server there does not speak TLS; are scheme and port in WORKFORCE0_API_URL right?";
 
-/// native-tls tells failures apart by words alone: OpenSSL's, Apple's, and on Windows, whose words are in the user's
-/// language, the number that std puts behind them.
+/// native-tls has only words for its failures: those of OpenSSL, of Apple, and on Windows in the user's language, where the
+/// error number behind them counts.
 const WORDS: &[(&str, &str)] = &[
-    ("unable to get local issuer certificate", UNKNOWN_ISSUER),
-    ("unable to get issuer certificate", UNKNOWN_ISSUER),
+    ("issuer certificate", UNKNOWN_ISSUER),
     ("unable to verify the first certificate", UNKNOWN_ISSUER),
     ("self-signed certificate", UNKNOWN_ISSUER),
     ("self signed certificate", UNKNOWN_ISSUER),
@@ -58,16 +57,16 @@ const WORDS: &[(&str, &str)] = &[
     ("os error -2146893022", WRONG_HOST), // SEC_E_WRONG_PRINCIPAL
     ("certificate has expired", EXPIRED),
     ("certificate is expired", EXPIRED),
+    ("certificate is not yet valid", NOT_YET),
     ("os error -2146762495", EXPIRED), // CERT_E_EXPIRED
     ("os error -2146893016", EXPIRED), // SEC_E_CERT_EXPIRED
-    ("certificate is not yet valid", NOT_YET),
     ("wrong version number", NO_TLS),
     ("packet length too long", NO_TLS),
     ("http request", NO_TLS),
     ("os error -2146893048", NO_TLS), // SEC_E_INVALID_TOKEN
 ];
 
-/// What the words of a TLS library mean for the user; `None` where there is nothing to add.
+/// The meaning of a TLS library's words for the user; `None` if there is nothing to add.
 pub fn meaning(words: &str) -> Option<&'static str> {
     let words = words.to_ascii_lowercase();
     WORDS

@@ -7,8 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use wf0_agent::domain::outbox::Entry;
 use wf0_agent::domain::quota::Quota;
-use wf0_agent::domain::repos::Branch;
-use wf0_agent::domain::repos::{Repo, RepoRef, Workspace};
+use wf0_agent::domain::repos::{Branch, Repo, RepoRef, Workspace};
 use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{
     Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill,

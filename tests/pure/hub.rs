@@ -7,14 +7,11 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use wf0_agent::config::Token;
 use wf0_agent::domain::event::{Event, Order, Setback};
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
-use wf0_agent::domain::repos::Branch;
-use wf0_agent::domain::repos::{Repo, RepoRef};
+use wf0_agent::domain::message::{Capacity, Dialect, Heartbeat, Message, Register, Status};
+use wf0_agent::domain::repos::{Branch, Repo, RepoRef};
 use wf0_agent::domain::ticket::{
-    Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Span, Ticket,
+    Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Phase, Progress, Span, Ticket,
 };
-use wf0_agent::domain::ticket::{Phase, Progress};
 use wf0_agent::link::protocol::hub::{Codec, answer_to_auth, auth};
 use wf0_agent::link::protocol::{Decoded, MAX_OUTBOUND};
 

@@ -13,15 +13,12 @@ use std::time::{Duration, Instant, SystemTime};
 use wf0_agent::domain::event::{
     Action, DaemonEnd, Effect, Event, Goodbye, JobEvent, Order, Setback,
 };
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::Message;
-use wf0_agent::domain::message::{CliState, Unavailable};
+use wf0_agent::domain::message::{CliState, Dialect, Message, Unavailable};
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::Session;
 use wf0_agent::domain::ticket::{
-    Changes, FailCode, Failure, Job, Outcome, RunId, StopReason, Ticket, TicketId,
+    Changes, FailCode, Failure, Job, Outcome, Phase, Progress, RunId, StopReason, Ticket, TicketId,
 };
-use wf0_agent::domain::ticket::{Phase, Progress};
 
 use super::support::{
     Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded,

@@ -3,8 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use wf0_agent::domain::event::{Action, Effect, Event, JobEvent, Order, Record, Setback};
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::Message;
+use wf0_agent::domain::message::{Dialect, Message};
 use wf0_agent::domain::outbox::{Delivered, Entry};
 use wf0_agent::domain::quota::Quota;
 use wf0_agent::domain::session::{SavedState, Session};

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use wf0_agent::domain::event::{Action, DaemonEnd, Effect, Event, Goodbye, JobEvent, Order};
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::{CliState, Unavailable};
-use wf0_agent::domain::message::{Message, Status};
+use wf0_agent::domain::message::{CliState, Dialect, Message, Status, Unavailable};
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::ticket::{FailCode, RunId, StopReason};
 

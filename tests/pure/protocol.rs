@@ -5,17 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use wf0_agent::domain::event::{Action, Event, Order};
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
-use wf0_agent::domain::message::{CliState, Unavailable};
+use wf0_agent::domain::message::{
+    Capacity, CliState, Dialect, Heartbeat, Message, Register, Status, Unavailable,
+};
 use wf0_agent::domain::repos::{Repo, RepoRef};
 use wf0_agent::domain::session::Session;
 use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{
-    Brief, Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Skill, Span, Subagent,
-    Ticket, Usage,
+    Brief, Changes, DiffStat, Exit, FailCode, Failure, Outcome, Payload, Phase, Progress, Skill,
+    Span, Subagent, Ticket, Usage,
 };
-use wf0_agent::domain::ticket::{Phase, Progress};
 use wf0_agent::link::protocol::ticket::Codec;
 use wf0_agent::link::protocol::{Decoded, Identity, MAX_INBOUND, MAX_OUTBOUND};
 

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use wf0_agent::domain::quota::Quota;
-use wf0_agent::domain::quota::{Exceeded, QuotaMessage};
+use wf0_agent::domain::quota::{Exceeded, Quota, QuotaMessage};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use wf0_agent::config::Token;
 use wf0_agent::domain::event::{Event, Order};
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
-use wf0_agent::domain::message::{CliState, Unavailable};
-use wf0_agent::domain::ticket::{Changes, DiffStat, Exit, FailCode, Failure, Outcome, Span, Usage};
-use wf0_agent::domain::ticket::{Phase, Progress};
+use wf0_agent::domain::message::{
+    Capacity, CliState, Dialect, Heartbeat, Message, Register, Status, Unavailable,
+};
+use wf0_agent::domain::ticket::{
+    Changes, DiffStat, Exit, FailCode, Failure, Outcome, Phase, Progress, Span, Usage,
+};
 use wf0_agent::link::protocol::{Codecs, Decoded, Identity, hub, ticket};
 
 use super::contract::{self, FILES, Side, check, check_frame, kinds, union};

@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use wf0_agent::domain::Now;
-use wf0_agent::domain::event::Setback;
-use wf0_agent::domain::event::{Action, DaemonEnd, Effect, Event, Goodbye, JobEvent, Order};
-use wf0_agent::domain::message::CliState;
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::Unavailable;
-use wf0_agent::domain::message::{Capacity, Heartbeat, Message, Register, Status};
-use wf0_agent::domain::message::{Level, Notice};
+use wf0_agent::domain::event::{
+    Action, DaemonEnd, Effect, Event, Goodbye, JobEvent, Order, Setback,
+};
+use wf0_agent::domain::message::{
+    Capacity, CliState, Dialect, Heartbeat, Level, Message, Notice, Register, Status, Unavailable,
+};
 use wf0_agent::domain::repos::RepoRef;
 use wf0_agent::domain::session::{Policy, Session};
 use wf0_agent::domain::text::Excerpt;
-use wf0_agent::domain::ticket::{Changes, FailCode, Job, Outcome, RunId, StopReason, Ticket};
-use wf0_agent::domain::ticket::{Phase, Progress};
+use wf0_agent::domain::ticket::{
+    Changes, FailCode, Job, Outcome, Phase, Progress, RunId, StopReason, Ticket,
+};
 
 use super::support::{
     Clock, Disk, ROLE_LIMIT, at_path, cli, done, failed, id, in_clones, on, policy, quota_exceeded,

@@ -17,19 +17,15 @@ use wf0_agent::config::settings as names;
 use wf0_agent::config::{Given, Sources};
 use wf0_agent::domain::event::{Action, Effect, Event, JobEvent};
 use wf0_agent::domain::invocation::{LooksLikeOption, Template, Values};
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::{Capacity, Message, Register};
-use wf0_agent::domain::message::{CliState, Unavailable};
+use wf0_agent::domain::message::{Capacity, CliState, Dialect, Message, Register, Unavailable};
 use wf0_agent::domain::outbox::{Delivered, Entry};
-use wf0_agent::domain::repos::Branch;
-use wf0_agent::domain::repos::{Repo, RepoRef, Repos, Workspace};
+use wf0_agent::domain::repos::{Branch, Repo, RepoRef, Repos, Workspace};
 use wf0_agent::domain::session::{Policy, SavedState, Session};
 use wf0_agent::domain::text::Excerpt;
 use wf0_agent::domain::ticket::{
-    Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Role, RunId, Skill,
-    Span, Subagent, Ticket, TicketId, Usage,
+    Brief, Changes, DiffStat, Exit, FailCode, Failure, Job, Outcome, Payload, Phase, Progress,
+    Role, RunId, Skill, Span, Subagent, Ticket, TicketId, Usage,
 };
-use wf0_agent::domain::ticket::{Phase, Progress};
 use wf0_agent::environment::Environment;
 use wf0_agent::link::protocol::{Codecs, Decoded, Identity, MAX_OUTBOUND, hub, ticket};
 use wf0_agent::store::Store;

@@ -3,12 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use wf0_agent::domain::event::{Action, Effect, Event, JobEvent, Order, Setback};
-use wf0_agent::domain::message::Dialect;
-use wf0_agent::domain::message::Status;
-use wf0_agent::domain::message::{Link, View};
+use wf0_agent::domain::message::{Dialect, Link, Status, View};
 use wf0_agent::domain::session::{SavedState, Session};
-use wf0_agent::domain::ticket::RunId;
-use wf0_agent::domain::ticket::{Phase, Progress};
+use wf0_agent::domain::ticket::{Phase, Progress, RunId};
 
 use super::support::{Clock, Disk, done, on, policy, ticket};
 

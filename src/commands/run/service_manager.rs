@@ -4,8 +4,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::domain::message::Status;
-use crate::domain::message::{Link, View};
+use crate::domain::message::{Link, Status, View};
 use crate::environment::{Environment, NOTIFY_SOCKET};
 
 /// systemd takes its news at once, unless the machine is starved.

@@ -12,7 +12,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum StopStage {
     /// Runs may end by themselves.
     Draining,
     /// Runs were told to end.
@@ -25,14 +25,14 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Ending {
     end: DaemonEnd,
-    stage: Stage,
+    stage: StopStage,
     /// When the stage ends at the latest.
     until: Instant,
 }
 
 impl Ending {
     pub(super) fn is_done(&self) -> bool {
-        self.stage == Stage::Done
+        self.stage == StopStage::Done
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -45,7 +45,7 @@ impl Session {
     pub(super) fn end(&mut self, end: DaemonEnd) {
         let drain = match &self.ending {
             None => end == DaemonEnd::Asked && !self.policy.drain.is_zero(),
-            Some(ending) if ending.stage == Stage::Draining => false,
+            Some(ending) if ending.stage == StopStage::Draining => false,
             Some(_) => return,
         };
         for waiting in self.queue.withdraw_all() {
@@ -63,7 +63,7 @@ impl Session {
             ));
             self.ending = Some(Ending {
                 end,
-                stage: Stage::Draining,
+                stage: StopStage::Draining,
                 until: self.now.mono + limit,
             });
             self.register_again();
@@ -77,7 +77,7 @@ impl Session {
     fn stop_runs(&mut self, end: DaemonEnd) {
         self.ending = Some(Ending {
             end,
-            stage: Stage::Stopping,
+            stage: StopStage::Stopping,
             until: self.now.mono + self.policy.grace + STOP_SLACK,
         });
         let running = self
@@ -95,9 +95,9 @@ impl Session {
         let Some(ending) = &self.ending else { return };
         if ending.until <= self.now.mono && !self.queue.is_empty() {
             match ending.stage {
-                Stage::Draining => self.stop_runs(ending.end),
-                Stage::Stopping => self.abandon_runs(),
-                Stage::Flushing | Stage::Done => {}
+                StopStage::Draining => self.stop_runs(ending.end),
+                StopStage::Stopping => self.abandon_runs(),
+                StopStage::Flushing | StopStage::Done => {}
             }
         }
         let Some(ending) = &mut self.ending else {
@@ -106,15 +106,15 @@ impl Session {
         if !self.queue.is_empty() {
             return;
         }
-        if matches!(ending.stage, Stage::Draining | Stage::Stopping) {
-            ending.stage = Stage::Flushing;
+        if matches!(ending.stage, StopStage::Draining | StopStage::Stopping) {
+            ending.stage = StopStage::Flushing;
             ending.until = self.now.mono + FLUSH_LIMIT;
         }
         let is_connected = self.liveness.is_connected();
         if is_connected && !self.outbox.is_empty() && self.now.mono < ending.until {
             return;
         }
-        ending.stage = Stage::Done;
+        ending.stage = StopStage::Done;
         let end = ending.end;
         if !self.outbox.is_empty() {
             self.warn("not every outcome is confirmed; the rest goes out at the next start");

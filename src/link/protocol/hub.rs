@@ -14,11 +14,9 @@ use super::{
 use crate::config::Token;
 use crate::domain::event::{Order, Setback};
 use crate::domain::message::{Message, Register};
-use crate::domain::repos::Branch;
-use crate::domain::repos::RepoRef;
+use crate::domain::repos::{Branch, RepoRef};
 use crate::domain::text::one_line;
-use crate::domain::ticket::{Brief, Payload, Role, Ticket, TicketId};
-use crate::domain::ticket::{Phase, Progress};
+use crate::domain::ticket::{Brief, Payload, Phase, Progress, Role, Ticket, TicketId};
 
 /// The largest `prdContent` in bytes. The hub's own agent has the same limit.
 const PRD_MAX: usize = 512_000;

@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::domain::event::{Event, Order};
-use crate::domain::message::Dialect;
-use crate::domain::message::Message;
+use crate::domain::message::{Dialect, Message};
 use crate::domain::ticket::{Exit, Outcome, Span, TicketId, Usage};
 use crate::times::{millis_of, rfc3339};
 

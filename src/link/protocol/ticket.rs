@@ -12,12 +12,10 @@ use super::{
 };
 use crate::config::{ApiUrl, canonicalize};
 use crate::domain::event::Order;
-use crate::domain::message::{Capacity, Heartbeat, Message, Register};
-use crate::domain::message::{CliState, Unavailable};
+use crate::domain::message::{Capacity, CliState, Heartbeat, Message, Register, Unavailable};
 use crate::domain::repos::{Repo, RepoRef};
 use crate::domain::text::one_line;
-use crate::domain::ticket::Progress;
-use crate::domain::ticket::{ActiveTicket, Brief, Payload, Role, Ticket, TicketId};
+use crate::domain::ticket::{ActiveTicket, Brief, Payload, Progress, Role, Ticket, TicketId};
 use crate::times::{millis_of, rfc3339};
 use crate::wire::WireBrief;
 
