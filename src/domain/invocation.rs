@@ -7,28 +7,13 @@ use super::ticket::{Brief, Ticket};
 /// The longest title, in characters. It may have to be one argument of a command line.
 const TITLE_MAX: usize = 1000;
 
-/// Arguments with placeholders. An unknown placeholder is an error at start, not at the first ticket.
+/// The words of `CLI_ARGS_TEMPLATE`, with placeholders. An unknown placeholder is an error at start, not at the first
+/// ticket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
-    words: Vec<Vec<Part>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Placeholder(&'static str),
-}
-
-const CWD: &str = "cwd";
-const PROMPT: &str = "prompt";
-const PROMPT_FILE: &str = "prompt_file";
-const TICKET_ID: &str = "ticket_id";
-const ROLE: &str = "role";
-const TITLE: &str = "title";
-const PLACEHOLDERS: [&str; 6] = [CWD, PROMPT, PROMPT_FILE, TICKET_ID, ROLE, TITLE];
+pub struct Template(Vec<String>);
 
 /// The values of the placeholders in one run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Values<'a> {
     pub cwd: &'a str,
     pub prompt: &'a str,
@@ -39,15 +24,15 @@ pub struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    fn get(&self, placeholder: &str) -> &'a str {
+    fn get(&self, placeholder: &str) -> Result<&'a str, TemplateError> {
         match placeholder {
-            CWD => self.cwd,
-            PROMPT => self.prompt,
-            PROMPT_FILE => self.prompt_file,
-            TICKET_ID => self.ticket_id,
-            ROLE => self.role,
-            TITLE => self.title,
-            _ => "",
+            "cwd" => Ok(self.cwd),
+            "prompt" => Ok(self.prompt),
+            "prompt_file" => Ok(self.prompt_file),
+            "ticket_id" => Ok(self.ticket_id),
+            "role" => Ok(self.role),
+            "title" => Ok(self.title),
+            unknown => Err(TemplateError::Unknown(unknown.to_owned())),
         }
     }
 }
@@ -56,108 +41,81 @@ impl<'a> Values<'a> {
 pub enum TemplateError {
     #[error("a quote is not closed")]
     Unbalanced,
-    #[error("unknown placeholder {{{0}}}; known are {{{known}}}", known = PLACEHOLDERS.join("} {"))]
+    #[error(
+        "unknown placeholder {{{0}}}; known are {{cwd}} {{prompt}} {{prompt_file}} {{ticket_id}} {{role}} {{title}}"
+    )]
     Unknown(String),
+    /// A value of the ticket begins with `-`, and so would the argument.
+    #[error("the argument {0:?} would be taken for an option of the CLI")]
+    LooksLikeOption(String),
 }
 
-/// An argument would begin with `-` because a value of the ticket does.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the argument {0:?} would be taken for an option of the CLI")]
-pub struct LooksLikeOption(pub String);
-
 impl Template {
-    /// Splits as a shell would (quotes, backslashes), expands nothing, and finds the placeholders. Braces around anything
-    /// but a lower-case word are text, so that JSON can be an argument.
+    /// Splits as a shell would (quotes, backslashes) and expands nothing.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let words = shell_words::split(text).map_err(|_| TemplateError::Unbalanced)?;
-        let words = words
-            .iter()
-            .map(|word| parts_of(word))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { words })
+        for word in &words {
+            fill_word(word, &Values::default())?;
+        }
+        Ok(Self(words))
     }
 
     /// Whether the prompt goes to standard input, because no placeholder takes it elsewhere.
     pub fn prompt_on_stdin(&self) -> bool {
-        !self.has(PROMPT) && !self.has(PROMPT_FILE)
+        !self.prompt_as_argument() && !self.has("{prompt_file}")
     }
 
     /// Whether the prompt is an argument, whose size the system limits.
     pub fn prompt_as_argument(&self) -> bool {
-        self.has(PROMPT)
+        self.has("{prompt}")
     }
 
-    /// The arguments. A value is inserted as it is and never searched for placeholders: `{cwd}` in a title stays text.
-    pub fn fill(&self, values: &Values<'_>) -> Result<Vec<String>, LooksLikeOption> {
-        let words = self.words.iter();
-        words.map(|word| fill_word(word, values)).collect()
+    fn has(&self, placeholder: &str) -> bool {
+        self.0.iter().any(|word| word.contains(placeholder))
+    }
+
+    /// The arguments.
+    pub fn fill(&self, values: &Values<'_>) -> Result<Vec<String>, TemplateError> {
+        let fill = |word: &String| {
+            let filled = fill_word(word, values)?;
+            match filled.starts_with('-') && !word.starts_with('-') {
+                true => Err(TemplateError::LooksLikeOption(filled)),
+                false => Ok(filled),
+            }
+        };
+        self.0.iter().map(fill).collect()
     }
 
     /// The words with their placeholders.
-    pub(crate) fn words(&self) -> Vec<String> {
-        let shown = |part: &Part| match part {
-            Part::Text(text) => text.clone(),
-            Part::Placeholder(name) => format!("{{{name}}}"),
-        };
-        let word = |parts: &Vec<Part>| parts.iter().map(shown).collect();
-        self.words.iter().map(word).collect()
-    }
-
-    fn has(&self, placeholder: &'static str) -> bool {
-        let part = Part::Placeholder(placeholder);
-        self.words.iter().any(|parts| parts.contains(&part))
+    pub(crate) fn words(&self) -> &[String] {
+        &self.0
     }
 }
 
-fn parts_of(word: &str) -> Result<Vec<Part>, TemplateError> {
-    let mut parts = Vec::new();
-    let mut text = String::new();
+/// Replaces the placeholders of a word. A value is never searched for placeholders: `{cwd}` in a title stays text. Braces
+/// around anything but a lower-case word are text, so that JSON can be an argument.
+fn fill_word(word: &str, values: &Values<'_>) -> Result<String, TemplateError> {
+    let mut filled = String::new();
     let mut rest = word;
-    while let Some(open) = rest.find('{') {
-        let (before, after) = rest.split_at(open);
-        text.push_str(before);
-        match after[1..].split_once('}') {
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        match after.split_once('}') {
             Some((name, tail)) if is_placeholder(name) => {
-                let Some(known) = PLACEHOLDERS.into_iter().find(|known| *known == name) else {
-                    return Err(TemplateError::Unknown(name.to_owned()));
-                };
-                if !text.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut text)));
-                }
-                parts.push(Part::Placeholder(known));
+                filled.push_str(values.get(name)?);
                 rest = tail;
             }
             _ => {
-                text.push('{');
-                rest = &after[1..];
+                filled.push('{');
+                rest = after;
             }
         }
     }
-    text.push_str(rest);
-    if !text.is_empty() {
-        parts.push(Part::Text(text));
-    }
-    Ok(parts)
+    filled.push_str(rest);
+    Ok(filled)
 }
 
 fn is_placeholder(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-}
-
-fn fill_word(word: &[Part], values: &Values<'_>) -> Result<String, LooksLikeOption> {
-    let mut filled = String::new();
-    for part in word {
-        match part {
-            Part::Text(text) => filled.push_str(text),
-            Part::Placeholder(name) => filled.push_str(values.get(name)),
-        }
-    }
-    let own_dash = matches!(word.first(), Some(Part::Text(text)) if text.starts_with('-'));
-    if filled.starts_with('-') && !own_dash {
-        Err(LooksLikeOption(filled))
-    } else {
-        Ok(filled)
-    }
 }
 
 /// The prompt: a heading, the ticket's facts, the subagent's prompt, the description, the skills.

@@ -52,7 +52,6 @@ use super::queue::Queue;
 use super::quota::Quota;
 use super::repos::Repos;
 use super::ticket::{Job, Role, RunId};
-use ending::Ending;
 
 /// A missing CLI may be installed or mounted at any time.
 const LOOK_FOR_CLI_EVERY: Duration = Duration::from_secs(60);
@@ -111,6 +110,36 @@ pub struct Session {
     shown: Option<Box<View>>,
     /// What the current event has brought about so far.
     actions: Vec<Action>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StopStage {
+    /// Runs may end by themselves.
+    Draining,
+    /// Runs were told to end.
+    Stopping,
+    /// All runs have ended; their outcomes are being sent.
+    Flushing,
+    Done,
+}
+
+/// The way from the order to stop to the exit.
+#[derive(Debug)]
+struct Ending {
+    end: DaemonEnd,
+    stage: StopStage,
+    /// When the stage ends at the latest.
+    until: Instant,
+}
+
+impl Ending {
+    fn is_done(&self) -> bool {
+        self.stage == StopStage::Done
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        (!self.is_done()).then_some(self.until)
+    }
 }
 
 impl Session {

@@ -118,19 +118,6 @@ impl Excerpt {
         }
     }
 
-    /// Beginning, bytes left out, end: to be put together again by [`from_parts`](Self::from_parts).
-    pub fn parts(&self) -> (&str, u64, &str) {
-        (&self.head, self.omitted, &self.tail)
-    }
-
-    pub fn from_parts(head: String, omitted: u64, tail: String) -> Self {
-        Self {
-            head,
-            tail,
-            omitted,
-        }
-    }
-
     pub fn is_cut(&self) -> bool {
         self.omitted > 0
     }

@@ -100,7 +100,7 @@ fn success() -> Outcome {
     Outcome {
         failure: None,
         exit: Some(Exit::Code(0)),
-        stdout: Excerpt::from_parts("done\n".to_owned(), 0, String::new()),
+        stdout: Excerpt::from_bytes(b"done\n", b"", 5),
         usage: Some(Usage {
             input_tokens: Some(1),
             output_tokens: Some(2),
@@ -133,7 +133,7 @@ fn success() -> Outcome {
 fn failure() -> Outcome {
     Outcome {
         exit: Some(Exit::Signal(9)),
-        stdout: Excerpt::from_parts("head".to_owned(), 7, "tail".to_owned()),
+        stdout: Excerpt::from_bytes(b"head", b"tail", 15),
         changes: Changes {
             diff_truncated: true,
             ..Changes::default()

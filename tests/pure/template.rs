@@ -1,6 +1,6 @@
 //! The CLI's command line.
 
-use wf0_agent::domain::invocation::{LooksLikeOption, Template, TemplateError, Values};
+use wf0_agent::domain::invocation::{Template, TemplateError, Values};
 
 const VALUES: Values<'static> = Values {
     cwd: "/repos/my app",
@@ -159,7 +159,7 @@ fn bad_templates_are_errors() {
 /// No value of a ticket can become an option, unless the template itself wrote the dash.
 #[test]
 fn a_value_cannot_become_an_option() {
-    let looks = |text: &str| Err(LooksLikeOption(text.to_owned()));
+    let looks = |text: &str| Err(TemplateError::LooksLikeOption(text.to_owned()));
     let one = |text: &str| Ok(vec![text.to_owned()]);
     let rows = [
         ("a title with a dash", "{title}", "--evil", looks("--evil")),
@@ -172,6 +172,7 @@ fn a_value_cannot_become_an_option() {
             one("--title=--evil"),
         ),
         ("the template's own dash", "-{title}", "x", one("-x")),
+        ("a dash behind a value", "{title}-x", "a", one("a-x")),
         ("text before it", "title:{title}", "-x", one("title:-x")),
         ("a dash inside", "{title}", "x-y", one("x-y")),
         ("empty", "{title}", "", one("")),

@@ -16,7 +16,7 @@ use wf0_agent::config::Config;
 use wf0_agent::config::settings as names;
 use wf0_agent::config::{Given, Sources};
 use wf0_agent::domain::event::{Action, Effect, Event, JobEvent};
-use wf0_agent::domain::invocation::{LooksLikeOption, Template, Values};
+use wf0_agent::domain::invocation::{Template, TemplateError, Values};
 use wf0_agent::domain::message::{Capacity, CliState, Dialect, Message, Register, Unavailable};
 use wf0_agent::domain::outbox::{Delivered, Entry};
 use wf0_agent::domain::repos::{Branch, Repo, RepoRef, Repos, Workspace};
@@ -520,7 +520,7 @@ fn template(text: &str) -> bool {
         .zip(&marked)
         .find(|(word, marked)| word.starts_with('-') && !marked.starts_with('-'));
     match option {
-        Some((word, _)) => assert_eq!(fill(own), Err(LooksLikeOption(word.clone()))),
+        Some((word, _)) => assert_eq!(fill(own), Err(TemplateError::LooksLikeOption(word.clone()))),
         None => assert_eq!(fill(own), Ok(wanted)),
     }
     true
@@ -736,6 +736,12 @@ impl<'a> Makings<'a> {
         String::from_utf8_lossy(self.take(length.into())).into_owned()
     }
 
+    fn excerpt(&mut self) -> Excerpt {
+        let (head, omitted, tail) = (self.long_text(), self.u64() >> 1, self.long_text());
+        let total = (head.len() + tail.len()) as u64 + omitted;
+        Excerpt::from_bytes(head.as_bytes(), tail.as_bytes(), total)
+    }
+
     /// Where texts are long, one of some 100 KiB to a MiB and a half.
     fn long_text(&mut self) -> String {
         let text = self.text();
@@ -891,7 +897,7 @@ impl<'a> Makings<'a> {
                 }
             }),
             // No stream is so long that the sum of what is left out overflows.
-            stdout: Excerpt::from_parts(self.long_text(), self.u64() >> 1, self.long_text()),
+            stdout: self.excerpt(),
             changes: Changes {
                 diff: self.maybe(Self::long_text),
                 diff_truncated: self.flag(),

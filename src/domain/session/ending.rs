@@ -1,8 +1,8 @@
 //! From the order to stop until the exit: runs drain, are stopped, and their outcomes are sent.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::Session;
+use super::{Ending, Session, StopStage};
 use crate::domain::event::{Action, DaemonEnd, Effect, Goodbye};
 use crate::domain::ticket::{FailCode, Failure, Outcome, StopReason};
 
@@ -10,35 +10,6 @@ use crate::domain::ticket::{FailCode, Failure, Outcome, StopReason};
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
 /// How much longer than its grace a run may take to end before the daemon gives it up.
 const STOP_SLACK: Duration = Duration::from_secs(10);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StopStage {
-    /// Runs may end by themselves.
-    Draining,
-    /// Runs were told to end.
-    Stopping,
-    /// All runs have ended; their outcomes are being sent.
-    Flushing,
-    Done,
-}
-
-#[derive(Debug)]
-pub(super) struct Ending {
-    end: DaemonEnd,
-    stage: StopStage,
-    /// When the stage ends at the latest.
-    until: Instant,
-}
-
-impl Ending {
-    pub(super) fn is_done(&self) -> bool {
-        self.stage == StopStage::Done
-    }
-
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        (!self.is_done()).then_some(self.until)
-    }
-}
 
 impl Session {
     /// The first order to stop lets runs go on for the drain time. A second one, or any other end, stops them.

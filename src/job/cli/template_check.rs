@@ -24,9 +24,9 @@ pub fn check(config: &CliConfig, path_variable: Option<&OsStr>) -> (Vec<String>,
     let (mut wrong, mut risky) = (Vec::new(), Vec::new());
     for (name, template) in settings {
         let words = template.as_ref().map(Template::words).unwrap_or_default();
-        let found = subject.wrong(&words);
+        let found = subject.wrong(words);
         if found.is_empty() {
-            risky.extend(subject.risky(&words).map(|why| format!("{name}: {why}")));
+            risky.extend(subject.risky(words).map(|why| format!("{name}: {why}")));
         }
         wrong.extend(found.into_iter().map(|why| format!("{name}: {why}")));
     }
