@@ -125,21 +125,20 @@ fn read_status(wire: &mut Wire) -> io::Result<StatusCode> {
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() == HEAD_MAX {
-            return Err(io::Error::new(
-                ErrorKind::InvalidData,
-                "its answer has no end",
-            ));
+            return Err(io::Error::other("its answer has no end"));
         }
         if wire.read(&mut byte)? == 0 {
-            return Err(io::Error::new(ErrorKind::UnexpectedEof, "it hung up"));
+            return Err(io::Error::other("it hung up"));
         }
         head.extend(byte);
     }
     let head = String::from_utf8_lossy(&head);
     let mut words = head.split_whitespace();
-    let version = words
+    let is_http = words
         .next()
-        .filter(|version| version.starts_with("HTTP/1."));
-    let status = version.and(words.next()).and_then(|code| code.parse().ok());
-    status.ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "its answer is not HTTP"))
+        .is_some_and(|version| version.starts_with("HTTP/1."));
+    let status = words.next().filter(|_| is_http);
+    status
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| io::Error::other("its answer is not HTTP"))
 }

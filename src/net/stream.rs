@@ -20,32 +20,33 @@ impl Stream {
             Self::Tls(tls) => tls.get_mut(),
         }
     }
+
+    fn inner(&mut self) -> &mut dyn ReadWrite {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(tls) => tls,
+        }
+    }
 }
 
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(wire) => wire.read(buf),
-            Self::Tls(tls) => tls.read(buf),
-        }
+        self.inner().read(buf)
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(wire) => wire.write(buf),
-            Self::Tls(tls) => tls.write(buf),
-        }
+        self.inner().write(buf)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(wire) => wire.flush(),
-            Self::Tls(tls) => tls.flush(),
-        }
+        self.inner().flush()
     }
 }
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
 
 /// The TCP connection: blocking with a deadline, or without blocking once a poll watches it.
 #[derive(Debug)]

@@ -22,11 +22,9 @@ pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, 
         .map_err(|e| format!("TLS cannot be set up: {e}"))?;
     connector.connect(host, wire).map_err(|e| {
         let words = e.to_string();
-        debug!("TLS with {host}: {}", one_line(&words, SHOWN_MAX));
-        format!(
-            "TLS with {host}: {}",
-            meaning(&words).map_or_else(|| one_line(&words, SHOWN_MAX), str::to_owned)
-        )
+        let shown = one_line(&words, SHOWN_MAX);
+        debug!("TLS with {host}: {shown}");
+        format!("TLS with {host}: {}", meaning(&words).unwrap_or(&shown))
     })
 }
 
