@@ -7,18 +7,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::info;
 
-use crate::config::{Config, WorkspaceMode};
+use crate::checks;
+use crate::config::Config;
 use crate::domain::Now;
 use crate::domain::event::{DaemonEnd, Effect, Event};
 use crate::domain::message::{CliState, Dialect, Unavailable, View};
-use crate::domain::repos::{Repo, Repos, Workspace};
+use crate::domain::repos::Repos;
 use crate::domain::session::{Policy, SavedState, Session};
 use crate::environment::Environment;
 use crate::job::cli::version::Asker;
 use crate::job::cli::{Cli, find};
-use crate::job::{self, Approval, Chores, Context, GitDirs, Worker};
+use crate::job::{self, Approval, Chores, Context, Worker};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::EventLoop;
@@ -55,9 +56,8 @@ pub fn run(
     ready(Stopper(event_loop.mailbox()));
 
     let cli = Cli::from_config(&config.cli);
-    log_programs(&cli, &environment);
     let policy = Policy {
-        repos: known_to_git(config.repos.clone(), config.workspace, &environment),
+        repos: checks::known_to_git(config.repos.clone(), config.workspace, &environment),
         roles: config.roles.clone(),
         max_concurrent: config.max_concurrent,
         grace: config.grace,
@@ -65,8 +65,14 @@ pub fn run(
         cli: cli_state(&cli, &environment),
         seed: rand::random(),
     };
-    log_repos(&policy.repos);
     log_start(&config, dialect);
+    let found = checks::repositories(&policy.repos, config.workspace);
+    for finding in [checks::git(&environment), checks::cli(&cli, &environment)]
+        .iter()
+        .chain(&found)
+    {
+        finding.log();
+    }
 
     let mailbox = event_loop.mailbox();
     let mut daemon = Daemon::start(config, cli, environment, store, &mailbox)?;
@@ -231,9 +237,9 @@ fn about_itself(config: &Config, environment: &Environment) -> status::Daemon {
         pid: std::process::id(),
         started_at: Rfc3339(times::now()),
         backend: config.api.to_string(),
-        search_path: path_of(environment),
-        git_program: found_program("git", environment),
-        cli_program: found_program(&config.cli.command, environment),
+        search_path: checks::search_path(environment),
+        git_program: checks::program("git", environment),
+        cli_program: checks::program(&config.cli.command, environment),
     }
 }
 
@@ -282,57 +288,6 @@ fn now() -> Now {
     }
 }
 
-/// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
-pub fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
-    let open: Vec<_> = repos
-        .iter()
-        .filter(|repo| repo.slug.is_none())
-        .map(|repo| repo.path.clone())
-        .collect();
-    let mut found = job::origin_slug(environment, &open).into_iter();
-    let fill = |repo: Repo| match repo.slug {
-        Some(_) => repo,
-        None => Repo {
-            slug: found.next().flatten(),
-            ..repo
-        },
-    };
-    let look = |repo: Repo| match GitDirs::find(&repo.path) {
-        Some(GitDirs { top, .. }) => Repo {
-            root: top,
-            workspace: job::choose(mode, &repo.path),
-            ..repo
-        },
-        None => Repo {
-            workspace: job::choose(mode, &repo.path),
-            ..repo
-        },
-    };
-    Repos::new(repos.into_iter().map(fill).map(look).collect())
-}
-
-fn log_repos(repos: &Repos) {
-    for repo in repos.iter() {
-        let slug = repo.slug.as_deref().unwrap_or("no slug: by path only");
-        let workspace = match repo.workspace {
-            Workspace::InPlace => "in place",
-            Workspace::Clone => "each ticket in a clone",
-        };
-        info!("repository {} ({slug}), {workspace}", repo.path.display());
-        if repo.workspace == Workspace::Clone && GitDirs::find(&repo.path).is_none() {
-            warn!(
-                "{} is in no git repository and cannot be cloned: its tickets will fail",
-                repo.path.display()
-            );
-        }
-    }
-    for slug in repos.shared_slugs() {
-        warn!(
-            "several entries of REPO_PATHS are {slug}: its tickets go to the first; tell them apart as slug=path"
-        );
-    }
-}
-
 fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
     let found = find::program(&cli.command, environment.get("PATH"));
     let unavailable = if found.is_none() {
@@ -345,16 +300,6 @@ fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
         version: None,
         unavailable,
     }
-}
-
-fn path_of(environment: &Environment) -> String {
-    let path = environment.get("PATH").unwrap_or_default();
-    path.to_string_lossy().into_owned()
-}
-
-fn found_program(name: &str, environment: &Environment) -> Option<String> {
-    let program = find::program(name, environment.get("PATH"))?;
-    Some(program.display().to_string())
 }
 
 /// What the hub is told: of the tools that its jobs may need, those that are there.
@@ -374,23 +319,4 @@ fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
     tools.sort_unstable();
     tools.dedup();
     tools.into_iter().map(str::to_owned).collect()
-}
-
-fn log_programs(cli: &Cli, environment: &Environment) {
-    let path_variable = environment.get("PATH");
-    if find::program("git", path_variable).is_none() {
-        warn!(
-            "git was not found on PATH: results have no diff, and no ticket can have a clone; install it"
-        );
-    }
-    match find::program(&cli.command, path_variable) {
-        Some(path) => info!("CLI {} ({})", path.display(), cli.name),
-        None => {
-            let searched = path_variable.unwrap_or_default().to_string_lossy();
-            warn!(
-                "{} was not found or is not executable (searched PATH: {searched}): no ticket can run",
-                cli.command
-            );
-        }
-    }
 }

@@ -36,6 +36,7 @@
 //! * A run's processes are gone before its outcome is posted.
 //! * The token is in no argument, child's environment, log line, error or file, and in no frame but the hub's `auth`.
 
+pub mod checks;
 pub mod commands;
 pub mod config;
 pub mod daemon;

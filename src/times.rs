@@ -37,6 +37,17 @@ impl TryFrom<String> for Rfc3339 {
     }
 }
 
+/// `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
+pub fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
 /// A duration too long for the number becomes the largest number.
 pub fn millis_of(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

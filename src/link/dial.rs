@@ -122,7 +122,7 @@ impl Dialer {
     /// Redirects are not followed, because the token would go along.
     fn attempt(&self, dialect: Dialect, now: Now) -> Result<Connection, Refused> {
         let until = now.mono + DIAL_LIMIT;
-        let stream = self.route.open(until).map_err(failed)?;
+        let stream = self.route.open(until).map_err(|e| failed(e.to_string()))?;
         let config = WebSocketConfig::default()
             .read_buffer_size(16 << 10)
             .write_buffer_size(16 << 10)

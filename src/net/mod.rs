@@ -31,13 +31,44 @@ pub struct Route {
     pub roots: Roots,
 }
 
+/// Why a [`Route`] leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.in_one_line())]
+pub struct RouteError {
+    pub what: String,
+    /// What a person can do about it, if that is known.
+    pub fix: Option<String>,
+}
+
+impl RouteError {
+    fn new(what: String) -> Self {
+        Self { what, fix: None }
+    }
+
+    fn with_fix(what: String, fix: impl Into<String>) -> Self {
+        Self {
+            what,
+            fix: Some(fix.into()),
+        }
+    }
+
+    fn in_one_line(&self) -> String {
+        match &self.fix {
+            Some(fix) => format!("{}; {fix}", self.what),
+            None => self.what.clone(),
+        }
+    }
+}
+
 impl Route {
     /// Opens a stream to the backend, with TLS if the URL asks for it. Blocks until `until` at the latest.
-    pub fn open(&self, until: Instant) -> Result<Stream, String> {
+    pub fn open(&self, until: Instant) -> Result<Stream, RouteError> {
         let (host, port) = (self.api.host(), self.api.port());
         let wire = match &self.proxy {
             Some(proxy) => self.tunnel(proxy, until)?,
-            None => reach(host, port, until).map_err(|e| format!("{host}: {e}"))?,
+            None => {
+                reach(host, port, until).map_err(|e| RouteError::new(format!("{host}: {e}")))?
+            }
         };
         if !self.api.is_secure() {
             return Ok(Stream::Plain(wire));
@@ -46,10 +77,11 @@ impl Route {
     }
 
     /// CONNECT (RFC 9110 section 9.3.6), also for clear text: an ordinary proxy request would show the token to the proxy.
-    fn tunnel(&self, proxy: &Proxy, until: Instant) -> Result<Wire, String> {
+    fn tunnel(&self, proxy: &Proxy, until: Instant) -> Result<Wire, RouteError> {
         let setting = proxy.setting();
         let mut wire = reach(proxy.host(), proxy.port(), until).map_err(|e| {
-            format!("the proxy {proxy} cannot be reached ({e}); is {setting} right?")
+            let what = format!("the proxy {proxy} cannot be reached ({e})");
+            RouteError::with_fix(what, format!("is {setting} right?"))
         })?;
         let to = self.api.host_and_port();
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
@@ -61,17 +93,19 @@ impl Route {
             .write_all(request.as_bytes())
             .and_then(|()| read_status(&mut wire));
         let status = answer.map_err(|e| {
-            format!("the proxy {proxy} did not answer CONNECT as a proxy does: {e}")
+            RouteError::new(format!(
+                "the proxy {proxy} did not answer CONNECT as a proxy does: {e}"
+            ))
         })?;
         match status.as_u16() {
             200..=299 => Ok(wire),
-            407 => Err(format!(
-                "the proxy {proxy} wants another user name and password ({status}); \
-                 write them as {setting}=http://user:password@host:port"
+            407 => Err(RouteError::with_fix(
+                format!("the proxy {proxy} wants another user name and password ({status})"),
+                format!("write them as {setting}=http://user:password@host:port"),
             )),
-            _ => Err(format!(
-                "the proxy {proxy} refuses to connect to {to} ({status}); \
-                 have it allowed there, or name the host in NO_PROXY if it can be reached without"
+            _ => Err(RouteError::with_fix(
+                format!("the proxy {proxy} refuses to connect to {to} ({status})"),
+                "have it allowed there, or name the host in NO_PROXY if it can be reached directly",
             )),
         }
     }

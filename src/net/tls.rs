@@ -3,6 +3,7 @@
 use log::debug;
 use native_tls::{Protocol, TlsConnector, TlsStream};
 
+use super::RouteError;
 use super::stream::Wire;
 use crate::config::Roots;
 use crate::domain::text::one_line;
@@ -11,7 +12,7 @@ use crate::domain::text::one_line;
 const SHOWN_MAX: usize = 300;
 
 /// Reads the system's roots each time, because a daemon may run longer than a root is valid.
-pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, String> {
+pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, RouteError> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));
     for root in roots.certificates() {
@@ -19,27 +20,44 @@ pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, 
     }
     let connector = builder
         .build()
-        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
+        .map_err(|e| RouteError::new(format!("TLS cannot be set up: {e}")))?;
     connector.connect(host, wire).map_err(|e| {
-        let words = e.to_string();
-        let shown = one_line(&words, SHOWN_MAX);
-        debug!("TLS with {host}: {shown}");
-        format!("TLS with {host}: {}", meaning(&words).unwrap_or(&shown))
+        let words = one_line(&e.to_string(), SHOWN_MAX);
+        debug!("TLS with {host}: {words}");
+        match meaning(&e.to_string()) {
+            Some((what, fix)) => RouteError::with_fix(format!("TLS with {host}: {what}"), fix),
+            None => RouteError::new(format!("TLS with {host}: {words}")),
+        }
     })
 }
 
-const UNKNOWN_ISSUER: &str = "its certificate is signed by an authority that this machine does not know; if that is \
-                              your company's own, set SSL_CERT_FILE to its certificate (PEM)";
-const WRONG_HOST: &str =
-    "its certificate is for another host name; is the host in WORKFORCE0_API_URL right?";
-const EXPIRED: &str = "its certificate has expired, or this machine's clock is wrong";
-const NOT_YET: &str = "its certificate is not yet valid, or this machine's clock is wrong";
-const NO_TLS: &str =
-    "the server there does not speak TLS; are scheme and port in WORKFORCE0_API_URL right?";
+/// What is wrong, and what to do about it.
+type Meaning = (&'static str, &'static str);
+
+const UNKNOWN_ISSUER: Meaning = (
+    "its certificate is signed by an authority that this machine does not know",
+    "if that is your company's own, set SSL_CERT_FILE to its certificate (PEM)",
+);
+const WRONG_HOST: Meaning = (
+    "its certificate is for another host name",
+    "is the host in WORKFORCE0_API_URL right?",
+);
+const EXPIRED: Meaning = (
+    "its certificate has expired, or this machine's clock is wrong",
+    "set the clock, or have the certificate renewed",
+);
+const NOT_YET: Meaning = (
+    "its certificate is not yet valid, or this machine's clock is wrong",
+    "set the clock",
+);
+const NO_TLS: Meaning = (
+    "the server there does not speak TLS",
+    "are scheme and port in WORKFORCE0_API_URL right?",
+);
 
 /// native-tls has only words for its failures: those of OpenSSL, of Apple, and on Windows in the user's language, where the
 /// error number behind them counts.
-const WORDS: &[(&str, &str)] = &[
+const WORDS: &[(&str, Meaning)] = &[
     ("issuer certificate", UNKNOWN_ISSUER),
     ("unable to verify the first certificate", UNKNOWN_ISSUER),
     ("self-signed certificate", UNKNOWN_ISSUER),
@@ -65,7 +83,7 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// The meaning of a TLS library's words for the user; `None` if there is nothing to add.
-pub fn meaning(words: &str) -> Option<&'static str> {
+pub fn meaning(words: &str) -> Option<(&'static str, &'static str)> {
     let words = words.to_ascii_lowercase();
     WORDS
         .iter()

@@ -47,20 +47,37 @@ pub struct Store {
 }
 
 #[derive(Debug, thiserror::Error)]
+#[error("{}: {}", self.problem(), self.fix())]
 pub enum StoreError {
-    #[error(
-        "another wf0-agent is using {}: stop it, or give this one a STATE_DIR of its own",
-        .0.display()
-    )]
     Locked(PathBuf),
     /// The folder has files, and none of an agent.
-    #[error(
-        "STATE_DIR: {} is not empty and was not created by wf0-agent: choose another folder, such as {}",
-        .0.display(), .0.join("wf0-agent").display()
-    )]
     Foreign(PathBuf),
-    #[error("{}: {}: STATE_DIR must be a folder that this user can write to", .0.display(), .1)]
     Io(PathBuf, #[source] io::Error),
+}
+
+impl StoreError {
+    pub fn problem(&self) -> String {
+        match self {
+            Self::Locked(root) => format!("another wf0-agent is using {}", root.display()),
+            Self::Foreign(root) => {
+                let root = root.display();
+                format!("STATE_DIR: {root} is not empty and was not created by wf0-agent")
+            }
+            Self::Io(path, e) => format!("{}: {e}", path.display()),
+        }
+    }
+
+    /// What a person can do about it.
+    pub fn fix(&self) -> String {
+        match self {
+            Self::Locked(_) => "stop it, or give this one a STATE_DIR of its own".to_owned(),
+            Self::Foreign(root) => {
+                let own = root.join("wf0-agent");
+                format!("choose another folder, such as {}", own.display())
+            }
+            Self::Io(..) => "STATE_DIR must be a folder that this user can write to".to_owned(),
+        }
+    }
 }
 
 /// The quota of one CLI says nothing about another's.

@@ -102,7 +102,7 @@ fn settings_are_shown_with_their_places() {
         "✓ KILL_GRACE_SECONDS: 1 (environment)",
         "✓ WORKFORCE0_AGENT_TOKEN: (hidden) (environment)",
         "✓ proxy: none",
-        "✓ address: 127.0.0.1 is 127.0.0.1",
+        "✓ DNS: 127.0.0.1 → 127.0.0.1",
     ] {
         assert!(
             ended.stdout.lines().any(|own| own == line),
@@ -132,7 +132,7 @@ fn settings_are_shown_with_their_places() {
 fn it_changes_nothing() {
     let world = World::new();
     let launch = || world.launch("true").env("WORKFORCE0_PROTOCOL", "auto");
-    assert_found(launch(), "state folder", "ok", "will be made", "");
+    assert_found(launch(), "state folder", "ok", "will be created", "");
     assert!(!world.state().exists());
     assert_eq!(world.backend.closed(), Some(1000));
     let mut agent = world.registered(launch());
@@ -142,12 +142,18 @@ fn it_changes_nothing() {
         status.contains("\"connected\":true").then_some(())
     });
     let before = files::everything(&world.state());
-    assert_found(launch(), "state folder", "ok", "a daemon is running", "");
+    assert_found(
+        launch(),
+        "state folder",
+        "ok",
+        "in use by the running daemon",
+        "",
+    );
     assert_eq!(world.backend.closed(), Some(1000));
     assert!(world.backend.frames_on(3).is_empty());
     files::assert_same(&before, &files::everything(&world.state()));
     assert_eq!(agent.terminate().code(), Some(0));
-    assert_found(launch(), "state folder", "ok", "is free", "");
+    assert_found(launch(), "state folder", "ok", "is not in use", "");
 }
 
 /// Every wrong setting is a ✗ of its own, in the words with which the daemon refuses to start.
@@ -262,16 +268,16 @@ fn a_rejected_token() {
     ));
     assert_found(
         world.launch("true"),
-        "backend",
+        "token",
         "fail",
-        "rejects the token: 401",
-        "mint another",
+        "rejected by the backend: 401",
+        "create a new one",
     );
     assert_found(
         world.launch("true"),
         "backend",
         "ok",
-        "speaks \"ticket\"",
+        "protocol \"ticket\"",
         "",
     );
     assert_right(world.launch("true"), "backend");
@@ -279,8 +285,8 @@ fn a_rejected_token() {
     let hub = Hub::new();
     let launch = || hub.launch("true").env("WORKFORCE0_PROTOCOL", "auto");
     hub.refuse_next("Invalid or revoked token", "auth_failed");
-    assert_found(launch(), "backend", "fail", "revoked", "mint another");
-    assert_found(launch(), "backend", "ok", "speaks \"hub\"", "");
+    assert_found(launch(), "token", "fail", "revoked", "create a new one");
+    assert_found(launch(), "backend", "ok", "protocol \"hub\"", "");
 }
 
 /// A URL where there is no backend, and one where something else answers.
@@ -326,15 +332,15 @@ fn a_wrong_clock() {
         at(now + Duration::from_secs(3600)),
         "clock",
         "warn",
-        "s behind the backend's",
-        "time server",
+        "behind the backend's",
+        "NTP",
     );
     assert_found(
         at(now - Duration::from_secs(3600)),
         "clock",
         "warn",
-        "s ahead of the backend's",
-        "time server",
+        "ahead of the backend's",
+        "NTP",
     );
     assert_found(at(now), "clock", "ok", "agrees", "");
     assert_right(at(now), "clock");
@@ -424,7 +430,7 @@ fn a_missing_repository() {
         "REPO_PATHS",
         "fail",
         "gone\" cannot be used",
-        "correct it: environment",
+        "fix it: environment",
     );
     world.make_repo("gone");
     assert_right(launch(), "REPO_PATHS");
@@ -457,7 +463,7 @@ fn a_folder_without_git() {
         launch,
         "repository",
         "warn",
-        "no slug",
+        "no owner/name",
         &format!("owner/name={}", folder.display()),
     );
 }
@@ -478,6 +484,45 @@ fn a_missing_cli() {
     assert_right(launch().env("PATH", path), "CLI");
 }
 
+/// All is right in this shell, and the running daemon, as a service with another PATH, finds no CLI or another one. Started
+/// with this PATH, it finds the same.
+#[test]
+fn a_daemon_with_another_path() {
+    let world = World::new();
+    let tools = world.path("tools");
+    fs::create_dir(&tools).unwrap();
+    world.program(&tools.join("claude"), "echo '2.1.0 (Claude Code)'");
+    let own = std::env::var("PATH").unwrap();
+    let with_tools = format!("{}:{own}", tools.display());
+    let launch = |path: &str| {
+        let launch = world.launch("true").env("CLI_COMMAND", "claude");
+        launch.env("PATH", path)
+    };
+    let fix = "wf0-agent service install";
+    let mut agent = world.registered(launch(&own));
+    let missing = format!("did not find claude at its start (its PATH: {own})");
+    let written = || {
+        let status = fs::read_to_string(world.state().join("status.json")).ok()?;
+        status.contains("\"connected\":true").then_some(())
+    };
+    eventually("the status", written);
+    assert_found(launch(&with_tools), "daemon", "fail", &missing, fix);
+    agent.terminate();
+    let mut agent = world.registered(launch(&with_tools));
+    eventually("the status", written);
+    let found = format!("uses {}", tools.join("claude").display());
+    let other = world.on_path("claude", "echo '2.0.0 (Claude Code)'");
+    assert_found(launch(&other), "daemon", "warn", &found, fix);
+    assert_found(
+        launch(&with_tools),
+        "daemon",
+        "ok",
+        "the same git and CLI",
+        "",
+    );
+    agent.terminate();
+}
+
 /// Arguments that cannot work, and a CLI in which nobody has logged in; what is in its credentials is not read.
 #[test]
 fn arguments_that_cannot_work_and_no_login() {
@@ -495,14 +540,14 @@ fn arguments_that_cannot_work_and_no_login() {
         "CLI",
         "fail",
         "claude has no --cwd",
-        "leave it out",
+        "unset it",
     );
     assert_found(
         launch("-p {prompt}"),
         "CLI",
         "warn",
         "no -- before it",
-        "leave {prompt} out",
+        "unset it",
     );
     assert_found(launch("-p"), "CLI", "ok", "is claude-code 2.1.0", "");
     assert_right(launch("-p"), "CLI");

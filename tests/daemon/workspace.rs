@@ -101,7 +101,7 @@ fn each_mode_works_where_it_says() {
         assert!(diff(&result).contains("b/where.txt"), "{mode}: {result}");
         assert_eq!(world.repo().join("where.txt").exists(), in_place, "{mode}");
         assert_eq!(
-            agent.log().contains("each ticket in a clone"),
+            agent.log().contains("each ticket runs in a clone"),
             !in_place,
             "{mode}: {}",
             agent.log()

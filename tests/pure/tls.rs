@@ -69,8 +69,9 @@ fn failures_say_what_to_do() {
         ),
     ];
     for (library, words, wanted) in rows {
-        let meaning =
+        let (what, fix) =
             meaning(words).unwrap_or_else(|| panic!("{library}: {words}: nothing is said"));
+        let meaning = format!("{what}; {fix}");
         assert!(
             meaning.contains(wanted) && !meaning.contains('\n'),
             "{library}: {words}: {meaning}"

@@ -1,132 +1,117 @@
-//! The way to the backend, step by step, and what it says to the token. No agent is registered.
+//! The connection to the backend, step by step, and whether it accepts the token. No agent is registered.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Check;
+use crate::checks::Finding;
 use crate::config::Config;
 use crate::domain::Now;
 use crate::domain::event::Setback;
 use crate::link::Dialer;
 use crate::net::{Route, lookup};
+use crate::times::in_words;
 
 /// For each step.
 const LIMIT: Duration = Duration::from_secs(15);
 /// The backend's clock has whole seconds, and its answer takes a moment.
 const CLOCK_OFF: Duration = Duration::from_secs(60);
+const ONLINE: &str = "is WORKFORCE0_API_URL right, is the backend up, and is this machine online?";
 
-pub fn all(config: &Config) -> Vec<Check> {
-    let Config {
-        api,
-        proxy,
-        roots,
-        token,
-        dialect,
-        ..
-    } = config;
-    let (host, port) = proxy.as_ref().map_or((api.host(), api.port()), |proxy| {
-        (proxy.host(), proxy.port())
-    });
-    let mut checks = vec![match proxy {
-        Some(proxy) => Check::ok("proxy", format!("{proxy} ({})", proxy.setting())),
-        None => Check::ok("proxy", "none"),
+pub fn all(config: &Config) -> Vec<Finding> {
+    let (api, proxy) = (&config.api, &config.proxy);
+    let (host, port) = match proxy {
+        Some(proxy) => (proxy.host(), proxy.port()),
+        None => (api.host(), api.port()),
+    };
+    let mut findings = vec![match proxy {
+        Some(proxy) => Finding::ok("proxy", format!("{proxy} ({})", proxy.setting())),
+        None => Finding::ok("proxy", "none"),
     }];
-    let setting = proxy
-        .as_ref()
-        .map_or("WORKFORCE0_API_URL", |proxy| proxy.setting());
     match lookup(host, port, now().mono + LIMIT) {
         Ok(addresses) => {
-            let addresses: Vec<_> = addresses
-                .iter()
-                .map(|address| address.ip().to_string())
-                .collect();
-            checks.push(Check::ok(
-                "address",
-                format!("{host} is {}", addresses.join(", ")),
+            let addresses = addresses.iter().map(|address| address.ip().to_string());
+            let addresses: Vec<_> = addresses.collect();
+            findings.push(Finding::ok(
+                "DNS",
+                format!("{host} → {}", addresses.join(", ")),
             ));
         }
         Err(e) => {
+            let setting = match proxy {
+                Some(proxy) => proxy.setting(),
+                None => "WORKFORCE0_API_URL",
+            };
             let fix = format!("is the host in {setting} right, and is this machine online?");
-            checks.push(Check::fail("address", format!("{host}: {e}"), fix));
-            return checks;
+            findings.push(Finding::problem("DNS", format!("{host}: {e}"), fix));
+            return findings;
         }
     }
-    let route = Route {
-        api: api.clone(),
-        proxy: proxy.clone(),
-        roots: roots.clone(),
-    };
-    let online = "is WORKFORCE0_API_URL right, is the backend up, and is this machine online?";
-    if let Err(why) = route.open(now().mono + LIMIT) {
-        checks.push(split("connection", &why, online));
-        return checks;
-    }
-    let kind = if api.is_secure() {
-        "TLS, with a certificate that is trusted"
-    } else {
-        "clear text"
-    };
-    checks.push(Check::ok(
-        "connection",
-        format!("{} answers: {kind}", api.host_and_port()),
-    ));
-    let only = dialect.or_else(|| api.dialect());
     let dialer = Dialer {
-        route,
-        token: token.clone(),
-        only,
+        route: Route {
+            api: api.clone(),
+            proxy: proxy.clone(),
+            roots: config.roots.clone(),
+        },
+        token: config.token.clone(),
+        only: config.dialect.or_else(|| api.dialect()),
         store: None,
     };
-    let answer = match dialer.try_out(now) {
-        Ok((dialect, peer_clock)) => {
-            let name = dialect.name();
-            checks.extend(peer_clock.map(|theirs| clock(now().wall, theirs)));
-            Check::ok(
-                "backend",
-                format!("takes the token and speaks {name:?} (this did not register the agent)"),
-            )
+    if let Err(e) = dialer.route.open(now().mono + LIMIT) {
+        let fix = e.fix.unwrap_or_else(|| ONLINE.to_owned());
+        findings.push(Finding::problem("connection", e.what, fix));
+        return findings;
+    }
+    let kind = match api.is_secure() {
+        true => "over TLS, certificate trusted",
+        false => "unencrypted",
+    };
+    let reachable = format!("{} is reachable ({kind})", api.host_and_port());
+    findings.push(Finding::ok("connection", reachable));
+    match dialer.try_out(now) {
+        Ok((dialect, backend_time)) => {
+            findings.extend(backend_time.map(|theirs| clock(now().wall, theirs)));
+            let what = format!("token accepted, protocol {:?}", dialect.name());
+            findings.push(Finding::ok("backend", what));
         }
-        Err(Setback::Failed(why)) => split("backend", &why, online),
-        Err(Setback::Wait { why, at_least }) => {
-            let fix = format!(
+        Err(setback) => findings.push(refusal(setback)),
+    }
+    findings
+}
+
+fn refusal(setback: Setback) -> Finding {
+    match setback {
+        Setback::Failed(why) => Finding::problem("backend", why, ONLINE),
+        Setback::Wait { why, at_least } => Finding::warning(
+            "backend",
+            format!("not ready: {why}"),
+            format!(
                 "try again in {} s; the daemon does so by itself",
                 at_least.as_secs()
-            );
-            Check::warn("backend", format!("is not ready: {why}"), fix)
-        }
-        Err(Setback::TokenRejected(why)) => {
-            let fix =
-                "mint another in Settings → Agents → Create token, and set WORKFORCE0_AGENT_TOKEN";
-            Check::fail("backend", format!("rejects the token: {why}"), fix)
-        }
-        Err(Setback::VersionRefused(why)) => Check::fail(
+            ),
+        ),
+        Setback::TokenRejected(why) => Finding::problem(
+            "token",
+            format!("rejected by the backend: {why}"),
+            "create a new one under Settings → Agents → Create token, and set WORKFORCE0_AGENT_TOKEN to it",
+        ),
+        Setback::VersionRefused(why) => Finding::problem(
             "backend",
             format!("does not speak this version of the protocol: {why}"),
             "install a newer wf0-agent",
         ),
-    };
-    checks.push(answer);
-    checks
+    }
 }
 
-fn clock(own: SystemTime, theirs: SystemTime) -> Check {
+fn clock(own: SystemTime, theirs: SystemTime) -> Finding {
     let (off, how) = match own.duration_since(theirs) {
         Ok(ahead) => (ahead, "ahead of"),
         Err(e) => (e.duration(), "behind"),
     };
     if off < CLOCK_OFF {
-        return Check::ok("clock", "agrees with the backend's");
+        return Finding::ok("clock", "agrees with the backend's");
     }
-    let message = format!(
-        "{} s {how} the backend's: times in reports and certificates are off",
-        off.as_secs()
-    );
-    Check::warn("clock", message, "have one of the two set by a time server")
-}
-
-/// What the daemon would log, which may say what to do behind a semicolon.
-fn split(name: &str, text: &str, otherwise: &str) -> Check {
-    let (message, fix) = text.split_once("; ").unwrap_or((text, otherwise));
-    Check::fail(name, message, fix)
+    let off = in_words(off);
+    let what = format!("{off} {how} the backend's: times in reports and certificates are wrong");
+    Finding::warning("clock", what, "enable time synchronisation (NTP)")
 }
 
 #[expect(

@@ -1,44 +1,35 @@
-//! What has to be there on this machine: git, the repositories, the CLI, the state folder.
+//! What has to be there on this machine: git, the CLI, the state folder, and a daemon that finds the same.
 
 use std::path::Path;
 
-use super::{Check, Status};
-use crate::config::{Config, WorkspaceMode};
-use crate::daemon::known_to_git;
-use crate::domain::repos::{Repo, Workspace};
+use crate::checks::{self, Finding, Level};
+use crate::config::Config;
 use crate::environment::Environment;
-use crate::job::cli::{self, Cli, find, version};
-use crate::job::{Git, GitDirs, GitError, Halt, is_writable};
+use crate::job::cli::{self, Cli, version};
+use crate::job::{Git, Halt};
 use crate::store::inspect::{Condition, look_at};
+use crate::store::status;
 
 /// `git config --show-scope`, which diffs and clones need.
 const GIT_LEAST: (u32, u32) = (2, 26);
-const FREE_LEAST: u64 = 1 << 30;
 
-pub fn git(environment: &Environment) -> Check {
-    const NAME: &str = "git";
-    let ask = || {
-        let git = Git::discovering(environment, Path::new("/"))?;
-        git.run(&["version".as_ref()], None, &Halt::never())
-    };
+pub fn git(environment: &Environment) -> Finding {
+    let found = checks::git(environment);
+    if found.level != Level::Ok {
+        return found;
+    }
     let (major, minor) = GIT_LEAST;
     let newer = format!("install git {major}.{minor} or later");
-    match ask().map(|said| version::version_in(&said)) {
-        Ok(Some(version)) if is_enough(&version) => Check::ok(NAME, version),
+    let asked = Git::discovering(environment, Path::new("/"))
+        .and_then(|git| git.run(&["version".as_ref()], None, &Halt::never()));
+    match asked.map(|printed| version::version_in(&printed)) {
+        Ok(Some(version)) if is_enough(&version) => Finding::ok("git", version),
         Ok(version) => {
-            let version = version.unwrap_or_else(|| "of an unknown version".to_owned());
-            Check::warn(
-                NAME,
-                format!("{version}: too old to take diffs and make clones"),
-                newer,
-            )
+            let version = version.unwrap_or_else(|| "unknown version".to_owned());
+            let what = format!("{version}: too old to take diffs and make clones");
+            Finding::warning("git", what, newer)
         }
-        Err(e @ GitError::NotInstalled) => Check::fail(
-            NAME,
-            format!("{e}, which is {}", searched(environment)),
-            newer + ", or correct PATH",
-        ),
-        Err(e) => Check::fail(NAME, e.to_string(), newer),
+        Err(e) => Finding::problem("git", e.to_string(), newer),
     }
 }
 
@@ -47,197 +38,111 @@ fn is_enough(version: &str) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= GIT_LEAST
 }
 
-fn searched(environment: &Environment) -> String {
-    environment
-        .get("PATH")
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
-}
-
-pub fn repositories(config: &Config, environment: &Environment) -> Vec<Check> {
-    let repos = known_to_git(config.repos.clone(), config.workspace, environment);
-    let mut checks: Vec<_> = repos
-        .iter()
-        .map(|repo| repository(repo, config.workspace))
-        .collect();
-    checks.extend(repos.shared_slugs().into_iter().map(|slug| {
-        let message =
-            format!("several entries of REPO_PATHS are {slug}: its tickets go to the first");
-        Check::warn("repository", message, "tell them apart as owner/name=path")
-    }));
-    checks
-}
-
-fn repository(repo: &Repo, mode: WorkspaceMode) -> Check {
-    const NAME: &str = "repository";
-    let path = repo.path.display();
-    if let Err(e) = std::fs::read_dir(&repo.path) {
-        return Check::fail(
-            NAME,
-            format!("{path} cannot be read: {e}"),
-            format!("make {path} readable for this user"),
-        );
-    }
-    let is_in_git = GitDirs::find(&repo.path).is_some();
-    let where_it_runs = match repo.workspace {
-        Workspace::Clone if !is_in_git => {
-            let why = format!(
-                "{path} is in no git repository and cannot be cloned: its tickets will fail"
-            );
-            let fix = match mode {
-                WorkspaceMode::Auto => {
-                    format!("git init {path}, or make it writable for this user")
-                }
-                _ => format!("git init {path}, or WORKSPACE_MODE=auto"),
-            };
-            return Check::fail(NAME, why, fix);
-        }
-        Workspace::InPlace if !is_writable(&repo.path) => {
-            let fix =
-                "WORKSPACE_MODE=auto has tickets run in clones, or make it writable for this user";
-            return Check::fail(
-                NAME,
-                format!("{path} cannot be written to, where its tickets run"),
-                fix,
-            );
-        }
-        Workspace::InPlace => "tickets run in it",
-        Workspace::Clone => "each ticket runs in a clone",
-    };
-    match &repo.slug {
-        _ if !is_in_git => Check::warn(
-            NAME,
-            format!("{path} is in no git repository: its tickets have no diff"),
-            format!("git init {path}"),
-        ),
-        None => {
-            let message = format!(
-                "{path} has no slug: only tickets that name it by its path find it; {where_it_runs}"
-            );
-            Check::warn(
-                NAME,
-                message,
-                format!("write it as owner/name={path} in REPO_PATHS"),
-            )
-        }
-        Some(slug) => Check::ok(NAME, format!("{path} is {slug}, {where_it_runs}")),
-    }
-}
-
-pub fn cli(config: &Config, environment: &Environment) -> Vec<Check> {
+pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
     const NAME: &str = "CLI";
     let cli = Cli::from_config(&config.cli);
     let command = &cli.command;
-    let mut checks = Vec::new();
-    match find::program(command, environment.get("PATH")) {
-        None => {
-            let searched = searched(environment);
-            let why =
-                format!("{command} was not found or is not executable (searched PATH: {searched})");
-            checks.push(Check::fail(
-                NAME,
-                why,
-                "install it, correct PATH, or set CLI_COMMAND to its path",
-            ));
-        }
-        Some(path) if !cli.is_known() => checks.push(Check::ok(
+    let mut findings = Vec::new();
+    match checks::program(command, environment) {
+        None => findings.push(checks::cli(&cli, environment)),
+        Some(program) if !cli.is_known() => findings.push(Finding::ok(
             NAME,
-            format!(
-                "{} (not one that is known: its version is not asked)",
-                path.display()
-            ),
+            format!("{program} (not a CLI that wf0-agent knows: its version is not asked)"),
         )),
-        Some(path) => {
-            checks.push(match version::ask(&cli, environment, &Halt::never()) {
-                Some(version) => Check::ok(
+        Some(program) => {
+            findings.push(match version::ask(&cli, environment, &Halt::never()) {
+                Some(version) => Finding::ok(NAME, format!("{program} is {} {version}", cli.name)),
+                None => Finding::warning(
                     NAME,
-                    format!("{} is {} {version}", path.display(), cli.name),
+                    format!("`{program} --version` failed or printed no version"),
+                    format!("run {program} --version yourself"),
                 ),
-                None => {
-                    let fix = format!("see what {} --version says", path.display());
-                    Check::warn(
-                        NAME,
-                        format!("{} does not tell its version", path.display()),
-                        fix,
-                    )
-                }
             });
-            checks.push(match cli::sign_of_login(command, environment) {
-                Ok(sign) => Check::ok("login", format!("{command} seems logged in: {sign}")),
-                Err(signs) => {
-                    let why = format!(
-                        "whether {command} is logged in cannot be told: none of {signs} is there"
-                    );
-                    Check::warn(
-                        "login",
-                        why,
-                        format!("start {command} once as this user and log in"),
-                    )
-                }
+            findings.push(match cli::sign_of_login(command, environment) {
+                Ok(sign) => Finding::ok("login", format!("{command} seems logged in: {sign}")),
+                Err(signs) => Finding::warning(
+                    "login",
+                    format!("no sign that {command} is logged in (looked for {signs})"),
+                    format!("run {command} once as this user and log in"),
+                ),
             });
         }
     }
     let (wrong, risky) = cli::check(&config.cli, environment.get("PATH"));
-    let advice = |status: Status| {
-        move |text: String| Check {
-            status,
-            ..split(NAME, &text)
-        }
-    };
-    checks.extend(wrong.into_iter().map(advice(Status::Fail)));
-    checks.extend(risky.into_iter().map(advice(Status::Warn)));
-    checks
+    let fix = "change the template, or unset it: the default works";
+    findings.extend(
+        wrong
+            .into_iter()
+            .map(|why| Finding::problem(NAME, why, fix)),
+    );
+    findings.extend(
+        risky
+            .into_iter()
+            .map(|why| Finding::warning(NAME, why, fix)),
+    );
+    findings
 }
 
-/// What the daemon would say, which ends with what to do.
-fn split(name: &str, text: &str) -> Check {
-    let (message, fix) = text.rsplit_once(": ").unwrap_or((text, "see the README"));
-    Check::fail(name, message, fix)
-}
-
-pub fn state(folder: &Path) -> Vec<Check> {
+pub fn state(folder: &Path) -> Finding {
     const NAME: &str = "state folder";
     let shown = folder.display();
-    let condition = match look_at(folder) {
-        Ok(condition) => condition,
-        Err(e) => return vec![split(NAME, &e.to_string())],
-    };
-    let what = match condition {
-        Condition::Missing => "will be made",
-        Condition::Free => "is free",
-        Condition::InUse => "is in use: a daemon is running",
-    };
-    let mut checks = vec![Check::ok(NAME, format!("{shown} {what}"))];
-    checks.extend(free(folder).map(|free| {
-        let message = format!("{} MiB are free at {shown}", free >> 20);
-        if free < FREE_LEAST {
-            Check::warn(
-                "disk space",
-                message,
-                "make room, 1 GiB at least, or name a STATE_DIR elsewhere",
-            )
-        } else {
-            Check::ok("disk space", message)
+    match look_at(folder) {
+        Ok(Condition::Missing) => Finding::ok(
+            NAME,
+            format!("{shown} does not exist yet and will be created"),
+        ),
+        Ok(Condition::Free) => Finding::ok(NAME, format!("{shown} is not in use")),
+        Ok(Condition::InUse) => {
+            Finding::ok(NAME, format!("{shown} is in use by the running daemon"))
         }
-    }));
-    checks
+        Err(e) => Finding::problem(NAME, e.problem(), e.fix()),
+    }
 }
 
-#[cfg(unix)]
-fn free(folder: &Path) -> Option<u64> {
-    let there = folder.ancestors().find(|path| path.exists())?;
-    let found = nix::sys::statvfs::statvfs(there).ok()?;
-    // Their types differ from system to system.
-    #[allow(clippy::useless_conversion, reason = "not everywhere")]
-    let (blocks, size) = (
-        u64::from(found.blocks_available()),
-        u64::from(found.fragment_size()),
-    );
-    Some(blocks.saturating_mul(size))
-}
-
-#[cfg(not(unix))]
-fn free(_folder: &Path) -> Option<u64> {
-    None
+/// Compares what the running daemon finds with what this shell finds. A daemon that runs as a service has another PATH,
+/// so everything can be right here and wrong there.
+pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
+    const NAME: &str = "daemon";
+    let is_running = matches!(look_at(&config.state_dir), Ok(Condition::InUse));
+    let record = status::read(&config.state_dir).ok().flatten();
+    let Some(record) = record.filter(|_| is_running) else {
+        return Vec::new();
+    };
+    let status::Daemon {
+        pid,
+        search_path,
+        git_program,
+        cli_program,
+        ..
+    } = &record.daemon.daemon;
+    let programs = [
+        ("git", git_program),
+        (config.cli.command.as_str(), cli_program),
+    ];
+    let mut findings = Vec::new();
+    for (name, theirs) in programs {
+        let ours = checks::program(name, environment);
+        if ours == *theirs {
+            continue;
+        }
+        let there = match theirs {
+            Some(theirs) => format!("uses {theirs}"),
+            None => format!("did not find {name} at its start (its PATH: {search_path})"),
+        };
+        let here = match &ours {
+            Some(ours) => format!("this shell finds {ours}"),
+            None => format!("this shell does not find {name}"),
+        };
+        let what = format!("the running daemon (pid {pid}) {there}; {here}");
+        let fix = "restart the daemon with this PATH; for a service: wf0-agent service install";
+        findings.push(match (theirs, ours) {
+            (None, _) => Finding::problem(NAME, what, fix),
+            (Some(_), _) => Finding::warning(NAME, what, fix),
+        });
+    }
+    if findings.is_empty() {
+        let what = format!("the running daemon (pid {pid}) finds the same git and CLI");
+        findings.push(Finding::ok(NAME, what));
+    }
+    findings
 }

@@ -1,9 +1,9 @@
-//! Each setting, where its value stands, and what is wrong with it.
+//! Each setting, where its value comes from, and what is wrong with it.
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::Check;
+use crate::checks::Finding;
 use crate::config::settings::{Fallback, SETTINGS, Setting, flag_of_name};
 use crate::config::{ConfigError, Origin, Proxy, Sources};
 use crate::domain::text::one_line;
@@ -12,10 +12,10 @@ const SHOWN_MAX: usize = 300;
 const TOKEN: &str = "WORKFORCE0_AGENT_TOKEN";
 const TOKEN_FILE: &str = "WORKFORCE0_AGENT_TOKEN_FILE";
 
-/// `file`: what the settings' file is called; `error`: what is wrong with the settings.
-pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<Check> {
+/// `file` is the name of the settings file, `error` what is wrong with the settings.
+pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<Finding> {
     let errors = error.map(|error| error.0.as_slice()).unwrap_or_default();
-    let mut checks = Vec::new();
+    let mut findings = Vec::new();
     let mut defaults = Vec::new();
     for setting in SETTINGS {
         for name in sources.names_of(setting) {
@@ -24,11 +24,11 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<C
             match (wrong, found) {
                 (Some(error), found) => {
                     let fix = correct(setting, &name, file, found.map(|(_, origin)| origin));
-                    checks.push(Check::fail(&name, error.explanation(), fix));
+                    findings.push(Finding::problem(&name, error.explanation(), fix));
                 }
                 (None, Some((value, origin))) => {
                     let from = place(origin, &name, file);
-                    checks.push(Check::ok(
+                    findings.push(Finding::ok(
                         &name,
                         format!("{} ({from})", shown(setting, &value)),
                     ));
@@ -42,18 +42,18 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<C
             }
         }
     }
-    checks.push(Check::ok("defaults", defaults.join(", ")));
-    checks.extend(token_file(sources, file));
-    checks
+    findings.push(Finding::ok("defaults", defaults.join(", ")));
+    findings.extend(token_file(sources, file));
+    findings
 }
 
-/// Without what gives access: tokens, and a proxy's credentials.
+/// The value without secrets: the token, and a proxy's credentials.
 fn shown(setting: &Setting, value: &OsStr) -> String {
     const HIDDEN: &str = "(hidden)";
     let value = value.to_string_lossy();
     match setting.name {
         TOKEN => HIDDEN.to_owned(),
-        // One that does not count may hold anything.
+        // A value that is not a proxy may hold anything.
         name if name.ends_with("_PROXY") && name != "NO_PROXY" => {
             match Proxy::parse(name, &value) {
                 Ok(proxy) if proxy.authorization().is_some() => format!("{HIDDEN}@{proxy}"),
@@ -79,7 +79,7 @@ fn place(origin: Origin, name: &str, file: &Path) -> String {
 
 fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -> String {
     match origin {
-        Some(origin) => format!("correct it: {}", place(origin, name, file)),
+        Some(origin) => format!("fix it: {}", place(origin, name, file)),
         None if setting.has_flag() => {
             format!(
                 "set it in the environment, in {} or by --{}",
@@ -91,8 +91,8 @@ fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -
     }
 }
 
-/// The file that the token is in, if it is in one: whoever can read it is the agent.
-fn token_file(sources: &Sources, file: &Path) -> Option<Check> {
+/// The file with the token, if it is in a file. Every user who can read it can act as this agent.
+fn token_file(sources: &Sources, file: &Path) -> Option<Finding> {
     const NAME: &str = "token file";
     let path = match sources.look_up(TOKEN) {
         Some((_, Origin::File)) => file.to_owned(),
@@ -102,15 +102,11 @@ fn token_file(sources: &Sources, file: &Path) -> Option<Check> {
     let shown = path.display();
     let mode = mode(&path)?;
     Some(if mode & 0o004 == 0 {
-        Check::ok(
-            NAME,
-            format!("{shown} is closed to others (mode {mode:03o})"),
-        )
+        Finding::ok(NAME, format!("{shown} is private (mode {mode:03o})"))
     } else {
-        let message = format!(
-            "{shown} holds the token and everybody on this machine can read it (mode {mode:03o})"
-        );
-        Check::warn(NAME, message, format!("chmod 600 {shown}"))
+        let message =
+            format!("{shown} contains the token and all users can read it (mode {mode:03o})");
+        Finding::warning(NAME, message, format!("chmod 600 {shown}"))
     })
 }
 

@@ -1,12 +1,13 @@
 //! The status for people.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::{Finished, Overview};
 use crate::commands::style::{Colour, clock};
 use crate::domain::text::{for_terminal, one_line};
 use crate::store::inspect::Seen;
 use crate::store::status::{ActiveStatus, CliStatus, StatusRecord};
+use crate::times::in_words;
 
 const TEXT_MAX: usize = 100;
 
@@ -47,7 +48,7 @@ impl Page {
 
     /// How long ago that was.
     fn age(&self, at: SystemTime) -> String {
-        span(self.now.duration_since(at).unwrap_or_default())
+        in_words(self.now.duration_since(at).unwrap_or_default())
     }
 
     fn daemon(&self, record: &StatusRecord) -> Vec<String> {
@@ -152,7 +153,7 @@ impl Page {
         let failure = outcome.failure.as_ref();
         let mut facts = Vec::new();
         facts.extend(failure.map(|failure| failure.code.as_str().to_owned()));
-        facts.extend(outcome.span.map(|took| span(took.duration)));
+        facts.extend(outcome.span.map(|took| in_words(took.duration)));
         facts.extend(outcome.changes.stat.map(|stat| stat.to_string()));
         facts.extend((!seen.is_delivered()).then(|| "not delivered yet".to_owned()));
         let age = self.paint(Colour::Dim, &format!("{} ago", self.age(*at)));
@@ -170,16 +171,5 @@ impl Page {
         let folder = folder.unwrap_or_default().to_string_lossy();
         let role = seen.map(|seen| seen.role.as_str()).unwrap_or_default();
         format!("{ticket}{again}  {role}  {folder}")
-    }
-}
-
-/// `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
-fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
     }
 }

@@ -1,0 +1,187 @@
+//! Checks of this machine. The daemon logs what they find at its start, and `wf0-agent doctor` shows the same sentences.
+
+use log::{info, warn};
+
+use crate::config::WorkspaceMode;
+use crate::domain::repos::{Repo, Repos, Workspace};
+use crate::environment::Environment;
+use crate::job::cli::{Cli, find};
+use crate::job::{self, GitDirs, is_writable};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Ok,
+    /// It works, but not as well as it could, or whether it works is unknown.
+    Warning,
+    /// Tickets will fail.
+    Problem,
+}
+
+/// What a check found, and what a person can do about it.
+#[derive(Debug)]
+pub struct Finding {
+    /// What was checked.
+    pub name: String,
+    pub level: Level,
+    pub what: String,
+    /// `None`: nothing has to be done.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    pub fn ok(name: &str, what: impl Into<String>) -> Self {
+        Self {
+            name: name.to_owned(),
+            level: Level::Ok,
+            what: what.into(),
+            fix: None,
+        }
+    }
+
+    pub fn warning(name: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            level: Level::Warning,
+            fix: Some(fix.into()),
+            ..Self::ok(name, what)
+        }
+    }
+
+    pub fn problem(name: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            level: Level::Problem,
+            ..Self::warning(name, what, fix)
+        }
+    }
+
+    pub fn log(&self) {
+        let Self {
+            name, what, fix, ..
+        } = self;
+        match fix {
+            None => info!("{name}: {what}"),
+            Some(fix) => warn!("{name}: {what}; {fix}"),
+        }
+    }
+}
+
+pub fn search_path(environment: &Environment) -> String {
+    let path = environment.get("PATH").unwrap_or_default();
+    path.to_string_lossy().into_owned()
+}
+
+/// The file of a program, if it is found.
+pub fn program(name: &str, environment: &Environment) -> Option<String> {
+    let program = find::program(name, environment.get("PATH"))?;
+    Some(program.display().to_string())
+}
+
+pub fn git(environment: &Environment) -> Finding {
+    match program("git", environment) {
+        Some(program) => Finding::ok("git", program),
+        None => Finding::problem(
+            "git",
+            format!(
+                "git was not found (searched PATH: {})",
+                search_path(environment)
+            ),
+            "install git or correct PATH; without git there are no diffs and no clones",
+        ),
+    }
+}
+
+pub fn cli(cli: &Cli, environment: &Environment) -> Finding {
+    let command = &cli.command;
+    match program(command, environment) {
+        Some(program) => Finding::ok("CLI", format!("{program} ({})", cli.name)),
+        None => Finding::problem(
+            "CLI",
+            format!(
+                "{command} was not found or is not executable (searched PATH: {})",
+                search_path(environment)
+            ),
+            "install it, correct PATH, or set CLI_COMMAND to its path; no tickets are taken until it is found",
+        ),
+    }
+}
+
+/// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
+pub fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
+    let open: Vec<_> = repos
+        .iter()
+        .filter(|repo| repo.slug.is_none())
+        .map(|repo| repo.path.clone())
+        .collect();
+    let mut found = job::origin_slug(environment, &open).into_iter();
+    let complete = |repo: Repo| Repo {
+        slug: repo.slug.or_else(|| found.next().flatten()),
+        root: GitDirs::find(&repo.path).map_or(repo.root, |dirs| dirs.top),
+        workspace: job::choose(mode, &repo.path),
+        path: repo.path,
+    };
+    Repos::new(repos.into_iter().map(complete).collect())
+}
+
+pub fn repositories(repos: &Repos, mode: WorkspaceMode) -> Vec<Finding> {
+    let mut findings: Vec<_> = repos.iter().map(|repo| repository(repo, mode)).collect();
+    for slug in repos.shared_slugs() {
+        findings.push(Finding::warning(
+            "repository",
+            format!("several entries of REPO_PATHS are {slug}: its tickets go to the first"),
+            "tell them apart as owner/name=path",
+        ));
+    }
+    findings
+}
+
+fn repository(repo: &Repo, mode: WorkspaceMode) -> Finding {
+    const NAME: &str = "repository";
+    let path = repo.path.display();
+    if let Err(e) = std::fs::read_dir(&repo.path) {
+        return Finding::problem(
+            NAME,
+            format!("{path} cannot be read: {e}"),
+            format!("make {path} readable for this user"),
+        );
+    }
+    let is_in_git = GitDirs::find(&repo.path).is_some();
+    let where_it_runs = match repo.workspace {
+        Workspace::Clone if !is_in_git => {
+            let or = match mode {
+                WorkspaceMode::Auto => "make it writable for this user",
+                _ => "set WORKSPACE_MODE=auto",
+            };
+            return Finding::problem(
+                NAME,
+                format!(
+                    "{path} is not a git repository and cannot be cloned: its tickets will fail"
+                ),
+                format!("git init {path}, or {or}"),
+            );
+        }
+        Workspace::InPlace if !is_writable(&repo.path) => {
+            return Finding::problem(
+                NAME,
+                format!("{path} cannot be written to, and its tickets run in it"),
+                "set WORKSPACE_MODE=auto to run tickets in clones, or make it writable for this user",
+            );
+        }
+        Workspace::InPlace => "tickets run in it",
+        Workspace::Clone => "each ticket runs in a clone",
+    };
+    match &repo.slug {
+        _ if !is_in_git => Finding::warning(
+            NAME,
+            format!("{path} is not a git repository: results will have no diff"),
+            format!("git init {path}"),
+        ),
+        None => Finding::warning(
+            NAME,
+            format!(
+                "{path} has no owner/name, because git knows no origin of it: only tickets that name the path find it; \
+                 {where_it_runs}"
+            ),
+            format!("write owner/name={path} in REPO_PATHS"),
+        ),
+        Some(slug) => Finding::ok(NAME, format!("{path} is {slug}, {where_it_runs}")),
+    }
+}
