@@ -18,6 +18,10 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     socket: WebSocket<Stream>,
     /// The backend's clock at the upgrade, if the backend told it.
+    #[cfg_attr(
+        not(feature = "tools"),
+        expect(dead_code, reason = "only doctor compares it")
+    )]
     pub(super) peer_clock: Option<SystemTime>,
 }
 

@@ -90,6 +90,7 @@ impl Dialer {
 
     /// Connects without registering: finds the dialect, and whether the backend accepts the token. A refusal may be a
     /// close after the upgrade, so this waits for the answer to a Ping. Returns the backend's clock too, if it told it.
+    #[cfg(feature = "tools")]
     pub(crate) fn try_out(
         &self,
         now: impl Fn() -> Now,

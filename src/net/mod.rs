@@ -3,6 +3,7 @@
 //! The WebSocket and the downloads both use it, so there is one way to review. The token is sent on the open stream, after
 //! the proxy has done its part, so this module never sees it.
 
+mod error;
 mod stream;
 mod tls;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
+pub use error::RouteError;
 pub use stream::{PeerActivity, Stream, Wire, left};
 pub use tls::meaning;
 
@@ -29,35 +31,6 @@ pub struct Route {
     pub api: ApiUrl,
     pub proxy: Option<Proxy>,
     pub roots: Roots,
-}
-
-/// Why a [`Route`] leads nowhere.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", self.in_one_line())]
-pub struct RouteError {
-    pub what: String,
-    /// What a person can do about it, if that is known.
-    pub fix: Option<String>,
-}
-
-impl RouteError {
-    fn new(what: String) -> Self {
-        Self { what, fix: None }
-    }
-
-    fn with_fix(what: String, fix: impl Into<String>) -> Self {
-        Self {
-            what,
-            fix: Some(fix.into()),
-        }
-    }
-
-    fn in_one_line(&self) -> String {
-        match &self.fix {
-            Some(fix) => format!("{}; {fix}", self.what),
-            None => self.what.clone(),
-        }
-    }
 }
 
 impl Route {

@@ -3,7 +3,7 @@
 use log::debug;
 use native_tls::{Protocol, TlsConnector, TlsStream};
 
-use super::RouteError;
+use super::error::RouteError;
 use super::stream::Wire;
 use crate::config::Roots;
 use crate::domain::text::one_line;
