@@ -1,19 +1,19 @@
-//! The daemon's environment as it was at the start, and what of it each kind of child gets.
+//! The daemon's environment at its start, and the part of it that each kind of child process gets.
 
 use std::ffi::{OsStr, OsString};
 
 use crate::domain::ticket::RunId;
 
-/// The variable that a run's processes are known by: one id, or several where runs are nested.
+/// The variable that identifies the processes of a run. It has one id, or several if runs are nested.
 pub const MARK: &str = "WF0_RUN_ID";
-/// The variable that tells them their ticket.
+/// The variable that tells a run's processes their ticket.
 pub const TICKET: &str = "WF0_TICKET_ID";
 
-/// Where systemd hears how the service is (sd_notify(3)).
+/// The variable that names the socket for reports to systemd (sd_notify(3)).
 pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// A copy of the environment. Taken once, so that nothing that a library sets later reaches a child.
-/// It has no `Debug`: the token may be in it.
+/// A copy of the environment. It is taken once, so that no child gets a variable that a library sets later. It has no
+/// `Debug`, because it may contain the token.
 #[derive(Clone, Default)]
 pub struct Environment(Vec<(OsString, OsString)>);
 
@@ -26,7 +26,7 @@ impl Environment {
         Self(variables)
     }
 
-    /// With those variables, each instead of one of that name.
+    /// Adds the variables. Each replaces one of the same name.
     pub fn with(mut self, variables: &[(String, String)]) -> Self {
         for (name, value) in variables {
             self.0.retain(|(own, _)| !is_same(own, name));
@@ -35,7 +35,7 @@ impl Environment {
         self
     }
 
-    /// Only those of these names.
+    /// Keeps only the variables of these names.
     pub fn only(mut self, names: &[&str]) -> Self {
         self.0
             .retain(|(own, _)| names.iter().any(|name| is_same(own, name)));
@@ -49,15 +49,15 @@ impl Environment {
             .map(|(_, value)| value.as_os_str())
     }
 
-    /// The names that are text.
+    /// The names that are valid UTF-8.
     pub fn names(&self) -> impl Iterator<Item = String> {
         self.0
             .iter()
             .filter_map(|(name, _)| name.to_str().map(str::to_owned))
     }
 
-    /// For a coding CLI: everything but the daemon's own settings, the token first of all, the way to its service
-    /// manager, and the mark, which each run gets anew.
+    /// For a coding CLI: everything except the daemon's own variables. These are the token and other settings, the socket of
+    /// the service manager, and the mark, of which each run gets its own.
     pub fn for_cli(&self) -> Vec<(OsString, OsString)> {
         let foreign = |name: &OsStr| {
             has_prefix(name, "WORKFORCE0_")
@@ -72,7 +72,7 @@ impl Environment {
             .collect()
     }
 
-    /// What a run's processes are marked with: its own id, behind that of the run that this daemon is part of.
+    /// The mark of a run's processes. If this daemon is itself part of a run, that run's mark comes first.
     pub fn mark_of(&self, run: RunId) -> OsString {
         let mut mark = self
             .get(MARK)
@@ -82,15 +82,15 @@ impl Environment {
         mark
     }
 
-    /// What git is marked with while it works for a run. It is not of the run's tree: it goes on when that is ended,
-    /// and only the next daemon ends it, should this one die.
+    /// The mark of git while it works for a run. It differs from the run's own mark, because the end of the run must not end
+    /// git. If this daemon dies, the next one ends git by this mark.
     pub fn mark_of_git(&self, run: RunId) -> OsString {
         let mut mark = self.mark_of(run);
         mark.push("-git");
         mark
     }
 
-    /// For git: without the variables that would lead it to another repository or have it start programs.
+    /// For git: without the variables that would make it use another repository or start programs.
     pub fn for_git(&self) -> Vec<(OsString, OsString)> {
         let mut variables = self.for_cli();
         variables.retain(|(name, _)| !has_prefix(name, "GIT_"));
@@ -98,7 +98,7 @@ impl Environment {
     }
 }
 
-/// Windows takes names without regard to case.
+/// On Windows names are case-insensitive.
 fn is_same(own: &OsStr, name: &str) -> bool {
     if cfg!(windows) {
         own.eq_ignore_ascii_case(name)

@@ -4,8 +4,16 @@ use std::fmt;
 use std::net::IpAddr;
 
 use http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::message::Dialect;
+
+/// What is escaped in a segment of a path.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 
 fn path_of(dialect: Dialect) -> &'static str {
     match dialect {
@@ -199,18 +207,10 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Escapes everything but unreserved characters (RFC 3986 section 2.1). A segment of dots alone would name a parent, so its
-/// dots are escaped too.
+/// RFC 3986 section 2.1. A segment of dots alone would name a parent, so its dots are escaped too.
 fn escape(segment: &str) -> String {
-    let is_dots = segment.chars().all(|c| c == '.');
-    let mut escaped = String::new();
-    for byte in segment.bytes() {
-        let is_plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
-        if is_plain || (byte == b'.' && !is_dots) {
-            escaped.push(char::from(byte));
-        } else {
-            escaped.push_str(&format!("%{byte:02X}"));
-        }
+    if segment.chars().all(|c| c == '.') {
+        return segment.replace('.', "%2E");
     }
-    escaped
+    utf8_percent_encode(segment, RESERVED).to_string()
 }

@@ -17,44 +17,42 @@ pub fn canonicalize(path: impl AsRef<Path>) -> std::io::Result<PathBuf> {
 
 pub(super) fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
     let mut repos: Vec<Repo> = Vec::new();
-    for entry in text
-        .split(',')
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-    {
-        let (slug, path) = match entry.split_once('=') {
-            Some((slug, path)) if is_slug(slug.trim()) => {
-                (Some(slug.trim().to_owned()), path.trim())
-            }
-            Some((slug, path)) if !Path::new(entry).exists() => {
-                return Err(format!(
-                    "{slug:?} before {path:?} is not of the form owner/name"
-                ));
-            }
-            _ => (None, entry),
-        };
-        let path = canonicalize(path).map_err(|e| format!("{path:?} cannot be used: {e}"))?;
-        if !path.is_dir() {
-            return Err(format!("{path:?} is not a folder"));
-        }
-        if path.to_str().is_none() {
-            return Err(format!(
-                "{path:?} is not UTF-8, which the protocol requires"
-            ));
-        }
-        if !repos.iter().any(|repo| repo.path == path) {
-            repos.push(Repo {
-                root: path.clone(),
-                path,
-                slug,
-                workspace: Workspace::InPlace,
-            });
+    let entries = text.split(',').map(str::trim);
+    for entry in entries.filter(|entry| !entry.is_empty()) {
+        let repo = parse_repo(entry)?;
+        if !repos.iter().any(|other| other.path == repo.path) {
+            repos.push(repo);
         }
     }
     if repos.is_empty() {
         return Err("names no folder".to_owned());
     }
     Ok(repos)
+}
+
+fn parse_repo(entry: &str) -> Result<Repo, String> {
+    let (slug, path) = match entry.split_once('=') {
+        Some((slug, path)) if is_slug(slug.trim()) => (Some(slug.trim().to_owned()), path.trim()),
+        Some((slug, path)) if !Path::new(entry).exists() => {
+            return Err(format!(
+                "{slug:?} before {path:?} is not of the form owner/name"
+            ));
+        }
+        _ => (None, entry),
+    };
+    let path = canonicalize(path).map_err(|e| format!("{path:?} cannot be used: {e}"))?;
+    if !path.is_dir() {
+        return Err(format!("{path:?} is not a folder"));
+    }
+    if path.to_str().is_none() {
+        return Err(format!("{path:?} is not UTF-8, as the protocol requires"));
+    }
+    Ok(Repo {
+        root: path.clone(),
+        path,
+        slug,
+        workspace: Workspace::InPlace,
+    })
 }
 
 /// A command with a path in it is relative to the working directory of the daemon, not of the run.
@@ -67,9 +65,8 @@ pub(super) fn parse_command(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let path = absolute(text).map_err(|e| e.to_string())?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|_| "is not UTF-8".to_owned())
+    let text = path.into_os_string().into_string();
+    text.map_err(|_| "is not UTF-8".to_owned())
 }
 
 /// The state folder must lie outside the repositories: each diff would include what is written there.
@@ -80,26 +77,20 @@ pub(super) fn state_dir(r: &mut Reader, repos: &[Repo]) -> Option<PathBuf> {
         None => default_state_dir(r.sources.environment()),
     };
     let Some(path) = path else {
-        r.wrong(
-            NAME,
-            "is required here, because the system has no folder for it",
-        );
-        return None;
+        return r.wrong(NAME, "is required here: the system has no folder for it");
     };
     if !path.exists() && path.components().any(|part| part == Component::ParentDir) {
-        r.wrong(
+        return r.wrong(
             NAME,
             "does not exist and contains .., so its place is not clear",
         );
-        return None;
     }
     let path = canonicalize_existing_part(&path);
-    if let Some(repo) = repos.iter().find(|repo| path.starts_with(&repo.path)) {
-        r.wrong(
+    if let Some(Repo { path: repo, .. }) = repos.iter().find(|repo| path.starts_with(&repo.path)) {
+        return r.wrong(
             NAME,
-            format!("{path:?} lies inside the repository {:?}", repo.path),
+            format!("{path:?} lies inside the repository {repo:?}"),
         );
-        return None;
     }
     Some(path)
 }
@@ -107,10 +98,8 @@ pub(super) fn state_dir(r: &mut Reader, repos: &[Repo]) -> Option<PathBuf> {
 /// The XDG base directories; on macOS and Windows the system's own place.
 fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
     let folder = |name| {
-        environment
-            .get(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
+        let path = PathBuf::from(environment.get(name)?);
+        path.is_absolute().then_some(path)
     };
     let base = if cfg!(windows) {
         folder("LOCALAPPDATA")?
@@ -127,10 +116,8 @@ fn canonicalize_existing_part(path: &Path) -> PathBuf {
     let mut missing: Vec<&OsStr> = Vec::new();
     for existing in path.ancestors() {
         if let Ok(real) = canonicalize(existing) {
-            return missing
-                .iter()
-                .rev()
-                .fold(real, |path, name| path.join(name));
+            let names = missing.iter().rev();
+            return names.fold(real, |path, name| path.join(name));
         }
         missing.extend(existing.file_name());
     }

@@ -27,11 +27,9 @@ pub struct Proxy {
 impl Proxy {
     /// Only the setting that counts must be usable: the others may be meant for other programs.
     pub(super) fn read(r: &mut Reader, api: &ApiUrl) -> Option<Self> {
-        let exceptions = r
-            .value("NO_PROXY", |text| Ok(text.to_owned()))
-            .unwrap_or_default();
-        let name = *settings_for(api).iter().find(|name| r.is_set(name))?;
-        if is_exempt(api.host(), &exceptions) {
+        let exceptions = r.value("NO_PROXY", |text| Ok(text.to_owned()));
+        let name = settings_for(api).iter().find(|name| r.is_set(name))?;
+        if is_exempt(api.host(), &exceptions.unwrap_or_default()) {
             return None;
         }
         r.value(name, |text| Self::parse(name, text))
@@ -53,13 +51,9 @@ impl Proxy {
             Some((credentials, address)) => (Some(basic(credentials)), address),
             None => (None, rest),
         };
-        let uri = format!("http://{address}")
-            .parse::<Uri>()
-            .ok()
-            .filter(|uri| uri.path() == "/");
-        let uri = uri
-            .filter(|uri| uri.query().is_none())
-            .ok_or("is not host:port, or a URL of that")?;
+        let uri: Option<Uri> = format!("http://{address}").parse().ok();
+        let uri = uri.filter(|uri| uri.path() == "/" && uri.query().is_none());
+        let uri = uri.ok_or("is not host:port or http://host:port")?;
         let Origin { host, port } = origin(&uri, false)?;
         Ok(Self {
             setting,
@@ -131,14 +125,9 @@ pub fn is_exempt(host: &str, no_proxy: &str) -> bool {
 }
 
 fn is_within(host: &str, domain: &str) -> bool {
-    let domain = domain
-        .trim_start_matches("*.")
-        .trim_matches('.')
-        .to_ascii_lowercase();
-    !domain.is_empty()
-        && host
-            .strip_suffix(&domain)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    let domain = domain.trim_start_matches("*.").trim_matches('.');
+    let rest = host.strip_suffix(&domain.to_ascii_lowercase());
+    !domain.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 fn contains(network: &str, ip: IpAddr) -> bool {
@@ -149,22 +138,12 @@ fn contains(network: &str, ip: IpAddr) -> bool {
     let (Ok(address), Some(bits)) = (bare(address).parse::<IpAddr>(), bits) else {
         return false;
     };
+    let (difference, width) = match (address.to_canonical(), ip.to_canonical()) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits() ^ b.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits(), 128_u32),
+        _ => return false,
+    };
     // An address alone is a network of all its bits. A network of zero bits contains every address.
-    match (address.to_canonical(), ip.to_canonical()) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => {
-            let different = a.to_bits() ^ b.to_bits();
-            different
-                .checked_shr(32_u32.saturating_sub(bits))
-                .unwrap_or(0)
-                == 0
-        }
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            let different = a.to_bits() ^ b.to_bits();
-            different
-                .checked_shr(128_u32.saturating_sub(bits))
-                .unwrap_or(0)
-                == 0
-        }
-        _ => false,
-    }
+    let difference = difference.checked_shr(width.saturating_sub(bits));
+    difference.unwrap_or(0) == 0
 }

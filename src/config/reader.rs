@@ -7,22 +7,12 @@ use super::sources::Sources;
 
 /// One setting that cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{setting}: {}", self.explanation())]
+#[error("{setting}: {problem} (example: {setting}={example})")]
 pub struct SettingError {
     pub setting: String,
     pub problem: String,
     /// A value that could stand there.
     pub example: &'static str,
-}
-
-impl SettingError {
-    /// The problem and an example, without the setting's name before it.
-    pub fn explanation(&self) -> String {
-        format!(
-            "{} (example: {}={})",
-            self.problem, self.setting, self.example
-        )
-    }
 }
 
 pub(super) struct Reader<'a> {
@@ -42,12 +32,14 @@ impl<'a> Reader<'a> {
         self.sources.get(name).is_some()
     }
 
-    pub fn wrong(&mut self, name: &str, problem: impl Into<String>) {
+    /// Notes the error. The setting has no value then.
+    pub fn wrong<T>(&mut self, name: &str, problem: impl Into<String>) -> Option<T> {
         self.errors.push(SettingError {
             setting: name.to_owned(),
             problem: problem.into(),
             example: known(name).example,
         });
+        None
     }
 
     /// The value that counts or else the default, parsed. `None`: there is neither, or an error was noted.
@@ -65,7 +57,10 @@ impl<'a> Reader<'a> {
             (None, Fallback::Required) => Err("is not set".to_owned()),
             (None, Fallback::Nothing | Fallback::Computed(_)) => return None,
         };
-        parsed.map_err(|problem| self.wrong(name, problem)).ok()
+        match parsed {
+            Ok(value) => Some(value),
+            Err(problem) => self.wrong(name, problem),
+        }
     }
 
     /// After an error any number: the settings are refused then.
@@ -73,13 +68,10 @@ impl<'a> Reader<'a> {
         let Kind::Number(range) = &known(name).kind else {
             panic!("{name} is no number in the table of settings");
         };
+        let (least, most) = (range.start(), range.end());
         let parse = |text: &str| match text.trim().parse() {
             Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(format!(
-                "must be a whole number from {} to {}",
-                range.start(),
-                range.end()
-            )),
+            _ => Err(format!("must be a whole number from {least} to {most}")),
         };
         self.value(name, parse).unwrap_or_default()
     }
@@ -88,17 +80,17 @@ impl<'a> Reader<'a> {
         Duration::from_secs(self.number(name))
     }
 
-    /// `values` belong to the words of the table, in their order. After an error the first: the settings are refused then.
+    /// `values` are in the order of the table's words. After an error the first: the settings are refused then.
     pub fn choice<T: Copy, const N: usize>(&mut self, name: &str, values: [T; N]) -> T {
         let Kind::Choice(words) = known(name).kind else {
             panic!("{name} is no choice in the table of settings");
         };
         let parse = |text: &str| {
             let mut pairs = words.iter().zip(values);
-            let found = pairs.find(|(word, _)| word.eq_ignore_ascii_case(text.trim()));
-            found
-                .map(|(_, value)| value)
-                .ok_or_else(|| format!("must be one of {}", words.join(", ")))
+            match pairs.find(|(word, _)| word.eq_ignore_ascii_case(text.trim())) {
+                Some((_, value)) => Ok(value),
+                None => Err(format!("must be one of {}", words.join(", "))),
+            }
         };
         self.value(name, parse).unwrap_or(values[0])
     }

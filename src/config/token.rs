@@ -26,6 +26,8 @@ impl Token {
     pub(super) fn read(r: &mut Reader) -> Option<Self> {
         const NAME: &str = "WORKFORCE0_AGENT_TOKEN";
         const FILE: &str = "WORKFORCE0_AGENT_TOKEN_FILE";
+        const MISSING: &str =
+            "is not set: create one in the web UI under Settings → Agents → Create token";
         match (r.is_set(NAME), r.is_set(FILE)) {
             (true, _) => r.value(NAME, Self::new),
             (false, true) => r.value(FILE, |path| {
@@ -33,13 +35,7 @@ impl Token {
                     .map_err(|e| format!("{path:?} cannot be read: {e}"))?;
                 Self::new(&text).map_err(|problem| format!("the content of {path:?} {problem}"))
             }),
-            (false, false) => {
-                r.wrong(
-                    NAME,
-                    "is not set: create one in the web UI under Settings → Agents → Create token",
-                );
-                None
-            }
+            (false, false) => r.wrong(NAME, MISSING),
         }
     }
 

@@ -24,7 +24,8 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<F
             match (wrong, found) {
                 (Some(error), found) => {
                     let fix = correct(setting, &name, file, found.map(|(_, origin)| origin));
-                    findings.push(Finding::problem(&name, error.explanation(), fix));
+                    let why = format!("{} (example: {name}={})", error.problem, error.example);
+                    findings.push(Finding::problem(&name, why, fix));
                 }
                 (None, Some((value, origin))) => {
                     let from = place(origin, &name, file);
