@@ -1,4 +1,4 @@
-//! The way to the backend: which addresses are accepted, and what is said there first.
+//! The connection to the backend: which addresses are accepted, and the first frame.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -121,7 +121,7 @@ fn clear_text_can_be_allowed() {
     );
 }
 
-/// What is no URL of a backend is refused at the start with exit code 78.
+/// A value that is not the URL of a backend is refused at start with exit code 78.
 #[test]
 fn unusable_urls_are_refused() {
     let world = World::new();
@@ -145,7 +145,7 @@ fn unusable_urls_are_refused() {
     }
 }
 
-/// A port that is none is refused rather than taken for the usual one.
+/// An invalid port is refused and not replaced by the usual one.
 #[test]
 fn an_unusable_port_is_refused() {
     let world = World::new();
@@ -307,7 +307,7 @@ fn without_its_cli_an_agent_claims_no_role() {
     assert_eq!(register["cli"]["unavailableReason"], "not_found");
 }
 
-/// The name is the host's where none is set.
+/// Without AGENT_NAME, the name is the host's.
 #[test]
 fn the_default_name_is_the_hosts() {
     let world = World::new();

@@ -256,7 +256,7 @@ fn a_cancellation_of_nothing_is_ignored() {
     world.fence();
     assert!(world.backend.frames_of("never-seen").is_empty());
     assert_eq!(outcomes_of(&world, "T-1").len(), 1);
-    // A cancellation is of what is there, not of what is to come.
+    // A cancellation is for the ticket that is there, not for one that comes later.
     assert_eq!(world.outcome_of("never-seen")["stdout"], "ran\n");
 }
 

@@ -30,8 +30,8 @@ fn asked(backend: &Backend) -> Vec<String> {
         .collect()
 }
 
-/// Where there is no endpoint for tickets, by a 404, a hang-up or a proxy's 502, the hub's is found at once, without the token in
-/// a header, and remembered: the next start and every reconnect go there first.
+/// After a 404, a hang-up or a proxy's 502 at the endpoint of `ticket`, the agent finds the hub at once, without the
+/// token in a header, and remembers it: the next start and every reconnect go there first.
 #[test]
 fn the_hub_is_found_and_remembered() {
     for how in ["404", "hang-up", "502"] {
@@ -127,7 +127,7 @@ fn a_failing_backend_is_not_taken_for_the_other() {
     assert_eq!(asked(&world.backend), [TICKET, TICKET]);
 }
 
-/// While a backend restarts, what another endpoint's guard says of the token is no word of the backend's.
+/// While a backend restarts, another endpoint's refusal of the token is not taken for the backend's.
 #[test]
 fn a_restart_is_no_refusal_of_the_token() {
     for restarting in [Upgrade::Drop, bad_gateway()] {
@@ -176,7 +176,8 @@ fn a_named_dialect_is_the_only_one() {
     }
 }
 
-/// A `ws` URL with a path is used as it stands, and says by its path which dialect is spoken, where the settings do not.
+/// A `ws` URL with a path is used as it stands, and says by its path which dialect is spoken, where the settings do
+/// not.
 #[test]
 fn a_url_with_a_path_is_used_as_it_stands() {
     for (path, protocol, first) in [
@@ -200,7 +201,7 @@ fn a_url_with_a_path_is_used_as_it_stands() {
     }
 }
 
-/// What the agent remembers is no secret and no trap: nonsense in its place is the same as nothing.
+/// An unusable value in the file that remembers the dialect is the same as no file.
 #[test]
 fn a_memory_that_makes_no_sense_is_none() {
     let hub = Hub::new();

@@ -28,8 +28,8 @@ fn wait_for_ping(hub: &Hub) {
     });
 }
 
-/// The stand-in for the hub is no kinder than the hub: what kills that one kills this one, and what confuses that one is
-/// held against whoever did it.
+/// The stand-in for the hub is as strict as the hub: a frame that kills the hub kills it too, and a frame that
+/// confuses the hub fails the test.
 #[test]
 fn the_stand_in_is_strict() {
     let auth = json!({"type": "auth", "token": TOKEN});
@@ -172,8 +172,8 @@ fn a_job_from_start_to_end() {
     assert_eq!(frames[0], json!({"type": "auth", "token": TOKEN}));
 }
 
-/// A failed run is `failed`, with the CLI's own words in `data.error`, which is all that the hub stores, and with the
-/// rest of what is known.
+/// A failed run is `failed`. `data.error`, the only field that the hub stores, has the CLI's own words; the other known
+/// fields are there too.
 #[test]
 fn a_failed_job_says_why() {
     let hub = Hub::new();
@@ -471,8 +471,8 @@ fn a_restart_of_the_hub_is_outlived() {
     assert_eq!(hub.world.read("runs"), "J-1\n");
 }
 
-/// A result that neither a `job_complete` nor a Pong has proven is sent again on the next connection, after a restart of
-/// the daemon too; one that either has proven is not.
+/// A result that neither a `job_complete` nor a Pong has proven is sent again on the next connection, after a restart
+/// of the daemon too; one that either has proven is not.
 #[test]
 fn only_an_unproven_result_is_sent_again() {
     for (answered, ponged, crash) in [
@@ -724,7 +724,7 @@ fn each_action_has_its_prompt() {
     }
 }
 
-/// A CLI whose quota is used up registers no repository, so that the hub hands nothing out, until the quota is back.
+/// While the CLI's quota is used up the agent registers no repository, so that the hub hands out nothing.
 #[test]
 fn without_a_quota_there_are_no_repositories() {
     let hub = Hub::new();
@@ -743,7 +743,7 @@ fn without_a_quota_there_are_no_repositories() {
     assert_eq!(hub.result_of("J-2")["status"], "done");
 }
 
-/// Nor does an agent whose CLI is not there.
+/// An agent without its CLI registers no repository.
 #[test]
 fn without_its_cli_there_are_no_repositories() {
     let hub = Hub::new();

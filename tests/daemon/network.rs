@@ -106,8 +106,8 @@ fn rejected_proxy_credentials_are_explained() {
     assert_no_credentials(&agent);
 }
 
-/// A proxy that refuses, that is none or that is not there is named, with what to do; no answer of a proxy is taken
-/// for the backend's.
+/// If a proxy refuses, is missing, or is not a proxy, the message names it and says what to do. A proxy's answer is
+/// never taken for the backend's.
 #[test]
 fn a_proxy_that_does_not_serve_is_explained() {
     for (answer, wanted) in [
@@ -265,7 +265,7 @@ fn unusable_settings_end_the_start() {
     }
 }
 
-/// The demo needs no network, whatever the user's own settings say of it.
+/// The demo needs no network, even if the user's settings name a proxy.
 #[cfg(feature = "tools")]
 #[test]
 fn the_demo_needs_no_proxy() {
@@ -295,8 +295,8 @@ fn a_backend_at_an_ipv6_address_is_reached() {
     downloaded(&world);
 }
 
-/// Of a host's addresses the first that answers is taken: one that refuses, and one that is dead, do not matter, and
-/// time is left for what comes after.
+/// The first address of a host that answers is used: one that refuses or is dead does no harm, and leaves time for what
+/// follows.
 #[test]
 fn a_dead_address_does_not_matter() {
     let world = World::new();
@@ -351,8 +351,8 @@ mod tls {
             .env("LOG_LEVEL", "trace")
     }
 
-    /// A company's own authority is unknown until SSL_CERT_FILE or SSL_CERT_DIR names it, for downloads as well; until
-    /// then the backend hears nothing, and the log says what to do.
+    /// A company's own authority is unknown until SSL_CERT_FILE or SSL_CERT_DIR names it, for downloads as well.
+    /// Until then the agent sends nothing, and the log says what to do.
     #[test]
     fn a_companys_own_authority_has_to_be_named() {
         let world = World::new();
@@ -473,8 +473,8 @@ mod tls {
     }
 }
 
-/// OpenSSL's own settings, which a variable or a file may name, bring no code into the daemon: the one that is built in is
-/// built without the means to load any.
+/// OpenSSL's own settings, which a variable or a file may name, bring no code into the daemon: the one that is built
+/// in is built without the means to load any.
 #[cfg(all(target_os = "linux", feature = "vendored-tls"))]
 #[test]
 fn openssl_loads_no_library() {

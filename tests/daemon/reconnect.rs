@@ -48,7 +48,7 @@ fn the_backoff_grows() {
     );
 }
 
-/// Every other answer to the upgrade, and none, is tried again.
+/// After any other answer to the upgrade, or none, the agent tries again.
 #[test]
 fn other_refusals_are_tried_again() {
     for refusal in [

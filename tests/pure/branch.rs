@@ -73,7 +73,7 @@ fn names() {
     );
 }
 
-/// For names of these characters it is git that says what is a branch: the two agree, on chosen names and on random ones.
+/// The check agrees with git on chosen names and on random names of these characters.
 #[test]
 fn git_agrees() {
     let mut rng = fastrand::Rng::with_seed(7);

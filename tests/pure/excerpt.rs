@@ -2,14 +2,14 @@
 
 use wf0_agent::domain::text::Excerpt;
 
-/// Label, head, tail, bytes in all, what is shown.
+/// Label, head, tail, total bytes, shown text.
 type Row<'a> = (&'a str, &'a [u8], &'a [u8], u64, &'a str);
 
 fn whole(text: &str) -> Excerpt {
     Excerpt::from_bytes(text.as_bytes(), b"", text.len() as u64)
 }
 
-/// What was left out is said in a line of its own between beginning and end, to the byte.
+/// A line between beginning and end says exactly how many bytes are missing.
 #[test]
 fn says_what_is_missing() {
     let rows: &[Row<'_>] = &[
@@ -196,7 +196,7 @@ fn shortening_keeps_a_quarter_and_three() {
     }
 }
 
-/// Shortening again and again adds up what is missing and always ends.
+/// Repeated shortening adds up the missing bytes and always ends.
 #[test]
 fn shortening_adds_up() {
     let text: String = (0..500)

@@ -65,7 +65,7 @@ fn drawn(rng: &mut fastrand::Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
     data
 }
 
-/// The kept inputs, and so many others; of both kinds there must be enough, or nothing is proven.
+/// The kept inputs and that number of others. Too few of either kind would prove nothing.
 fn survives(target: &str, rounds: usize, run: fn(&[u8]) -> bool) {
     let run = |data: &[u8]| {
         let _shown = Shown(data);
@@ -101,7 +101,7 @@ fn settings() {
     survives("settings", 5000, untrusted::settings);
 }
 
-/// No file of the state folder breaks the daemon or is lost, and what is kept is found again.
+/// No file of the state folder breaks the daemon or is lost, and a stored run is found again.
 #[test]
 fn state() {
     survives("state", 3000, untrusted::state);

@@ -93,7 +93,7 @@ fn auth_frame() {
     assert_eq!(frame, json!({"type": "auth", "token": "wfa_secret"}));
 }
 
-/// A token that is wrong is final, a limit is not, and what is neither is waited for.
+/// A wrong token is final, a reached limit is not, and after any other frame the codec waits for the answer.
 #[test]
 fn answers_to_auth() {
     for message in [
@@ -212,7 +212,7 @@ fn progress_frames() {
     );
 }
 
-/// `job_result` has the fields of `ticket.result` in `data`, and the address of the pull request where there is one.
+/// `job_result` has the fields of `ticket.result` in `data`, and the address of the pull request if one was opened.
 #[test]
 fn result_frames() {
     let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -283,7 +283,7 @@ fn result_frames() {
     assert_eq!(encoded(&outcome(failed)), wanted);
 }
 
-/// A refusal is a failed result with what there is to say, `data.error` above all.
+/// A refusal is a failed result with the fields that are known, above all `data.error`.
 #[test]
 fn refusal_frames() {
     let refusal = Outcome::unstarted(Failure::new(FailCode::RepoNotAllowed, "not here"));
@@ -383,7 +383,7 @@ fn implement_prd() {
     );
 }
 
-/// The repository is `targetRepo`, else owner and name, else none of this agent's.
+/// The repository is `targetRepo`, else owner and name, else one that matches none of this agent's.
 #[test]
 fn repositories() {
     for (payload, wanted) in [
@@ -474,7 +474,7 @@ fn other_actions() {
     }
 }
 
-/// Every other frame of the hub's, and what is none.
+/// The hub's other frames, and texts that are not frames.
 #[test]
 fn other_frames() {
     let ack = Decoded::Event(Event::Backend(Order::Ack {

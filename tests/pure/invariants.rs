@@ -25,7 +25,7 @@ use super::support::{
     role, ticket,
 };
 
-/// As many as keep a test quick; each world takes about 1500.
+/// Few enough to keep the test quick; each world takes about 1500.
 const WORLDS: u64 = if cfg!(debug_assertions) { 250 } else { 1000 };
 const STEPS: usize = 1500;
 const REPOS: [&str; 5] = ["app", "web", "api", "docs", "ops"];
@@ -36,10 +36,10 @@ const DEAD_AFTER: Duration = Duration::from_secs(25);
 const LONGEST_WAIT: Duration = Duration::from_secs(330);
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5 + 10);
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-/// A stored outcome answers a repeated assignment for at least so many outcomes more.
+/// A stored outcome answers a repeated assignment until at least this number of later outcomes.
 const REMEMBERED: usize = 1000;
 
-/// Whatever happens in whatever order, every rule of the session holds.
+/// Every rule of the session holds for random events in random order.
 #[test]
 fn hold_for_random_events() {
     let mut seen = Seen::default();
@@ -60,7 +60,7 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("a panic without words")
 }
 
-/// How often each thing happened: a test whose worlds are dull proves nothing.
+/// How often each thing happened. Worlds in which too little happens prove nothing.
 #[derive(Debug, Default)]
 struct Seen {
     events: u64,
@@ -185,7 +185,7 @@ struct Answer {
     stops: usize,
 }
 
-/// What is on its way to the backend.
+/// A frame on its way to the backend.
 #[derive(Debug)]
 enum Frame {
     Ping(u64),
@@ -340,7 +340,7 @@ impl World {
             "tickets open, and outcomes that never arrived"
         );
         assert!(self.slots.iter().all(Option::is_none), "a run has no end");
-        // What is sent once more for a repeated assignment is still to be confirmed.
+        // Outcomes that were sent again for a repeated assignment still have to be confirmed.
         let mut more = true;
         while more {
             self.backend_reads(usize::MAX);
@@ -358,7 +358,7 @@ impl World {
         );
     }
 
-    /// The end comes while things go on, and comes in time whatever else happens.
+    /// The end comes in the middle of things, and in time.
     fn end_in_the_middle(&mut self) {
         let rejected =
             |setback: fn(String) -> Setback| Event::Disconnected(setback("no".to_owned()));
@@ -508,8 +508,8 @@ impl World {
         }
     }
 
-    /// Of any outcome that the backend has stored. Never of one that it lacks: a backend whose word for a refusal
-    /// comes after the run of that same attempt would talk of the wrong one.
+    /// Acknowledges an outcome that the backend has stored, never one that it lacks: a late ack for a refusal would
+    /// be taken for the run of the same attempt.
     fn ack(&mut self) -> Order {
         let stored = self
             .link
@@ -571,7 +571,7 @@ impl World {
 
     fn run_progresses(&mut self) {
         let at = self.rng.usize(..self.slots.len());
-        // Now and then of a run that nobody knows, or not any more.
+        // Now and then this is a run that the session does not know.
         let run = self.slots[at]
             .as_ref()
             .map_or(RunId(at as u128), |(_, run)| *run);
@@ -1289,7 +1289,7 @@ impl World {
         );
     }
 
-    /// Who leaves a connection behind has told all on it, and has waited for the proof as long as that may take.
+    /// A daemon that exits while connected has sent every outcome, and has waited for the proof as long as it may.
     fn check_exit(&self) {
         let Some(stopped_at) = self.stopped_at else {
             panic!("nobody asked for the exit")

@@ -176,7 +176,7 @@ fn what_was_left_is_taken_over() {
     );
 }
 
-/// A delivered outcome that is no longer on disk is answered as such: the ticket is not run again behind its back.
+/// A repeated ticket whose outcome is no longer on disk is answered with a failure and not run again.
 #[test]
 fn a_lost_outcome_is_said() {
     let clock = Clock::new();
@@ -276,7 +276,7 @@ fn a_used_up_quota_survives() {
     assert!(position(&actions, kept).is_some(), "{actions:?}");
 }
 
-/// A ticket whose repository is no longer allowed after the restart is answered, not run.
+/// A waiting ticket whose repository is not allowed after the restart is answered and not run.
 #[test]
 fn what_is_no_longer_allowed_is_answered() {
     let clock = Clock::new();

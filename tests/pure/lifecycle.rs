@@ -178,7 +178,7 @@ fn waking_up_tries_the_connection() {
     assert!(life.on(Event::Tick).contains(&Action::Dial));
 }
 
-/// A link that answers after a sleep stays; a small step of the clock is no sleep.
+/// A connection that answers after a sleep stays. A small step of the clock does not count as a sleep.
 #[test]
 fn a_living_link_survives_a_sleep() {
     let mut life = Life::new(DRAIN);

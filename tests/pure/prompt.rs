@@ -98,7 +98,7 @@ fn empty_parts_leave_nothing() {
     }
 }
 
-/// Whatever a ticket holds, the prompt begins with its heading and holds no NUL.
+/// The prompt of every ticket begins with its heading and has no NUL.
 #[test]
 fn never_begins_like_an_option_or_a_command() {
     let rows = [

@@ -44,7 +44,7 @@ fn decode(frame: &str) -> Decoded {
     codec().decode(frame)
 }
 
-/// So many milliseconds after 2026-01-02T03:04:05Z.
+/// That number of milliseconds after 2026-01-02T03:04:05Z.
 fn at(millis: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045) + Duration::from_millis(millis)
 }
@@ -244,7 +244,7 @@ fn claim_and_progress_frames() {
     }
 }
 
-/// A moment is told in UTC with milliseconds, whatever it is.
+/// Every time is written in UTC with milliseconds.
 #[test]
 fn moments() {
     let day = Duration::from_secs(86_400);
@@ -333,7 +333,7 @@ fn usage_in_a_result() {
     }
 }
 
-/// `ticket.result` has every field of the protocol, and null where there is no git to tell.
+/// `ticket.result` has every field of the protocol; without git the fields of the diff are null.
 #[test]
 fn result_frames() {
     let wanted = json!({
@@ -604,7 +604,7 @@ fn large_outcomes_fit() {
     }
 }
 
-/// No frame is too large for what is neither stdout nor diff either, once it has been cut to what a person reads.
+/// Texts other than stdout and diff are shortened too, so that they do not make a frame too large.
 #[test]
 fn everything_else_fits_too() {
     let long = "\u{1}\n語\"".repeat(1 << 18);
@@ -722,7 +722,7 @@ fn answers_to_the_largest_frames_fit() {
             }
         }
     }
-    // Where the ticket cannot be named, there is nobody to answer, and one line for the log.
+    // If the frame does not name a ticket, there is no answer, only a line in the log.
     for field in fields.into_iter().skip(1).chain(["ticketId"]) {
         for kind in ["ticket.assigned", "ticket.cancel", "ticket.ack"] {
             let mut frame =
@@ -759,7 +759,7 @@ fn frame_with(changes: Value) -> Value {
     frame
 }
 
-/// Every field of an assignment arrives, and what is left out or null has its default.
+/// Every field of an assignment arrives. A field that is absent or null has its default.
 #[test]
 fn assignments() {
     let least = Ticket {
@@ -1069,7 +1069,7 @@ fn unusable_assignments_are_answered() {
     }
 }
 
-/// A frame that names no ticket, or is no frame at all, is dropped with a line for the log.
+/// A frame that names no ticket, or is not valid, is dropped with a line in the log.
 #[test]
 fn frames_of_no_use_are_dropped() {
     let too_long = frame_with(json!({"ticketId": "x".repeat(129)})).to_string();
@@ -1250,7 +1250,7 @@ fn other_orders() {
     }
 }
 
-/// An unknown type is mentioned once, in a short line, and is answered to nobody.
+/// An unknown type is logged once, in a short line, and has no answer.
 #[test]
 fn unknown_types_are_mentioned_once() {
     let mut codec = codec();
@@ -1282,7 +1282,7 @@ fn unknown_types_are_mentioned_once() {
     ));
 }
 
-/// Whatever arrives, it is one event or one line, and never a panic.
+/// Every frame becomes one event or one line in the log, and never a panic.
 #[test]
 fn survives_any_frame() {
     let good = [

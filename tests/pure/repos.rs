@@ -202,7 +202,7 @@ fn slugs_of_remotes() {
     }
 }
 
-/// What is said of a repository in a log is one line of bounded length.
+/// A repository is described in one line of limited length.
 #[test]
 fn a_description_is_one_short_line() {
     let long = "x".repeat(10_000);

@@ -1,5 +1,5 @@
 //! The contract in `contrib/protocol` itself: schemas, types and examples say the same, the codecs keep to it, and it
-//! refuses what is wrong. That the built daemon keeps to it is seen by the stand-ins in `tests/support`.
+//! refuses what is wrong. The stand-ins in `tests/support` check that the built daemon keeps to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -194,7 +194,7 @@ fn messages() -> Vec<Message> {
         .collect()
 }
 
-/// A new kind of message does not compile here, so that whoever adds it finds [`messages`], where one has to be made.
+/// A new kind of message fails to compile here, which leads its author to [`messages`], where an example is needed.
 fn kind(message: &Message) -> &'static str {
     match message {
         Message::Register(_) => "register",
@@ -299,7 +299,7 @@ fn the_examples_keep_the_contract() {
             assert_eq!(contract::dialect_of(frame), dialect, "{frame}");
             if side == Side::Backend {
                 let decoded = codecs(dialect).decode(&frame.to_string());
-                // Who is connected has been told that the token is good; a later word of it is one for the log.
+                // A connected agent knows that its token is good; a later frame about it is only logged.
                 let is_late = frame["type"] == "auth_error";
                 assert_eq!(
                     matches!(decoded, Decoded::Dropped(_)),
@@ -435,7 +435,7 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Of what the agent sends no field may be missing but these, none may be of another type, and none may be added.
+/// In the agent's frames no field may be missing (but these), have another type, or be added.
 #[test]
 fn the_schemas_are_strict_with_the_agent() {
     const OPTIONAL: [&str; 3] = ["usage", "cacheReadTokens", "prUrl"];
@@ -481,7 +481,7 @@ fn the_schemas_are_strict_with_the_agent() {
     assert!(tried > 150, "only {tried} places");
 }
 
-/// The example of that type, with these places changed; what is null is removed.
+/// The example of that type with these places changed. A place that is set to null is removed.
 fn changed(list: &str, kind: &str, changes: &Value) -> Value {
     let mut frame = examples(list)
         .into_iter()
@@ -650,8 +650,8 @@ fn is_understood(dialect: Dialect, frame: &Value) -> bool {
     }
 }
 
-/// Of what a backend sends, the schemas and the codecs take the same: unknown fields and whatever else is right, and
-/// not what cannot be used.
+/// The schemas and the codecs accept the same frames of a backend: valid ones, also with unknown fields, and no unusable
+/// ones.
 #[test]
 fn the_schemas_take_from_a_backend_what_the_codecs_take() {
     let rows = [

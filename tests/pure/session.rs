@@ -169,7 +169,7 @@ impl Fixture {
                 JobEvent::Finished(failed(FailCode::CliExit)),
             )),
             ["quota", name] => self.quota_gone(name, None),
-            // The CLI says that it is back in so many seconds.
+            // The CLI says in how many seconds the quota is back.
             ["quota", name, seconds] => self.quota_gone(name, Some(seconds_of(seconds))),
             ["cli", "gone"] => self.on(Event::Cli(CliState {
                 unavailable: Some(Unavailable::NotFound),
@@ -334,7 +334,7 @@ fn assigned(ticket: Ticket) -> Event {
 
 type Rule<'a> = (&'a str, usize, &'a [(&'a str, &'a str)]);
 
-/// Plays each rule on a session of its own that is online and has so many slots.
+/// Plays each rule on its own session, which is online and has that number of slots.
 fn play(rules: &[Rule<'_>]) {
     play_with(Dialect::Ticket, rules);
 }
@@ -403,7 +403,8 @@ fn register_comes_first() {
     }
 }
 
-/// `agent.register` says who is there: roles, repositories, CLI, capacity, and what is claimed since when.
+/// `agent.register` names the roles, the repositories, the CLI, the capacity, and the claimed tickets with the time
+/// of their claim.
 #[test]
 fn register_says_all_there_is() {
     let mut fixture = Fixture::online(2);
@@ -428,7 +429,7 @@ fn register_says_all_there_is() {
     assert_eq!(active.collect::<Vec<_>>(), [("A", 1, 3), ("B", 7, 7)]);
 }
 
-/// Each moment that is told is the wall clock's of the event.
+/// Each time in a message is the wall clock's time of the event.
 #[test]
 fn moments_are_of_the_wall_clock() {
     let mut fixture = Fixture::online(1);
@@ -773,8 +774,8 @@ fn one_run_at_a_time_in_one_repository() {
     ]);
 }
 
-/// Where each run has a clone, several tickets of one repository run at once; what is worked in keeps its turns,
-/// also beside a clone of it.
+/// If each run has a clone, several tickets of one repository run at once. In a checkout that runs share, they run
+/// one after the other, also beside a clone of it.
 #[test]
 fn in_clones_they_run_at_once() {
     let mut fixture = Fixture::new(in_clones(
@@ -1389,9 +1390,10 @@ fn the_hub_hears_each_outcome_once() {
     );
 }
 
-/// What a heartbeat says of the capacity counts those who wait: a new ticket would have to stand behind them.
+/// The free capacity in a heartbeat is the number of idle slots: a ticket that waits for its repository leaves its slot to
+/// others.
 #[test]
-fn capacity_counts_who_waits() {
+fn free_capacity_is_the_number_of_idle_slots() {
     let mut fixture = Fixture::online(3);
     let free = |fixture: &mut Fixture| {
         fixture.on(Event::Heard);
@@ -1517,7 +1519,7 @@ fn reconnects_with_backoff() {
     }
 }
 
-/// The backoff begins anew once a connection has lasted 30 s, whatever ended it.
+/// The backoff starts again after a connection of 30 s, however it ended.
 #[test]
 fn backoff_begins_anew_after_a_good_connection() {
     let rows: &[(&str, f64, &str, bool)] = &[
@@ -1854,7 +1856,7 @@ fn an_ack_settles_its_outcome() {
     ]);
 }
 
-/// Large outcomes go out as the backend takes them, in their order, and none is too large to go.
+/// Large outcomes are sent in their order, as fast as the backend takes them, and each one is sent however large it is.
 #[test]
 fn large_outcomes_take_turns() {
     const MIB: usize = 1 << 20;
@@ -1905,7 +1907,8 @@ fn large_outcomes_take_turns() {
     );
 }
 
-/// Told to stop: runs are stopped, those who wait are answered, nothing new is taken, and the end waits for proof.
+/// On a stop, runs are stopped, waiting tickets are answered, new ones are refused, and the exit waits for the proof
+/// of delivery.
 #[test]
 fn stopping() {
     let running = ("assign A", "claim A#1; start 0 A#1");
@@ -2129,7 +2132,7 @@ fn rejections_end_the_daemon() {
     }
 }
 
-/// Progress is counted from 1 for each run and leaves only while there is a connection.
+/// Progress is counted from 1 for each run and is sent only while there is a connection.
 #[test]
 fn progress_is_counted() {
     let running = ("assign A", "claim A#1; start 0 A#1");
@@ -2418,7 +2421,8 @@ fn the_register_tells_when_the_quota_is_back() {
     }
 }
 
-/// A run that starts while the backend cannot be reached is told so; before the first attempt to reach it, none starts.
+/// A run that starts while the backend cannot be reached is started as offline. No run starts before the first
+/// attempt to connect.
 #[test]
 fn a_run_knows_whether_the_backend_can_be_reached() {
     play(&[(

@@ -19,7 +19,7 @@ use wf0_agent::domain::ticket::{
 
 pub const ROLE_LIMIT: Duration = Duration::from_secs(1800);
 
-/// Time as a test wants it: both clocks begin together and move only by what is said.
+/// The time of a test: both clocks start together and move only when the test moves them.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     begin: Instant,
@@ -190,7 +190,7 @@ pub fn quota_exceeded(available_at: Option<SystemTime>) -> Arc<Outcome> {
 /// The outcomes on an invented disk.
 pub type Disk = HashMap<RunId, Entry>;
 
-/// Gives the session an event with a state folder that keeps everything: what is only about that is left out.
+/// Gives the session an event, plays a state folder that stores everything, and leaves out the actions for that folder.
 pub fn on(session: &mut Session, disk: &mut Disk, now: Now, event: Event) -> Vec<Action> {
     let mut seen = Vec::new();
     for action in session.on(now, event) {

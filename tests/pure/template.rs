@@ -115,7 +115,7 @@ fn values_are_put_in_as_they_are() {
     }
 }
 
-/// A template that cannot be used is an error at start that says what is wrong.
+/// An unusable template is an error at start that says what is wrong.
 #[test]
 fn bad_templates_are_errors() {
     let unknown = |name: &str| TemplateError::Unknown(name.to_owned());
@@ -212,7 +212,7 @@ fn where_the_prompt_goes() {
     }
 }
 
-/// Random texts are split or refused, and what is refused is never a matter of panic.
+/// Random texts are split or refused, and never cause a panic.
 #[test]
 fn survives_any_text() {
     let mut rng = fastrand::Rng::with_seed(7);

@@ -37,8 +37,9 @@ use super::support::{Clock, Disk, active, cli, done, on};
 const TOKEN: &str = "wfa_secret-0123456789";
 const TOKEN_LINE: &str = "WORKFORCE0_AGENT_TOKEN=wfa_secret-0123456789";
 
-/// What the backend says, one frame a line; a blank line is ten seconds. Behind a `#` in the hub's dialect. Behind a `>` instead: the makings of a message,
-/// and behind a `!` of one with long texts. They take long, so only one in 256 has them: whose bytes add up to zero.
+/// Frames of the backend, one in each line; a blank line is ten seconds. After a `#` the hub's dialect is spoken.
+/// After a `>` stand the values of a message, after a `!` those of a message with long texts. Long texts take long,
+/// so only inputs whose bytes add up to zero, one in 256, have them.
 pub fn frames(data: &[u8]) -> bool {
     match data.split_first() {
         Some((first @ (b'>' | b'!'), rest)) => {
@@ -65,7 +66,7 @@ pub fn frames(data: &[u8]) -> bool {
 pub fn settings(data: &[u8]) -> bool {
     match data.strip_prefix(b">") {
         Some(data) => template(&String::from_utf8_lossy(data)),
-        // Who writes the token elsewhere, or refers to it by its name, wants it there.
+        // A file that has the token elsewhere, or names its variable, wants it there.
         None if contains(data, TOKEN) || contains(data, "{WORKFORCE0_AGENT_TOKEN}") => false,
         None => HOME.with(|home| env_file(home, data)),
     }
@@ -419,7 +420,7 @@ fn env_file(home: &Home, data: &[u8]) -> bool {
     }
     let path = home.folder.path().join("fuzzed.env");
     fs::write(&path, lines.join(&b'\n')).unwrap();
-    // What the file says of these counts, whatever it is.
+    // For these settings any value in the file counts.
     let absent = good(home.folder.path())
         .into_iter()
         .filter(|(name, _)| !contains(data, name));
@@ -477,7 +478,7 @@ fn template(text: &str) -> bool {
     let Ok(template) = Template::parse(text) else {
         return false;
     };
-    // The first filling shows where the values go, for nobody else writes such a character.
+    // The first filling shows where the values go: no template has such a character.
     let marks = [
         "\u{E000}", "\u{E001}", "\u{E002}", "\u{E003}", "\u{E004}", "\u{E005}",
     ];
@@ -584,7 +585,7 @@ impl State {
         of_use
     }
 
-    /// Whatever the file holds, the daemon starts, and what is no id is set aside.
+    /// The daemon starts with any file, and sets aside a file that is not an id.
     fn agent_id(&self, held: &[u8]) {
         let root = self.folder.path().join("other");
         fs::create_dir_all(&root).unwrap();
@@ -608,7 +609,7 @@ impl State {
         fs::remove_dir_all(root).unwrap();
     }
 
-    /// What is kept is found again as it was, however far the run had come.
+    /// A stored run is found again as it was, in every stage.
     fn kept(&self, mut makings: Makings<'_>) -> bool {
         let stage = makings.byte() % 5;
         let (mut job, claimed_at) = (makings.job(), makings.time());
@@ -691,7 +692,7 @@ fn count(past: &SavedState) -> usize {
 }
 
 fn taken_over(home: &Home, mut past: SavedState) {
-    // Nobody writes down a success of what never ran.
+    // The daemon never stores a success of a run that did not start.
     past.ended
         .retain(|entry| entry.outcome.failure.is_some() || entry.outcome.span.is_some());
     let mut daemon = Daemon::new(home, Dialect::Ticket);
@@ -815,7 +816,7 @@ impl<'a> Makings<'a> {
                 let phase = [Phase::Preparing, Phase::Running, Phase::Collecting]
                     [usize::from(self.byte() % 3)];
                 let (elapsed, stdout_bytes) = (self.duration(), self.u64());
-                // As many bytes as a report carries at most.
+                // The largest number of bytes in a report.
                 let mut left = 16_usize << 10;
                 let mut lines = self.several(Self::text);
                 lines.retain(|line| {
@@ -896,7 +897,7 @@ impl<'a> Makings<'a> {
                     Exit::Signal(number)
                 }
             }),
-            // No stream is so long that the sum of what is left out overflows.
+            // Half the range, because no stream is so long that the sum of missing bytes overflows.
             stdout: self.excerpt(),
             changes: Changes {
                 diff: self.maybe(Self::long_text),
@@ -922,7 +923,7 @@ impl<'a> Makings<'a> {
         }
     }
 
-    /// Of one repository throughout, as the journal keeps it.
+    /// A job whose two names for the repository agree, as in the journal.
     fn job(&mut self) -> Job {
         let repo = self.repo();
         let skill = |makings: &mut Self| {

@@ -25,7 +25,7 @@ impl Seen {
         }
     }
 
-    /// What is shown after that event; `None`: nothing has changed.
+    /// The view that is shown after that event; `None`: nothing has changed.
     fn after(&mut self, event: Event) -> Option<View> {
         let actions = on(&mut self.session, &mut self.disk, self.clock.now(), event);
         let mut views = actions.into_iter().filter_map(|action| match action {
@@ -160,7 +160,7 @@ fn draining_shows() {
     assert_eq!((view.status, view.capacity.free), (Status::Draining, 0));
 }
 
-/// What a run said last stays until it says something else, and is told in short.
+/// The last line of a run stays until it reports another one, and is shortened.
 #[test]
 fn the_last_words_stay() {
     let quiet = Progress {
