@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::HandshakeError;
+use tungstenite::protocol::WebSocketConfig;
 use tungstenite::protocol::frame::coding::CloseCode;
-use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 
-use super::connection::{Connection, Inbound, NO_CODE};
+use super::connection::{Connection, NO_CODE};
 use super::protocol::{MAX_INBOUND, SEND_BUFFER, hub};
 use crate::config::Token;
 use crate::domain::Now;
@@ -95,6 +95,8 @@ impl Dialer {
         &self,
         now: impl Fn() -> Now,
     ) -> Result<(Dialect, Option<SystemTime>), Setback> {
+        use super::connection::Inbound;
+        use tungstenite::protocol::CloseFrame;
         let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
         let lost = |e: String| failed(format!("the connection broke after the upgrade: {e}"));
         connection

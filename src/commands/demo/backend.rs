@@ -1,13 +1,13 @@
-//! The demo's backend: one WebSocket on loopback, one ticket. It shows each message as it passes.
+//! The demo's backend: one WebSocket on loopback and one ticket. It prints each message as it passes.
 
-use std::io;
+use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tungstenite::{Message, WebSocket};
+use tungstenite::{Error, Message, WebSocket};
 
 const TICKET: &str = "DEMO-1";
 
@@ -15,17 +15,6 @@ pub struct Backend {
     listener: TcpListener,
     port: u16,
     bearer: String,
-}
-
-/// What the backend saw.
-pub struct Served {
-    /// The `ticket.result` or `ticket.fail`.
-    pub outcome: Value,
-    /// From the accepted connection.
-    pub registered: Duration,
-    /// From the assignment.
-    pub claimed: Duration,
-    pub answered: Duration,
 }
 
 impl Backend {
@@ -43,28 +32,25 @@ impl Backend {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Serves one connection on a thread of its own; `finished` is called when the outcome is there, or will not come.
+    /// Serves one connection on its own thread. `finished` is called when the outcome has come, or cannot come any more.
     pub fn serve(
         self,
         limit: Duration,
         finished: impl FnOnce() + Send + 'static,
-    ) -> Result<JoinHandle<Result<Served, String>>, String> {
+    ) -> Result<JoinHandle<Result<Value, String>>, String> {
         let body = move || {
-            let connected = self.accept(limit);
-            let served = connected.and_then(|mut socket| {
-                let served = Dialogue::start().run(&mut socket)?;
-                Ok((socket, served))
+            let served = self.accept(limit).and_then(|mut socket| {
+                let outcome = Conversation::start(&mut socket).run()?;
+                Ok((socket, outcome))
             });
             finished();
-            let (mut socket, served) = served?;
-            // The daemon says goodbye; reading on answers it.
+            let (mut socket, outcome) = served?;
+            // The daemon closes the connection; reading on answers that.
             while socket.read().is_ok() {}
-            Ok(served)
+            Ok(outcome)
         };
-        thread::Builder::new()
-            .name("demo-backend".to_owned())
-            .spawn(body)
-            .map_err(|e| e.to_string())
+        let thread = thread::Builder::new().name("demo-backend".to_owned());
+        thread.spawn(body).map_err(|e| e.to_string())
     }
 
     fn accept(&self, limit: Duration) -> Result<WebSocket<TcpStream>, String> {
@@ -73,101 +59,96 @@ impl Backend {
             .set_read_timeout(Some(limit))
             .map_err(|e| e.to_string())?;
         let bearer = self.bearer.clone();
-        // The type of a refusal is the library's own, and large.
-        #[expect(clippy::result_large_err, reason = "as the library demands")]
+        #[expect(
+            clippy::result_large_err,
+            reason = "the library gives the refusal's type"
+        )]
         let check = move |request: &Request, response: Response| {
-            let theirs = request
-                .headers()
-                .get("authorization")
-                .and_then(|value| value.to_str().ok());
-            if theirs == Some(bearer.as_str()) {
-                Ok(response)
-            } else {
-                Err(ErrorResponse::new(None))
+            let theirs = request.headers().get("authorization");
+            match theirs.and_then(|value| value.to_str().ok()) == Some(bearer.as_str()) {
+                true => Ok(response),
+                false => Err(ErrorResponse::new(None)),
             }
         };
         tungstenite::accept_hdr(stream, check).map_err(|e| format!("the daemon's upgrade: {e}"))
     }
 }
 
-/// One ticket's conversation, and when each part of it happened.
-struct Dialogue {
+/// The messages about one ticket.
+struct Conversation<'a> {
+    socket: &'a mut WebSocket<TcpStream>,
     start: Instant,
-    assigned: Duration,
-    registered: Option<Duration>,
-    claimed: Option<Duration>,
 }
 
-impl Dialogue {
+impl<'a> Conversation<'a> {
     #[expect(clippy::disallowed_methods, reason = "the demo shows times")]
-    fn start() -> Self {
+    fn start(socket: &'a mut WebSocket<TcpStream>) -> Self {
         Self {
+            socket,
             start: Instant::now(),
-            assigned: Duration::ZERO,
-            registered: None,
-            claimed: None,
         }
     }
 
-    fn run(mut self, socket: &mut WebSocket<TcpStream>) -> Result<Served, String> {
+    /// Returns the `ticket.result` or `ticket.fail`.
+    fn run(mut self) -> Result<Value, String> {
+        let register = self.receive()?;
+        if kind(&register) != "agent.register" {
+            return Err(format!("the first message is {}", kind(&register)));
+        }
+        self.send(&ticket())?;
+        let mut is_claimed = false;
         loop {
-            let frame = match socket.read() {
-                Ok(Message::Text(text)) => {
-                    serde_json::from_str::<Value>(&text).map_err(|e| e.to_string())?
+            let message = self.receive()?;
+            match kind(&message) {
+                "ticket.claim" => is_claimed = true,
+                "ticket.result" | "ticket.fail" if is_claimed => {
+                    self.send(&json!({"type": "ticket.ack", "ticketId": TICKET, "attempt": 1}))?;
+                    return Ok(message);
                 }
-                Ok(_) => continue,
-                // Each child of the daemon that ends interrupts what waits with a timeout.
-                Err(tungstenite::Error::Io(e)) if e.kind() == io::ErrorKind::Interrupted => {
-                    continue;
-                }
-                Err(tungstenite::Error::Io(e)) if is_timeout(&e) => {
-                    return Err("the daemon fell silent".to_owned());
-                }
-                Err(e) => return Err(format!("the connection to the daemon: {e}")),
-            };
-            let at = self.start.elapsed();
-            show(at, "agent → backend", &frame);
-            match (kind(&frame), self.registered) {
-                ("agent.register", None) => {
-                    self.registered = Some(at);
-                    let ticket = ticket();
-                    self.assigned = self.start.elapsed();
-                    show(self.assigned, "backend → agent", &ticket);
-                    socket
-                        .send(Message::text(ticket.to_string()))
-                        .map_err(|e| e.to_string())?;
-                }
-                (other, None) => {
-                    return Err(format!("the daemon sent {other} before agent.register"));
-                }
-                ("ticket.claim", _) => self.claimed = Some(at),
-                ("ticket.result" | "ticket.fail", Some(registered)) => {
-                    let ack = json!({"type": "ticket.ack", "ticketId": TICKET, "attempt": 1});
-                    show(self.start.elapsed(), "backend → agent", &ack);
-                    socket
-                        .send(Message::text(ack.to_string()))
-                        .map_err(|e| e.to_string())?;
-                    let claimed = self.claimed.ok_or("the daemon answered without a claim")?;
-                    let [claimed, answered] =
-                        [claimed, at].map(|time| time.saturating_sub(self.assigned));
-                    return Ok(Served {
-                        outcome: frame,
-                        registered,
-                        claimed,
-                        answered,
-                    });
+                "ticket.result" | "ticket.fail" => {
+                    return Err("the daemon answered without a claim".to_owned());
                 }
                 _ => {}
             }
         }
     }
+
+    fn receive(&mut self) -> Result<Value, String> {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => {
+                    let message = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                    self.show("agent → backend", &message);
+                    return Ok(message);
+                }
+                Ok(_) => {}
+                // A read with a timeout is interrupted whenever a child of the daemon ends.
+                Err(Error::Io(e)) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(format!("the connection to the daemon: {e}")),
+            }
+        }
+    }
+
+    fn send(&mut self, message: &Value) -> Result<(), String> {
+        self.show("backend → agent", message);
+        let sent = self.socket.send(Message::text(message.to_string()));
+        sent.map_err(|e| e.to_string())
+    }
+
+    fn show(&self, direction: &str, message: &Value) {
+        let millis = self.start.elapsed().as_secs_f64() * 1000.0;
+        let ticket = message["ticketId"].as_str().unwrap_or_default();
+        say!(
+            "{millis:>8.1} ms  {direction}  {:<16} {ticket}",
+            kind(message)
+        );
+    }
 }
 
-fn is_timeout(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
+fn kind(message: &Value) -> &str {
+    message["type"]
+        .as_str()
+        .unwrap_or("a message without a type")
 }
 
 fn ticket() -> Value {
@@ -181,64 +162,4 @@ fn ticket() -> Value {
         "description": "Give `greet` in greeter.py a parameter `name`, and add a test for it in test_greeter.py.",
         "skills": [{"slug": "small-steps", "body": "Change as little as possible."}],
     })
-}
-
-fn kind(frame: &Value) -> &str {
-    frame
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or("a frame without a type")
-}
-
-fn show(at: Duration, direction: &str, frame: &Value) {
-    say!(
-        "{:>8.1} ms  {direction}  {:<16} {}",
-        at.as_secs_f64() * 1000.0,
-        kind(frame),
-        summary(frame)
-    );
-}
-
-/// What a person wants to know of a frame, in a line.
-fn summary(frame: &Value) -> String {
-    let text = |name: &str| frame.get(name).and_then(Value::as_str).unwrap_or("?");
-    let at = |path: &str| {
-        frame
-            .pointer(path)
-            .map(Value::to_string)
-            .unwrap_or_default()
-    };
-    match kind(frame) {
-        "agent.register" => {
-            format!(
-                "roles {}, CLI {}, capacity {}",
-                at("/roles"),
-                at("/cli/name"),
-                at("/capacity/max")
-            )
-        }
-        "agent.heartbeat" => format!("{}, active {}", text("status"), at("/activeTickets")),
-        "ticket.assigned" => format!(
-            "{} {:?} for {}",
-            text("ticketId"),
-            text("title"),
-            text("repo")
-        ),
-        "ticket.progress" => format!(
-            "{} {}, {} bytes",
-            text("ticketId"),
-            text("phase"),
-            at("/stdoutBytes")
-        ),
-        "ticket.result" => format!(
-            "{} exit code {}, {} files, +{} −{}",
-            text("ticketId"),
-            at("/exitCode"),
-            at("/diffStat/files"),
-            at("/diffStat/insertions"),
-            at("/diffStat/deletions")
-        ),
-        "ticket.fail" => format!("{} {}: {}", text("ticketId"), text("code"), text("error")),
-        _ => text("ticketId").to_owned(),
-    }
 }

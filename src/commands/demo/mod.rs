@@ -1,9 +1,8 @@
 //! `wf0-agent demo`: one ticket from start to end on this machine: no network, no account, nothing left behind.
 //!
-//! The daemon is the real one, over a real WebSocket. Only the backend and, unless asked otherwise, the CLI are
-//! stand-ins.
+//! The daemon is the real one, over a real WebSocket. Only the backend and, without `--cli`, the CLI are stand-ins.
 
-/// Prints a line. Whoever closes the pipe early has seen enough, and the demo still cleans up.
+/// Prints a line. After a reader has closed the pipe, the demo goes on and still cleans up.
 macro_rules! say {
     ($($words:tt)*) => {{
         use std::io::Write;
@@ -12,12 +11,10 @@ macro_rules! say {
 }
 
 mod backend;
-mod scratch;
-mod stand_in;
+mod greeter;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
@@ -28,11 +25,11 @@ use crate::config::{Config, Given, Sources};
 use crate::daemon;
 use crate::domain::event::DaemonEnd;
 use crate::environment::Environment;
-use backend::{Backend, Served};
-use scratch::Scratch;
-pub use stand_in::{NAME as STAND_IN, run as stand_in};
+use backend::Backend;
+pub use greeter::stand_in;
+use greeter::{STAND_IN, Scratch, is_from_stand_in};
 
-/// Nobody waits longer for the stand-in; a real CLI gets as long as a ticket does.
+/// The time limit of the stand-in. A real CLI gets the time limit of a ticket besides.
 const STAND_IN_LIMIT: Duration = Duration::from_secs(60);
 
 pub fn command() -> Command {
@@ -44,7 +41,7 @@ pub fn command() -> Command {
         ))
 }
 
-/// The demo's built-in CLI; not for people.
+/// The demo's built-in CLI. People do not call it.
 pub fn stand_in_command() -> Command {
     Command::new(STAND_IN).hide(true)
 }
@@ -89,30 +86,26 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     );
     let (ready, stopper) = crossbeam_channel::bounded(1);
     let serving = backend.serve(limit.unwrap_or_default() + STAND_IN_LIMIT, move || {
-        stopper
-            .recv()
-            .into_iter()
-            .for_each(|stopper: daemon::Stopper| stopper.stop());
+        if let Ok(stopper) = stopper.recv() {
+            daemon::Stopper::stop(&stopper);
+        }
     })?;
     run::end_on_panic(|| ());
     let tell = |stopper: daemon::Stopper| {
         run::stop_on_signals(stopper.clone());
         let _ = ready.send(stopper);
     };
-    let ended = daemon::run(config, environment, tell, |_| {});
-    match ended {
+    match daemon::run(config, environment, tell, |_| {}) {
         Ok(DaemonEnd::Asked) => {}
         Ok(other) => return Err(format!("the daemon ended with {other:?}")),
         Err(e) => return Err(e.to_string()),
     }
-    let served = serving
-        .join()
-        .map_err(|_| "the demo's backend has panicked".to_owned())??;
-    show(&served);
-    judge(&served, own_cli)
+    let outcome = serving.join();
+    let outcome = outcome.map_err(|_| "the demo's backend has panicked".to_owned())??;
+    judge(&outcome, own_cli)
 }
 
-/// What makes the daemon the demo's own; everything else is as the user has it.
+/// The settings that make the daemon the demo's own. Everything else is as the user has it.
 fn settings(
     own_cli: bool,
     mut flags: HashMap<String, OsString>,
@@ -127,60 +120,29 @@ fn settings(
     flags.insert("AGENT_ROLES".to_owned(), "dev".into());
     flags.insert("STATE_DIR".to_owned(), scratch.state().into());
     if !own_cli {
-        let program: PathBuf =
-            std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
+        let program =
+            std::env::current_exe().map_err(|e| format!("this program's path is unknown: {e}"))?;
         flags.insert("CLI_COMMAND".to_owned(), program.into());
         flags.insert("CLI_ARGS_TEMPLATE".to_owned(), STAND_IN.into());
     }
     Ok(flags)
 }
 
-fn show(served: &Served) {
-    let text = |name: &str| {
-        served
-            .outcome
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    say!("\n── stdout ──\n{}", text("stdout").trim_end());
-    say!("\n── diff ──\n{}", text("diff").trim_end());
-    let ms = |duration: Duration| format!("{:.1} ms", duration.as_secs_f64() * 1000.0);
-    say!("\n── timing ──");
-    say!("connected → registered  {}", ms(served.registered));
-    say!("assigned → claimed      {}", ms(served.claimed));
-    say!("assigned → result       {}", ms(served.answered));
-}
-
-/// The result must be right, not only there.
-fn judge(served: &Served, own_cli: bool) -> Result<(), String> {
-    let outcome = &served.outcome;
-    if outcome.get("type").and_then(Value::as_str) != Some("ticket.result") {
-        return Err(format!(
-            "the ticket failed: {}",
-            outcome
-                .get("error")
-                .and_then(Value::as_str)
-                .unwrap_or("no reason")
-        ));
+/// Shows the outcome. It must be right, not only there.
+fn judge(outcome: &Value, own_cli: bool) -> Result<(), String> {
+    let text = |name: &str| outcome[name].as_str().unwrap_or_default().trim_end();
+    let (stdout, diff) = (text("stdout"), text("diff"));
+    say!("\n── stdout ──\n{stdout}");
+    say!("\n── diff ──\n{diff}");
+    if text("type") != "ticket.result" {
+        return Err(format!("the ticket failed: {}", text("error")));
     }
-    let diff = outcome
-        .get("diff")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let stdout = outcome
-        .get("stdout")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let right = if own_cli {
-        !diff.is_empty()
-    } else {
-        diff.contains(stand_in::ADDED_LINE)
-            && diff.contains(stand_in::NEW_FILE)
-            && stdout.contains(stand_in::LAST_LINE)
+    let is_right = match own_cli {
+        true => !diff.is_empty(),
+        false => is_from_stand_in(stdout, diff),
     };
-    if !right {
-        return Err("the result does not hold the change that was asked for".to_owned());
+    if !is_right {
+        return Err("the result does not have the change that the ticket asks for".to_owned());
     }
     say!("\nDone: the backend has the result; the scratch folders are removed.");
     Ok(())
