@@ -5,8 +5,8 @@ use log::{info, warn};
 use crate::config::WorkspaceMode;
 use crate::domain::repos::{Repo, Repos, Workspace};
 use crate::environment::Environment;
-use crate::job::cli::{Cli, find};
-use crate::job::{self, GitDirs, is_writable};
+use crate::job::cli::Cli;
+use crate::job::{self, GitDirs, is_writable, tool};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -71,7 +71,7 @@ pub fn search_path(environment: &Environment) -> String {
 
 /// The file of a program, if it is found.
 pub fn program(name: &str, environment: &Environment) -> Option<String> {
-    let program = find::program(name, environment.get("PATH"))?;
+    let program = tool::find(name, environment.get("PATH"))?;
     Some(program.display().to_string())
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::info;
+use log::{info, warn};
 
 use crate::checks;
 use crate::config::Config;
@@ -17,9 +17,8 @@ use crate::domain::message::{CliState, Dialect, Unavailable, View};
 use crate::domain::repos::Repos;
 use crate::domain::session::{Policy, SavedState, Session};
 use crate::environment::Environment;
-use crate::job::cli::version::Asker;
-use crate::job::cli::{Cli, find};
-use crate::job::{self, Approval, Chores, Context, Worker};
+use crate::job::cli::{Cli, VersionProbe};
+use crate::job::{self, Approval, Chores, Context, Halt, Worker, tool};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::EventLoop;
@@ -50,6 +49,7 @@ pub fn run(
     mut watch: impl FnMut(&View),
 ) -> Result<DaemonEnd, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
+    let first_child = job::set_up_waiting(environment.for_cli());
     let only = config.dialect.or_else(|| config.api.dialect());
     let dialect = only.unwrap_or_else(|| store.dialect());
     let event_loop = event_loop(&config, dialect, &store, &environment)?;
@@ -77,6 +77,10 @@ pub fn run(
     let mailbox = event_loop.mailbox();
     let mut daemon = Daemon::start(config, cli, environment, store, &mailbox)?;
     let saved = daemon.take_over(&policy.repos, dialect);
+    match first_child {
+        Ok(child) => drop(child.finish(&Halt::never())),
+        Err(e) => warn!("this program cannot start itself, so perhaps no other either: {e}"),
+    }
     let session = Session::new(policy, now());
     let end = event_loop.run(session, saved, &mut |effect| {
         if let Effect::Show(view) = &effect {
@@ -125,7 +129,7 @@ fn route(config: &Config) -> Route {
 struct Daemon {
     context: Arc<Context>,
     workers: Vec<Worker>,
-    version_probe: Asker,
+    version_probe: VersionProbe,
     persister: Persister,
 }
 
@@ -243,16 +247,16 @@ fn about_itself(config: &Config, environment: &Environment) -> status::Daemon {
     }
 }
 
-fn version_probe(context: &Arc<Context>, mailbox: &Mailbox) -> Asker {
+fn version_probe(context: &Context, mailbox: &Mailbox) -> VersionProbe {
     let (name, mailbox) = (context.cli.name.clone(), mailbox.clone());
-    let tell = move |version| {
+    let post = move |version| {
         mailbox.post(Event::Cli(CliState {
             name: name.clone(),
             version: Some(version),
             unavailable: None,
         }));
     };
-    Asker::new(context.clone(), Arc::new(tell))
+    VersionProbe::new(context.cli.clone(), context.environment.clone(), post)
 }
 
 fn log_start(config: &Config, dialect: Dialect) {
@@ -289,7 +293,7 @@ fn now() -> Now {
 }
 
 fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
-    let found = find::program(&cli.command, environment.get("PATH"));
+    let found = tool::find(&cli.command, environment.get("PATH"));
     let unavailable = if found.is_none() {
         Some(Unavailable::NotFound)
     } else {
@@ -304,7 +308,7 @@ fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
 
 /// What the hub is told: of the tools that its jobs may need, those that are there.
 fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
-    let is_there = |tool: &&str| find::program(tool, environment.get("PATH")).is_some();
+    let is_there = |tool: &&str| tool::find(tool, environment.get("PATH")).is_some();
     let stem = |command| {
         Path::new(command)
             .file_stem()

@@ -114,12 +114,11 @@ fn git_apply(
     // At the root of the work tree: below it, git would leave out what is not below that folder.
     let git = Git::discovering(environment, top).map_err(|e| e.to_string())?;
     let call = git.start(&words, None).map_err(|e| e.to_string())?;
-    let (code, stdout, stderr) = call
-        .finish_said(&Halt::never())
-        .map_err(|e| e.to_string())?;
-    Ok(match code {
-        0 => Ok(stdout.trim_end().to_owned()),
-        _ => Err(stderr.trim_end().to_owned()),
+    let output = call.finish_any(&Halt::never());
+    let output = output.map_err(|e| e.to_string())?;
+    Ok(match output.code {
+        0 => Ok(output.stdout.trim_end().to_owned()),
+        _ => Err(output.stderr.trim_end().to_owned()),
     })
 }
 

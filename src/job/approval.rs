@@ -1,33 +1,34 @@
-//! Asks the person at the terminal before a ticket's CLI is started (`REQUIRE_APPROVAL`).
+//! Asks the person at the terminal before the CLI starts for a ticket (`REQUIRE_APPROVAL`).
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, select};
 
-use super::halt::Halt;
+use super::process::{Halt, lock};
 use crate::domain::text::{one_line, plain_lines};
 use crate::domain::ticket::{FailCode, Failure, Job};
 
-/// Nobody there: another agent may have the ticket.
+/// Without an answer by then another agent may get the ticket.
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
-/// Between reads that bring nothing.
+/// The pause between reads that bring nothing.
 const AFTER_END: Duration = Duration::from_secs(1);
-/// A longer prompt is shown in part; the whole is in a file.
+/// A longer prompt is shown in part; all of it is in a file.
 const SHOWN_LINES: usize = 60;
-/// One endless line must not carry the question away either.
+/// An endless line must not push the question off the screen either.
 const SHOWN_CHARS: usize = 300;
 
 /// The terminal, for all workers: one question at a time.
 pub struct Approval {
     answers: Receiver<String>,
-    /// Whoever holds what is in it may ask.
+    /// A worker may ask while it holds the unit in it. Not a mutex: a worker that waits for its turn must end at once if
+    /// its run is stopped.
     turn: (Sender<()>, Receiver<()>),
-    /// Repositories that need no further question.
+    /// Repositories for which the person said "always".
     always: Mutex<HashSet<PathBuf>>,
 }
 
@@ -43,14 +44,14 @@ impl Approval {
     /// Reads answers from standard input, which has to be a terminal.
     pub fn from_terminal() -> io::Result<Self> {
         let (tell, answers) = crossbeam_channel::unbounded();
-        // It is not joined: nobody can call off a read from a terminal, and it owns nothing.
+        // It is not joined: a read from a terminal cannot be ended, and the thread owns nothing.
         thread::Builder::new()
             .name("keyboard".to_owned())
             .spawn(move || {
                 let mut line = String::new();
                 while let Ok(length) = io::stdin().lock().read_line(&mut line) {
                     if length == 0 {
-                        // Somebody has typed Ctrl-D, which is no answer. Or the terminal is gone, and each read ends so.
+                        // The person has typed Ctrl-D, which is no answer, or the terminal is gone.
                         thread::sleep(AFTER_END);
                         continue;
                     }
@@ -76,10 +77,10 @@ impl Approval {
     pub fn ask(&self, question: &Question<'_>, halt: &Halt) -> Result<(), Failure> {
         let _mine = self.my_turn(halt)?;
         let until = Instant::now() + ANSWER_LIMIT;
-        if self.always().contains(&question.job.repo.path) {
+        if lock(&self.always).contains(&question.job.repo.path) {
             return Ok(());
         }
-        // What was typed before the question is no answer to it.
+        // A line that was typed before the question is no answer to it.
         while self.answers.try_recv().is_ok() {}
         say(&question.text());
         loop {
@@ -91,7 +92,7 @@ impl Approval {
                 recv(self.answers) -> answer => match answer.as_deref().map(str::trim) {
                     Ok("y" | "Y" | "yes") => return Ok(()),
                     Ok("a" | "A" | "always") => {
-                        self.always().insert(question.job.repo.path.clone());
+                        lock(&self.always).insert(question.job.repo.path.clone());
                         return Ok(());
                     }
                     Ok("n" | "N" | "no") => return Err(rejected("the person at the terminal said no")),
@@ -118,10 +119,6 @@ impl Approval {
                 recv(halt.orders()) -> order => halt.note(order),
             }
         }
-    }
-
-    fn always(&self) -> std::sync::MutexGuard<'_, HashSet<PathBuf>> {
-        self.always.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

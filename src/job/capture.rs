@@ -1,4 +1,5 @@
-//! One output stream of a run: its beginning and end in memory, the whole of it on disk, its new lines for reports.
+//! Keeps one output stream of a run: its beginning and end in memory, all of it on disk, and its newest lines for
+//! progress reports.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -6,10 +7,10 @@ use std::io::Write;
 
 use crate::domain::text::Excerpt;
 
-/// What the lines of one report may take (docs/protocol.md section 3).
+/// Limit on the lines of one progress report (docs/protocol.md section 3).
 const LINES_BYTES: usize = 16 << 10;
 
-/// Takes everything a stream brings, in bounded memory.
+/// Takes all bytes of a stream, in bounded memory.
 #[derive(Debug)]
 pub struct Capture {
     head: Vec<u8>,
@@ -23,7 +24,7 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Keeps `max` bytes: the first quarter and the last three. The whole goes to `file`.
+    /// Keeps at most `max` bytes: the first quarter and the last three quarters of that. Everything goes to `file`.
     pub fn new(max: usize, file: Option<File>) -> Self {
         Self {
             head: Vec::new(),
@@ -67,42 +68,40 @@ impl Capture {
         Excerpt::from_bytes(&self.head, self.tail.make_contiguous(), self.total)
     }
 
-    /// The whole lines that came since the last time, the newest 16 KiB of them.
+    /// The whole lines since the last call, at most the newest [`LINES_BYTES`] of them.
     pub fn take_lines(&mut self) -> Vec<String> {
-        self.lines
-            .as_mut()
-            .map(|lines| lines.whole.take())
-            .unwrap_or_default()
+        let lines = self.lines.as_mut();
+        lines.map(|lines| lines.whole.take()).unwrap_or_default()
     }
 
-    /// Why not all of it is on disk, if so.
+    /// Why the file on disk is not complete, if it is not.
     pub fn file_error(&self) -> Option<&str> {
         self.file_error.as_deref()
     }
 
-    /// A full disk ends the copy, never the run: the stream is drained all the same.
+    /// A full disk ends the copy on disk, never the run: the stream is still drained.
     fn write_down(&mut self, bytes: &[u8]) {
-        if let Some(file) = &mut self.file {
-            if let Err(e) = file.write_all(bytes) {
-                self.file_error = Some(e.to_string());
-                self.file = None;
-            }
+        if let Some(file) = &mut self.file
+            && let Err(e) = file.write_all(bytes)
+        {
+            self.file_error = Some(e.to_string());
+            self.file = None;
         }
     }
 }
 
-/// The newest of many lines.
+/// The newest lines, at most [`LINES_BYTES`] of them.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct RecentLines {
     lines: VecDeque<String>,
     bytes: usize,
 }
 
-impl Recent {
+impl RecentLines {
     pub fn push(&mut self, line: String) {
         self.bytes += line.len();
         self.lines.push_back(line);
-        // A line counts for one byte at least, so that empty ones are bounded too.
+        // Each line counts for one byte more than it has, so that empty lines are bounded too.
         while self.bytes + self.lines.len() > LINES_BYTES {
             let Some(oldest) = self.lines.pop_front() else {
                 break;
@@ -119,7 +118,7 @@ impl Recent {
 
 #[derive(Debug, Default)]
 struct Lines {
-    whole: Recent,
+    whole: RecentLines,
     partial: Vec<u8>,
 }
 
@@ -134,7 +133,7 @@ impl Lines {
         self.extend_partial(rest);
     }
 
-    /// The rest of an endless line is of no use to anybody who watches.
+    /// The rest of an endless line is dropped.
     fn extend_partial(&mut self, bytes: &[u8]) {
         let room = (LINES_BYTES / 4).saturating_sub(self.partial.len());
         self.partial

@@ -1,25 +1,22 @@
-//! How git is called: without the user's or the daemon's git variables, without prompts, with a time limit.
+//! Calls git: without the user's or the daemon's git variables, without prompts, with a time limit.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::capture::Capture;
-use super::cli::find;
-use super::halt::Halt;
-use super::process::{self, Cause, Ended, Process, Shared, Sink, Spec};
+use super::process::{self, Cause, Halt, Spec};
+use super::tool;
 use crate::domain::repos::Remote;
-use crate::domain::ticket::{Exit, StopReason};
+use crate::domain::ticket::StopReason;
 use crate::environment::Environment;
 
-/// A repository so large, or a disk so slow, that git needs longer gets no diff.
+/// If git needs longer, in a very large repository or on a slow disk, the run has no diff.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Without a slug a repository is known by its path, so nobody waits long for one.
+/// Without a slug a repository is known by its path, so the start of the daemon waits only briefly for one.
 const SLUG_LIMIT: Duration = Duration::from_secs(5);
-/// How much of git's own output is kept where it is not a file.
+/// Limit on git's output, unless it goes to a file.
 const OUTPUT_MAX: usize = 1 << 20;
 
 /// git as it is called for one repository.
@@ -31,48 +28,37 @@ pub struct Git {
     limit: Duration,
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum GitError {
+    #[error("git was not found on PATH")]
     NotInstalled,
+    #[error("{0}")]
     Failed(String),
+    #[error("the run was stopped")]
     Stopped(StopReason),
 }
 
-impl fmt::Display for GitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotInstalled => f.write_str("git was not found on PATH"),
-            Self::Failed(why) => f.write_str(why),
-            Self::Stopped(_) => f.write_str("the run was stopped"),
-        }
-    }
-}
-
 impl Git {
-    /// `git_dir` is named, never discovered: discovery would ask who owns the folder and read settings on the way.
+    /// The git directory is given, never discovered: discovery would ask who owns the folder, and read settings.
     pub fn new(environment: &Environment, cwd: &Path, git_dir: &Path) -> Result<Self, GitError> {
         Ok(Self::discovering(environment, cwd)?.with("GIT_DIR", git_dir))
     }
 
-    /// As somebody in that folder would call it: with the settings of the repository that it is in, unless it is
-    /// somebody else's.
+    /// As a person in that folder would call it: with the settings of the repository around it, unless another user owns
+    /// that.
     pub fn discovering(environment: &Environment, cwd: &Path) -> Result<Self, GitError> {
-        let program =
-            find::program("git", environment.get("PATH")).ok_or(GitError::NotInstalled)?;
-        let mut env = environment.for_git();
-        let own = [
-            ("LC_ALL", "C"),
-            ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_OPTIONAL_LOCKS", "0"),
-            ("GIT_NO_LAZY_FETCH", "1"),
-        ];
-        env.extend(own.map(|(name, value)| (name.into(), value.into())));
-        Ok(Self {
+        let program = tool::find("git", environment.get("PATH")).ok_or(GitError::NotInstalled)?;
+        let git = Self {
             program,
             cwd: cwd.to_owned(),
-            env,
+            env: environment.for_git(),
             limit: LIMIT,
-        })
+        };
+        Ok(git
+            .with("LC_ALL", "C")
+            .with("GIT_TERMINAL_PROMPT", "0")
+            .with("GIT_OPTIONAL_LOCKS", "0")
+            .with("GIT_NO_LAZY_FETCH", "1"))
     }
 
     pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
@@ -86,116 +72,112 @@ impl Git {
         self
     }
 
-    /// For when somebody waits who cannot wait long.
+    /// With another time limit for each command.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Starts `git ARGS`; its standard output goes to `out`, else it is kept.
-    pub fn start(&self, args: &[&OsStr], out: Option<File>) -> Result<Call, GitError> {
+    /// Starts `git ARGS`. Its standard output goes to `out`, or is kept.
+    pub fn start(&self, args: &[impl AsRef<OsStr>], out: Option<File>) -> Result<Call, GitError> {
         self.start_with(args, None, out)
     }
 
-    /// The same with something on its standard input.
     pub fn start_with(
         &self,
-        args: &[&OsStr],
+        args: &[impl AsRef<OsStr>],
         stdin: Option<File>,
         out: Option<File>,
     ) -> Result<Call, GitError> {
-        let is_command = |arg: &&&OsStr| {
-            arg.to_string_lossy()
-                .starts_with(|c: char| c.is_ascii_lowercase())
-        };
-        let what = args
+        let args: Vec<OsString> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
+        // Settings come before the command.
+        let command = args
             .iter()
-            .filter(|arg| !arg.to_string_lossy().contains('='))
-            .find(is_command)
-            .copied();
-        let (stdout, stderr) = (
-            Shared::new(Capture::new(OUTPUT_MAX, None)),
-            Shared::new(Capture::new(8 << 10, None)),
-        );
-        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-        let process = process::start(Spec {
+            .map(|arg| arg.to_string_lossy())
+            .find(|arg| arg.starts_with(|c: char| c.is_ascii_lowercase()) && !arg.contains('='));
+        let what = command.unwrap_or_default().into_owned();
+        let spec = Spec {
             program: &self.program,
             args: &args,
             cwd: &self.cwd,
             env: self.env.clone(),
             mark: None,
             stdin,
-            stdout: out.map_or_else(|| Sink::Capture(stdout.clone()), Sink::File),
-            stderr: Sink::Capture(stderr.clone()),
+            stdout: out,
             limit: self.limit,
             grace: Duration::ZERO,
-        })
-        .map_err(|e| GitError::Failed(format!("git cannot be started: {e}")))?;
-        Ok(Call {
-            what: what.unwrap_or_default().to_string_lossy().into_owned(),
-            process,
-            stdout,
-            stderr,
-        })
+        };
+        let call = process::Call::start(spec, OUTPUT_MAX)
+            .map_err(|e| GitError::Failed(format!("git cannot be started: {e}")))?;
+        Ok(Call { what, call })
     }
 
-    pub fn run(&self, args: &[&OsStr], out: Option<File>, halt: &Halt) -> Result<String, GitError> {
+    pub fn run(
+        &self,
+        args: &[impl AsRef<OsStr>],
+        out: Option<File>,
+        halt: &Halt,
+    ) -> Result<String, GitError> {
         self.start(args, out)?.finish(halt)
     }
 }
 
-/// A git command under way.
+/// A git command that is running.
 pub struct Call {
     what: String,
-    process: Process,
-    stdout: Shared,
-    stderr: Shared,
+    call: process::Call,
+}
+
+/// What a git command printed, and its exit code.
+pub struct GitOutput {
+    what: String,
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Call {
-    /// Its standard output, or why there is none.
+    /// Its standard output. Any exit code but 0 is an error.
     pub fn finish(self, halt: &Halt) -> Result<String, GitError> {
-        let (code, stdout, stderr) = self.finish_any(halt)?;
-        if code == 0 {
-            Ok(stdout)
+        let output = self.finish_any(halt)?;
+        if output.code == 0 {
+            Ok(output.stdout)
         } else {
-            Err(GitError::Failed(stderr))
+            Err(GitError::Failed(output.complaint()))
         }
     }
 
-    /// Its exit code, standard output, and a line that says what went wrong.
-    pub fn finish_any(self, halt: &Halt) -> Result<(i32, String, String), GitError> {
-        let what = self.what.clone();
-        let (code, stdout, stderr) = self.finish_said(halt)?;
-        Ok((code, stdout, complaint(&what, &stderr)))
-    }
-
-    /// Its exit code, standard output, and everything that it said of it.
-    pub fn finish_said(self, halt: &Halt) -> Result<(i32, String, String), GitError> {
-        let Ended { cause, exit, .. } = self.process.wait(halt, None, || {});
-        let stderr = self.stderr.lock().bytes.excerpt().render();
-        match (cause, exit) {
-            (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
-            (Cause::TimedOut, _) => {
-                Err(GitError::Failed(format!("git {} took too long", self.what)))
-            }
-            (Cause::Exited, Some(Exit::Code(code))) => {
-                Ok((code, self.stdout.lock().bytes.excerpt().render(), stderr))
-            }
-            (Cause::Exited, _) => Err(GitError::Failed(complaint(&self.what, &stderr))),
+    /// The same, whatever the exit code is.
+    pub fn finish_any(self, halt: &Halt) -> Result<GitOutput, GitError> {
+        let end = self.call.finish(halt);
+        let what = self.what;
+        match end.cause {
+            Cause::Stopped(reason) => return Err(GitError::Stopped(reason)),
+            Cause::TimedOut => return Err(GitError::Failed(format!("git {what} took too long"))),
+            Cause::Exited => {}
         }
+        let code = end.code();
+        let output = GitOutput {
+            what,
+            code: code.unwrap_or_default(),
+            stdout: end.stdout,
+            stderr: end.stderr,
+        };
+        code.ok_or_else(|| GitError::Failed(output.complaint()))?;
+        Ok(output)
     }
 }
 
-fn complaint(what: &str, stderr: &str) -> String {
-    let is_said = |line: &&str| !line.starts_with("hint:");
-    format!(
-        "git {what}: {}",
-        stderr.trim().lines().rfind(is_said).unwrap_or("no message")
-    )
+impl GitOutput {
+    /// One line that says what went wrong.
+    pub fn complaint(&self) -> String {
+        let mut lines = self.stderr.trim().lines();
+        let last = lines.rfind(|line| !line.starts_with("hint:"));
+        format!("git {}: {}", self.what, last.unwrap_or("no message"))
+    }
 }
 
-/// Where git keeps what belongs to a folder. Found by looking, without starting git.
+/// Where git keeps what belongs to a folder. Found without starting git.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitDirs {
     /// The root of the work tree.
@@ -231,7 +213,7 @@ impl GitDirs {
     }
 }
 
-/// Opens what is a file: a pipe of that name would be waited for without end.
+/// Opens a file, and nothing else: reading a pipe of that name would never end.
 pub fn open_file(path: &Path) -> io::Result<File> {
     if fs::metadata(path)?.is_file() {
         File::open(path)
@@ -242,30 +224,21 @@ pub fn open_file(path: &Path) -> io::Result<File> {
 
 fn read_line(path: &Path) -> Option<String> {
     let mut text = String::new();
-    open_file(path)
-        .ok()?
-        .take(4096)
-        .read_to_string(&mut text)
-        .ok()?;
+    let file = open_file(path).ok()?;
+    file.take(4096).read_to_string(&mut text).ok()?;
     Some(text.trim_end().to_owned())
 }
 
-/// `owner/name` of each folder, from the address of its remote `origin`; all are asked at once.
+/// `owner/name` of each folder, from the address of its remote `origin`. All are asked at once.
 pub fn origin_slug(environment: &Environment, folders: &[PathBuf]) -> Vec<Option<String>> {
-    let halt = Halt::never();
     let ask = |folder: &PathBuf| {
-        let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir)
-            .ok()?
-            .within(SLUG_LIMIT);
-        git.start(
-            &["remote".as_ref(), "get-url".as_ref(), "origin".as_ref()],
-            None,
-        )
-        .ok()
+        let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir).ok()?;
+        let args = ["remote", "get-url", "origin"];
+        git.within(SLUG_LIMIT).start(&args, None).ok()
     };
     let asked: Vec<_> = folders.iter().map(ask).collect();
     let answer = |call: Option<Call>| {
-        let address = call?.finish(&halt).ok()?;
+        let address = call?.finish(&Halt::never()).ok()?;
         Some(Remote::parse(&address)?.slug.to_owned())
     };
     asked.into_iter().map(answer).collect()

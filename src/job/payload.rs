@@ -1,43 +1,48 @@
-//! The parts of a ticket that have to be downloaded: payload and skills, from the backend's own origin only.
+//! Downloads the missing parts of a ticket: payload and skills, only from the backend's own origin. HTTP is ureq's, over
+//! the daemon's own streams, so that proxy and TLS are the same as for the socket.
 
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use log::debug;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::Agent;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
+};
+use ureq::{Agent, Error};
 
-use super::halt::Halt;
-use super::http;
+use super::process::Halt;
 use crate::config::Token;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Ticket};
-use crate::net::Route;
+use crate::net::{Route, Stream};
 use crate::store::Store;
 use crate::wire::WireBrief;
 
 const TRIES: u32 = 3;
 /// Before the second try; twice that before the third.
 const PAUSE: Duration = Duration::from_millis(500);
-/// For one request, from the name lookup to the last byte. A request cannot be called off, so this is also how long
-/// a run that is to end may take to notice.
+/// Limit on one request, from the name lookup to the last byte. A request cannot be stopped, so a stopped run may take
+/// as long to notice.
 const REQUEST_LIMIT: Duration = Duration::from_secs(8);
 /// As for a frame (docs/protocol.md section 1).
 const BODY_MAX: u64 = 5 << 20;
-/// For all of a ticket's skills together: what comes later than that, or beyond it, is left out.
+/// Limits on all skills of a ticket together. Skills beyond them are left out.
 const TOTAL_LIMIT: Duration = Duration::from_secs(120);
 const TOTAL_MAX: usize = 16 << 20;
-/// A ticket that names more is not answered by a prompt that anything can read.
+/// No CLI can make use of a prompt with more.
 const SKILLS_MAX: usize = 64;
 
 /// The backend's HTTP interface.
 pub struct Downloads {
     route: Route,
     token: Token,
-    /// What is asked for is noted in its audit log.
+    /// Its audit log notes each request.
     store: Arc<Store>,
-    /// Made at the first download: most tickets come whole.
+    /// Made at the first download: most tickets are complete.
     agent: OnceLock<Agent>,
 }
 
@@ -74,7 +79,7 @@ impl Downloads {
         }
     }
 
-    /// The whole brief of a ticket. A skill that cannot be had is a warning; a payload that cannot be had ends it.
+    /// Returns the complete brief of a ticket. A skill that cannot be downloaded is a warning, a payload a failure.
     #[expect(
         clippy::disallowed_methods,
         reason = "how long downloads may take is no policy"
@@ -89,11 +94,8 @@ impl Downloads {
         let address = match &ticket.payload {
             Payload::Inline => None,
             Payload::ByTicketId => {
-                Some(
-                    self.route
-                        .api
-                        .endpoint(&["api", "tickets", ticket.id.as_str()]),
-                )
+                let path = ["api", "tickets", ticket.id.as_str()];
+                Some(self.route.api.endpoint(&path))
             }
             Payload::At(url) => Some(url.clone()),
         };
@@ -164,7 +166,7 @@ impl Downloads {
     }
 
     fn get<T: DeserializeOwned>(&self, address: &str, halt: &Halt) -> Result<T, String> {
-        // Whatever put the address together: nothing but this origin ever sees the token.
+        // No other origin may see the token, whatever the address was made of.
         let address = self.route.api.same_origin(address)?;
         let mut pause = PAUSE;
         let mut failed = String::new();
@@ -189,7 +191,7 @@ impl Downloads {
             .get(address)
             .header("Authorization", self.token.bearer())
             .header("Accept", "application/json");
-        let mut answer = request.call().map_err(http::words)?;
+        let mut answer = request.call().map_err(words)?;
         let status = answer.status();
         if status.is_redirection() {
             return Err(format!("{status}: redirects are not followed"));
@@ -199,7 +201,7 @@ impl Downloads {
             .with_config()
             .limit(BODY_MAX)
             .read_to_string();
-        let envelope = body.map_err(http::words).and_then(|body| {
+        let envelope = body.map_err(words).and_then(|body| {
             serde_json::from_str::<Envelope<T>>(&body)
                 .map_err(|e| format!("the answer cannot be read: {e}"))
         });
@@ -223,11 +225,11 @@ impl Downloads {
 
     fn agent(&self) -> &Agent {
         self.agent
-            .get_or_init(|| http::agent(self.route.clone(), REQUEST_LIMIT))
+            .get_or_init(|| http_agent(self.route.clone(), REQUEST_LIMIT))
     }
 }
 
-/// What came with the assignment counts; the download fills in the rest.
+/// The assignment has precedence; the download fills in the rest.
 fn merge(assigned: Brief, downloaded: Brief) -> Brief {
     Brief {
         title: assigned.title.or(downloaded.title),
@@ -238,5 +240,130 @@ fn merge(assigned: Brief, downloaded: Brief) -> Brief {
             assigned.skills
         },
         subagent: assigned.subagent.or(downloaded.subagent),
+    }
+}
+
+/// `limit` is for one request, from the name lookup to the last byte.
+fn http_agent(route: Route, limit: Duration) -> Agent {
+    let config = Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .timeout_global(Some(limit))
+        .user_agent(concat!("wf0-agent/", env!("CARGO_PKG_VERSION")))
+        .build();
+    Agent::with_parts(config, BackendConnector { route, limit }, NoResolver)
+}
+
+/// The most exact description of the error.
+fn words(error: Error) -> String {
+    match error {
+        Error::Other(own) => own.to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[derive(Debug)]
+struct BackendConnector {
+    route: Route,
+    limit: Duration,
+}
+
+impl Connector for BackendConnector {
+    type Out = BackendTransport;
+
+    /// Opens the way to the backend, whatever the request names.
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<BackendTransport>, Error> {
+        let stream = self
+            .route
+            .open(deadline(details.timeout, self.limit))
+            .map_err(|why| Error::Other(why.into()))?;
+        let buffers = LazyBuffers::new(
+            details.config.input_buffer_size(),
+            details.config.output_buffer_size(),
+        );
+        Ok(Some(BackendTransport {
+            stream,
+            buffers,
+            limit: self.limit,
+        }))
+    }
+}
+
+/// The way looks up addresses itself: with a proxy, the proxy's matter.
+#[derive(Debug)]
+struct NoResolver;
+
+impl Resolver for NoResolver {
+    fn resolve(
+        &self,
+        _: &::http::Uri,
+        _: &ureq::config::Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        Ok(self.empty())
+    }
+}
+
+#[derive(Debug)]
+struct BackendTransport {
+    stream: Stream,
+    buffers: LazyBuffers,
+    limit: Duration,
+}
+
+impl Transport for BackendTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream
+            .wire()
+            .set_deadline(deadline(timeout, self.limit));
+        self.stream
+            .write_all(&self.buffers.output()[..amount])
+            .map_err(|e| late(e, timeout))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream
+            .wire()
+            .set_deadline(deadline(timeout, self.limit));
+        let read = self
+            .stream
+            .read(self.buffers.input_append_buf())
+            .map_err(|e| late(e, timeout))?;
+        self.buffers.input_appended(read);
+        Ok(read > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.wire().is_quiet()
+    }
+
+    fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a request may take is no policy"
+)]
+fn deadline(timeout: NextTimeout, limit: Duration) -> Instant {
+    Instant::now() + (*timeout.after).min(limit)
+}
+
+fn late(e: io::Error, timeout: NextTimeout) -> Error {
+    if e.kind() == ErrorKind::TimedOut {
+        Error::Timeout(timeout.reason)
+    } else {
+        e.into()
     }
 }

@@ -1,16 +1,16 @@
-//! A run that was cut off because the daemon died: its processes are ended, and what it left is its outcome.
+//! Recovers a run that was cut off because the daemon died: ends its processes, and makes an outcome of what it left.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::capture::Capture;
-use super::cli::reading::Reading;
+use super::cli::output::CliOutput;
 use super::diff::Snapshot;
-use super::halt::Halt;
-use super::output::Output;
-use super::process;
-use super::worker::Context;
+use super::process::{self, Feed, Halt};
+use super::run::Context;
+use super::scratch::RunGit;
 use super::workspace;
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
@@ -21,8 +21,8 @@ use crate::times::from_millis;
 /// For each git command.
 const GIT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Ends what is left of the run and tells what became of it.
-/// The diff is left out where the repository is no longer allowed.
+/// Ends the processes of the run and returns its outcome. `is_allowed`: the repository is still among the settings;
+/// without that there is no diff.
 pub fn recover(job: &Job, started: &Started, is_allowed: bool, context: &Context) -> Entry {
     let mut outcome = Outcome {
         failure: Some(Failure::new(
@@ -31,29 +31,40 @@ pub fn recover(job: &Job, started: &Started, is_allowed: bool, context: &Context
         )),
         ..Outcome::default()
     };
+    let Context {
+        environment, store, ..
+    } = context;
     let marks = [
-        context.environment.mark_of(job.run),
-        context.environment.mark_of_git(job.run),
+        environment.mark_of(job.run),
+        environment.mark_of_git(job.run),
     ];
-    let survivors: usize = marks
-        .into_iter()
-        .map(|mark| process::end_marked(mark, context.grace))
-        .sum();
+    let ended = marks.map(|mark| process::end_marked(mark, context.grace));
+    let survivors: usize = ended.iter().sum();
+    let warnings = &mut outcome.warnings;
     if survivors > 0 {
-        outcome.warnings.push(format!(
+        warnings.push(format!(
             "{survivors} processes of the run could not be ended"
         ));
     }
     if !cfg!(any(target_os = "linux", windows)) {
-        outcome.warnings.push(
+        warnings.push(
             "this system does not tell whether processes of the run are still there".to_owned(),
         );
     }
-    match context.store.run_folder(job.run) {
-        Ok(folder) => collect(job, started, is_allowed, context, &folder, &mut outcome),
-        Err(e) => outcome
-            .warnings
-            .push(format!("what the run left cannot be read: {e}")),
+    match store.run_folder(job.run) {
+        Ok(folder) => {
+            if let Err(e) = read_stdout(job, started, context, &folder, &mut outcome) {
+                let why = format!("its output cannot be read: {e}");
+                outcome.warnings.push(why);
+            }
+            if is_allowed {
+                take_diff(job, started, context, &folder, &mut outcome);
+            } else {
+                let why = "no diff: the repository is no longer among REPO_PATHS";
+                outcome.warnings.push(why.to_owned());
+            }
+        }
+        Err(e) => warnings.push(format!("what the run left cannot be read: {e}")),
     }
     Entry {
         run: job.run,
@@ -63,104 +74,84 @@ pub fn recover(job: &Job, started: &Started, is_allowed: bool, context: &Context
     }
 }
 
-fn collect(
+/// Reads the output as far as it came. The last write to it counts as the end of the run.
+fn read_stdout(
     job: &Job,
     started: &Started,
-    is_allowed: bool,
+    context: &Context,
+    folder: &RunFolder,
+    outcome: &mut Outcome,
+) -> io::Result<()> {
+    let mut file = File::open(folder.path("stdout.log"))?;
+    let last_written = file.metadata()?.modified()?;
+    let max = context.limits.stdout_bytes;
+    let mut stdout = CliOutput::new(Capture::new(max, None), &job.repo.path);
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            n => stdout.feed(&chunk[..n]),
+        }
+    }
+    stdout.finish();
+    stdout.tell(outcome, max);
+    let started_at = from_millis(started.at_ms);
+    let duration = last_written.duration_since(started_at).unwrap_or_default();
+    outcome.span = Some(Span {
+        started_at,
+        finished_at: started_at + duration,
+        duration,
+    });
+    Ok(())
+}
+
+fn take_diff(
+    job: &Job,
+    started: &Started,
     context: &Context,
     folder: &RunFolder,
     outcome: &mut Outcome,
 ) {
-    let max = context.limits.stdout_bytes;
-    let stdout = Output::read(Capture::new(max, None), Reading::new(&job.repo.path));
-    match read_back(folder, stdout) {
-        Ok((mut stdout, last_written)) => {
-            outcome.stdout = stdout.message(max);
-            outcome.usage = stdout.usage();
-            outcome.warnings.extend(stdout.warnings());
-            let started_at = from_millis(started.at_ms);
-            let duration = last_written
-                .duration_since(started_at)
-                .unwrap_or(Duration::ZERO);
-            outcome.span = Some(Span {
-                started_at,
-                finished_at: started_at + duration,
-                duration,
-            });
-        }
-        Err(e) => outcome
-            .warnings
-            .push(format!("its output cannot be read: {e}")),
-    }
-    if !is_allowed {
-        return outcome
-            .warnings
-            .push("no diff: the repository is no longer among REPO_PATHS".to_owned());
+    let warnings = &mut outcome.warnings;
+    let clone = folder.clone_path();
+    let worked_in = started.clone.as_ref().map(|within| clone.join(within));
+    if clone.exists() && (worked_in.is_none() || !clone.join(".git").exists()) {
+        // The record of the run's folder is missing, or that folder is no longer a repository: a diff would be taken
+        // of another one.
+        warnings.push(format!("no diff: {}", workspace::only_in(folder)));
+        return;
     }
     let halt = Halt::never();
-    let base = started.base_commit.clone();
-    let clone = started
-        .clone
-        .as_ref()
-        .map(|within| folder.clone_path().join(within));
-    if folder.clone_path().exists()
-        && (clone.is_none() || !folder.clone_path().join(".git").exists())
-    {
-        // Where it worked is not known for lack of its record, or is no repository any more: another would be looked at.
-        return outcome
-            .warnings
-            .push(format!("no diff: {}", workspace::only_in(folder)));
-    }
-    let worked_in = clone.as_ref().unwrap_or(&job.repo.path);
-    let snapshot = Snapshot::reopen(
-        &context.environment,
-        job.run,
-        worked_in,
+    let at = RunGit {
+        environment: &context.environment,
+        run: job.run,
         folder,
-        base,
-        &halt,
-    );
-    let changes = snapshot.and_then(|snapshot| {
-        // The daemon connects only afterwards.
-        let snapshot = snapshot.map(|snapshot| snapshot.within(GIT_LIMIT));
-        snapshot
-            .map(|s| s.changes(context.limits.diff_bytes, &halt, &mut outcome.warnings))
-            .transpose()
-    });
-    // A branch begins elsewhere.
-    if clone.is_some() && job.ticket.branch.is_none() {
+        halt: &halt,
+    };
+    let base = started.base_commit.clone();
+    let repo = &job.repo.path;
+    // The daemon connects only afterwards, so git gets little time.
+    let changes = Snapshot::reopen(at, worked_in.as_ref().unwrap_or(repo), base)
+        .map(|snapshot| snapshot.map(|snapshot| snapshot.within(GIT_LIMIT, &halt)))
+        .and_then(|snapshot| {
+            snapshot
+                .map(|snapshot| snapshot.changes(context.limits.diff_bytes, warnings))
+                .transpose()
+        });
+    // A branch begins at another commit.
+    if worked_in.is_some() && job.ticket.branch.is_none() {
         let base = started.base_commit.as_deref();
-        outcome.warnings.extend(workspace::head_moved(
-            &context.environment,
-            &job.repo.path,
-            base,
-            GIT_LIMIT,
-        ));
+        let moved = workspace::head_moved(&context.environment, repo, base, GIT_LIMIT);
+        warnings.extend(moved);
     }
     match changes {
         Ok(Some(changes)) => outcome.changes = changes,
-        Ok(None) => outcome
-            .warnings
-            .push("no diff: there is no snapshot of the time before the run".to_owned()),
-        Err(e) => outcome.warnings.push(format!("no diff: {e}")),
-    }
-    if clone.is_some() && outcome.changes.stat.is_none() {
-        outcome.warnings.push(workspace::only_in(folder));
-    }
-}
-
-/// The output as far as it came, and when the last of it was written.
-fn read_back(folder: &RunFolder, mut output: Output) -> io::Result<(Output, SystemTime)> {
-    let mut file = std::fs::File::open(folder.path("stdout.log"))?;
-    let last_written = file.metadata()?.modified()?;
-    let mut chunk = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => {
-                output.finish();
-                return Ok((output, last_written));
-            }
-            n => output.feed(&chunk[..n]),
+        Ok(None) => {
+            warnings.push("no diff: there is no snapshot of the time before the run".to_owned())
         }
+        Err(e) => warnings.push(format!("no diff: {e}")),
+    }
+    if worked_in.is_some() && outcome.changes.stat.is_none() {
+        warnings.push(workspace::only_in(folder));
     }
 }

@@ -1,16 +1,18 @@
-//! A git directory put together by hand, which borrows a repository's objects and is never told of the repository.
+//! Makes git directories by hand that borrow a repository's objects, for diffs (`diff`) and clones (`workspace`).
 //!
-//! Nothing that works in it can change the repository, and nothing that the repository's settings name is started:
-//! of those only the few that are listed here are taken over. What it is for is said in `diff` and `workspace`.
+//! git works in such a directory and never learns of the repository. So it cannot change the repository, and starts no
+//! program that the repository's settings name: only the few settings listed here are taken over.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use super::git::{Git, GitDirs, GitError, open_file};
-use super::halt::Halt;
+use super::process::Halt;
+use crate::domain::ticket::RunId;
+use crate::environment::{Environment, MARK};
 use crate::store::RunFolder;
 
 /// The repository's settings that decide what counts as a change.
@@ -30,11 +32,93 @@ const KEPT_SETTINGS: &[&str] = &[
 ];
 
 pub const LIST_SETTINGS: &[&str] = &["config", "--list", "--show-scope", "-z"];
-pub const SPARSE: &str = "info/sparse-checkout";
-pub const HEAD: &[&str] = &["rev-parse", "--verify", "--quiet", "HEAD"];
+const SPARSE: &str = "info/sparse-checkout";
+const HEAD: &[&str] = &["rev-parse", "--verify", "--quiet", "HEAD"];
 
-pub fn args<'a>(words: &[&'a str]) -> Vec<&'a OsStr> {
-    words.iter().map(|word| OsStr::new(*word)).collect()
+/// What every git command of one run needs.
+#[derive(Clone, Copy)]
+pub struct RunGit<'a> {
+    pub environment: &'a Environment,
+    pub run: RunId,
+    pub folder: &'a RunFolder,
+    pub halt: &'a Halt,
+}
+
+impl RunGit<'_> {
+    pub fn git(&self, cwd: &Path, git_dir: &Path) -> Result<Git, GitError> {
+        let mark = self.environment.mark_of_git(self.run);
+        Ok(Git::new(self.environment, cwd, git_dir)?.with(MARK, mark))
+    }
+}
+
+/// A repository with its own git directory. Only commands that start no program and write nothing are used with it.
+pub struct Repository {
+    pub dirs: GitDirs,
+    pub git: Git,
+}
+
+impl Repository {
+    /// The repository that the folder belongs to, if any.
+    pub fn find(at: RunGit<'_>, folder: &Path) -> Result<Option<Self>, GitError> {
+        let Some(dirs) = GitDirs::find(folder) else {
+            return Ok(None);
+        };
+        let git = at.git(folder, &dirs.git_dir)?;
+        Ok(Some(Self { dirs, git }))
+    }
+
+    pub fn settings(&self, halt: &Halt) -> Result<Settings, GitError> {
+        Ok(Settings::parse(&self.git.run(LIST_SETTINGS, None, halt)?))
+    }
+}
+
+/// `None`: there is no commit yet.
+pub fn head_of(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
+    let output = git.start(HEAD, None)?.finish_any(halt)?;
+    Ok((output.code == 0).then(|| output.stdout.trim().to_owned()))
+}
+
+/// A scratch git directory for the work tree of a repository.
+pub struct Scratch {
+    /// Works in the same folder as the repository's git.
+    pub git: Git,
+    pub dir: PathBuf,
+    pub is_sparse: bool,
+}
+
+impl Scratch {
+    pub fn make(
+        at: RunGit<'_>,
+        cwd: &Path,
+        dirs: &GitDirs,
+        name: &str,
+        settings: &Settings,
+    ) -> Result<Self, GitError> {
+        let make = || {
+            let dir = at.folder.folder(name)?;
+            borrow_objects(&dir, dirs)?;
+            fs::write(dir.join("config"), settings.for_scratch(&dir))?;
+            settings.copy_sparse_patterns(dirs, &dir)
+        };
+        make().map_err(scratch_failed)?;
+        Self::reopen(at, cwd, dirs, name, settings)
+    }
+
+    /// One that is there already.
+    pub fn reopen(
+        at: RunGit<'_>,
+        cwd: &Path,
+        dirs: &GitDirs,
+        name: &str,
+        settings: &Settings,
+    ) -> Result<Self, GitError> {
+        let dir = at.folder.path(name);
+        Ok(Self {
+            git: at.git(cwd, &dir)?.with("GIT_WORK_TREE", &dirs.top),
+            is_sparse: settings.is_sparse(),
+            dir,
+        })
+    }
 }
 
 pub fn scratch_failed(e: io::Error) -> GitError {
@@ -43,17 +127,14 @@ pub fn scratch_failed(e: io::Error) -> GitError {
     ))
 }
 
-/// Everything of a git directory but its settings and its index.
+/// Makes everything of a git directory but its settings and its index.
 pub fn borrow_objects(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     for folder in ["objects/info", "refs", "info"] {
         fs::create_dir_all(git_dir.join(folder))?;
     }
     fs::write(git_dir.join("HEAD"), "ref: refs/heads/none\n")?;
-    let mut alternates = dirs
-        .common_dir
-        .join("objects")
-        .into_os_string()
-        .into_encoded_bytes();
+    let objects = dirs.common_dir.join("objects");
+    let mut alternates = objects.into_os_string().into_encoded_bytes();
     if alternates.contains(&b'\n') {
         return Err(io::Error::other(
             "the repository's path has a line break in it",
@@ -67,120 +148,151 @@ pub fn borrow_objects(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     Ok(())
 }
 
-/// A copy of the work tree's index, with what makes git trust it.
+/// Copies the work tree's index, with what makes git trust it.
 pub fn copy_index(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     for entry in fs::read_dir(&dirs.git_dir)?.flatten() {
-        // Where the index is split, the larger part is in files of this name.
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("sharedindex.")
-        {
-            copy_with_time(&entry.path(), &git_dir.join(entry.file_name()))?;
+        let name = entry.file_name();
+        // The larger part of a split index is in files of this name.
+        if name.to_string_lossy().starts_with("sharedindex.") {
+            copy_with_time(&entry.path(), &git_dir.join(name))?;
         }
     }
     let index = dirs.git_dir.join("index");
     if index.exists() {
-        copy_with_time(&index, &git_dir.join("index"))
-    } else {
+        copy_with_time(&index, &git_dir.join("index"))?;
+    }
+    Ok(())
+}
+
+/// The settings that git uses in a repository, as `git config --list --show-scope -z` prints them.
+pub struct Settings(Vec<Setting>);
+
+struct Setting {
+    name: String,
+    value: String,
+    /// From the repository's own files rather than the user's or the system's.
+    is_local: bool,
+}
+
+impl Settings {
+    pub fn parse(text: &str) -> Self {
+        let mut fields = text.split('\0');
+        let setting = std::iter::from_fn(|| {
+            let (scope, entry) = (fields.next()?, fields.next()?);
+            // A name without a value means that it is true.
+            let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
+            Some(Setting {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                is_local: matches!(scope, "local" | "worktree"),
+            })
+        });
+        Self(setting.collect())
+    }
+
+    pub fn is_sparse(&self) -> bool {
+        let mut settings = self.0.iter();
+        settings.any(|own| own.name == "core.sparsecheckout" && own.value == "true")
+    }
+
+    pub fn copy_sparse_patterns(&self, dirs: &GitDirs, git_dir: &Path) -> io::Result<()> {
+        if self.is_sparse() {
+            copy_if_there(&dirs.git_dir.join(SPARSE), &git_dir.join(SPARSE))?;
+        }
         Ok(())
     }
-}
 
-/// One line of `git config --list --show-scope -z`.
-pub struct Setting<'a> {
-    pub scope: &'a str,
-    pub name: &'a str,
-    pub value: &'a str,
-}
-
-impl Setting<'_> {
-    /// In the repository's own files rather than the user's or the system's.
-    pub fn is_local(&self) -> bool {
-        matches!(self.scope, "local" | "worktree")
+    /// The names of filters that only the repository's own settings define.
+    pub fn local_filters(&self) -> Vec<String> {
+        let mut filters = BTreeMap::new();
+        for Setting { name, is_local, .. } in &self.0 {
+            let filter = name
+                .strip_prefix("filter.")
+                .and_then(|rest| rest.rsplit_once('.'));
+            if let Some((filter, "clean" | "process")) = filter {
+                *filters.entry(filter.to_owned()).or_insert(true) &= is_local;
+            }
+        }
+        let local = filters.into_iter().filter(|(_, is_local)| *is_local);
+        local.map(|(name, _)| name).collect()
     }
 
-    pub fn decides_on_changes(&self) -> bool {
-        KEPT_SETTINGS.contains(&self.name)
+    /// A settings file for a scratch directory: what counts as a change is as in the repository, and no program starts.
+    fn for_scratch(&self, git_dir: &Path) -> String {
+        let kept = self.0.iter().filter(|own| is_kept(&own.name));
+        let kept: String = kept.map(|own| entry(&own.name, &own.value)).collect();
+        let nowhere = git_dir.join("no-hooks");
+        let own = [
+            ("core.repositoryformatversion", "1"),
+            ("core.bare", "false"),
+            ("core.fsmonitor", "false"),
+            ("core.hooksPath", &nowhere.to_string_lossy()),
+            ("core.quotePath", "true"),
+            ("core.sharedRepository", "0600"),
+            ("core.safecrlf", "false"),
+            // With it git looks at files marked `skip-worktree` that are there all the same.
+            ("core.sparseCheckout", "true"),
+            ("core.splitIndex", "false"),
+            ("core.untrackedCache", "false"),
+            ("advice.addEmbeddedRepo", "false"),
+            ("gc.auto", "0"),
+        ];
+        entries(kept, &own)
     }
-}
 
-pub fn parse_settings(text: &str) -> impl Iterator<Item = Setting<'_>> {
-    let mut fields = text.split('\0');
-    std::iter::from_fn(move || {
-        let (scope, entry) = (fields.next()?, fields.next()?);
-        // A name without a value means that it is true.
-        let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
-        Some(Setting { scope, name, value })
-    })
-}
-
-pub fn is_sparse(settings: &[Setting<'_>]) -> bool {
-    settings
-        .iter()
-        .any(|setting| setting.name == "core.sparsecheckout" && setting.value == "true")
-}
-
-/// Names of filters that only the repository's own settings define.
-pub fn local_filters(settings: &[Setting<'_>]) -> Vec<String> {
-    let filter = |setting: &Setting<'_>| {
-        let (name, key) = setting.name.strip_prefix("filter.")?.rsplit_once('.')?;
-        matches!(key, "clean" | "process").then(|| (setting.is_local(), name.to_owned()))
-    };
-    let filters: Vec<_> = settings.iter().filter_map(filter).collect();
-    let users_own = |name: &str| {
-        filters
+    /// A settings file for a clone. It also has those of `shared` and the upstreams of branches. An empty filter does
+    /// nothing; by its name the diff knows what it has to leave out.
+    pub fn for_clone(&self, shared: &[&str], rewrite: impl Fn(&str, &str) -> String) -> String {
+        let is_upstream = |name: &str| {
+            let key = name
+                .strip_prefix("branch.")
+                .and_then(|rest| rest.rsplit_once('.'));
+            matches!(key, Some((_, "remote" | "merge")))
+        };
+        let is_shared = |name: &str| is_kept(name) || shared.contains(&name) || is_upstream(name);
+        let kept = self
+            .0
             .iter()
-            .any(|(is_local, own)| own == name && !is_local)
-    };
-    let mut local: Vec<_> = filters
-        .iter()
-        .map(|(_, name)| name.clone())
-        .filter(|name| !users_own(name))
-        .collect();
-    local.sort();
-    local.dedup();
-    local
+            .filter(|own| own.is_local && is_shared(&own.name));
+        let mut text: String = kept
+            .map(|own| entry(&own.name, &rewrite(&own.name, &own.value)))
+            .collect();
+        for filter in self.local_filters() {
+            text += &entry(&format!("filter.{filter}.clean"), "");
+        }
+        let sparse = if self.is_sparse() { "true" } else { "false" };
+        let own = [
+            ("core.repositoryformatversion", "1"),
+            ("core.bare", "false"),
+            ("core.logAllRefUpdates", "true"),
+            ("core.sparseCheckout", sparse),
+            // Nothing may go on in the background of a folder that is soon removed.
+            ("core.fsmonitor", "false"),
+            ("gc.auto", "0"),
+            ("maintenance.auto", "false"),
+        ];
+        entries(text, &own)
+    }
 }
 
-/// A settings file for a scratch directory: what counts as a change is as in the repository, and nothing is started.
-pub fn scratch_config(git_dir: &Path, settings: &[Setting<'_>]) -> String {
-    let kept = settings
-        .iter()
-        .filter(|setting| setting.decides_on_changes());
-    let kept: String = kept
-        .map(|setting| entry(setting.name, setting.value))
-        .collect();
-    let nowhere = git_dir.join("no-hooks");
-    let own = [
-        ("core.repositoryformatversion", "1"),
-        ("core.bare", "false"),
-        ("core.fsmonitor", "false"),
-        ("core.hooksPath", &nowhere.to_string_lossy()),
-        ("core.quotePath", "true"),
-        ("core.sharedRepository", "0600"),
-        ("core.safecrlf", "false"),
-        // With it git looks at files marked `skip-worktree` that are there all the same.
-        ("core.sparseCheckout", "true"),
-        ("core.splitIndex", "false"),
-        ("core.untrackedCache", "false"),
-        ("advice.addEmbeddedRepo", "false"),
-        ("gc.auto", "0"),
-    ];
-    own.iter()
-        .fold(kept, |text, (name, value)| text + &entry(name, value))
+fn is_kept(name: &str) -> bool {
+    KEPT_SETTINGS.contains(&name)
+}
+
+fn entries(text: String, settings: &[(&str, &str)]) -> String {
+    let add = |text: String, (name, value): &(&str, &str)| text + &entry(name, value);
+    settings.iter().fold(text, add)
 }
 
 /// One setting as it stands in a settings file, see "Syntax" in git-config(1).
-pub fn entry(name: &str, value: &str) -> String {
+fn entry(name: &str, value: &str) -> String {
     let (section, rest) = name.split_once('.').unwrap_or((name, ""));
+    let value = quoted(value);
     match rest.rsplit_once('.') {
-        Some((subsection, key)) => format!(
-            "[{section} {}]\n\t{key} = {}\n",
-            quoted(subsection),
-            quoted(value)
-        ),
-        None => format!("[{section}]\n\t{rest} = {}\n", quoted(value)),
+        Some((subsection, key)) => {
+            format!("[{section} {}]\n\t{key} = {value}\n", quoted(subsection))
+        }
+        None => format!("[{section}]\n\t{rest} = {value}\n"),
     }
 }
 
@@ -194,7 +306,7 @@ fn quoted(text: &str) -> String {
 }
 
 pub fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
-    // Not `fs::copy`: it would copy the mode too, and what comes from a read-only repository is written to here.
+    // Not `fs::copy`, which copies the mode: the copy of a read-only file could not be written to.
     match open_file(from) {
         Ok(mut from) => io::copy(&mut from, &mut File::create(to)?).map(|_| ()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -202,10 +314,10 @@ pub fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// git takes a file that is as new as the index for one that may have changed since: so the copy keeps the time.
+/// The copy keeps the time: git suspects files that are as new as the index to have changed.
 pub fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
     let time = fs::metadata(from)?.modified()?;
-    // Not `fs::copy`: it would copy the mode too, and a read-only file cannot be given its time.
+    // Not `fs::copy`, which copies the mode: the time of a read-only copy could not be set.
     let mut copy = File::create(to)?;
     io::copy(&mut open_file(from)?, &mut copy)?;
     copy.set_modified(time)
@@ -224,21 +336,22 @@ pub fn os_string(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// The repositories within the work tree that an index names (gitlinks): paths from the root, with their entries.
+/// The nested repositories that an index names (gitlinks): their paths from the root, with their entries.
 pub type Nested = BTreeMap<OsString, Vec<u8>>;
 
-/// `git ls-files --stage -z`: mode, object, stage, TAB, name, NUL.
-pub struct Listing(Vec<u8>);
+const GITLINK: &[u8] = b"160000 ";
 
-impl Listing {
+/// The output of `git ls-files --stage -z`: mode, object, stage, TAB, name, NUL.
+pub struct IndexListing(Vec<u8>);
+
+impl IndexListing {
     /// `git` works at the root of the work tree.
-    pub fn read(git: &Git, folder: &RunFolder, halt: &Halt) -> Result<Self, GitError> {
+    pub fn read(at: RunGit<'_>, git: &Git) -> Result<Self, GitError> {
         const LISTING: &str = "scratch/listing";
-        let listing = folder.create(LISTING).map_err(scratch_failed)?;
-        git.run(&args(&["ls-files", "--stage", "-z"]), Some(listing), halt)?;
-        fs::read(folder.path(LISTING))
-            .map(Self)
-            .map_err(scratch_failed)
+        let listing = at.folder.create(LISTING).map_err(scratch_failed)?;
+        git.run(&["ls-files", "--stage", "-z"], Some(listing), at.halt)?;
+        let listing = fs::read(at.folder.path(LISTING)).map_err(scratch_failed)?;
+        Ok(Self(listing))
     }
 
     fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -249,8 +362,10 @@ impl Listing {
     }
 
     pub fn nested(&self) -> Nested {
-        self.entries()
-            .filter(|(entry, _)| entry.starts_with(GITLINK))
+        let links = self
+            .entries()
+            .filter(|(entry, _)| entry.starts_with(GITLINK));
+        links
             .map(|(entry, name)| (os_string(name), entry.to_vec()))
             .collect()
     }
@@ -258,49 +373,45 @@ impl Listing {
     /// Whether the index has a file of that path, or files below it.
     pub fn has_files_at(&self, path: &OsStr) -> bool {
         let path = path.as_encoded_bytes();
-        let is_there = |(entry, name): (&[u8], &[u8])| {
-            let rest = name.strip_prefix(path);
-            !entry.starts_with(GITLINK)
-                && rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
-        self.entries().any(is_there)
+        self.entries().any(|(entry, name)| {
+            let rest = name
+                .strip_prefix(path)
+                .filter(|_| !entry.starts_with(GITLINK));
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        })
     }
 }
 
-const GITLINK: &[u8] = b"160000 ";
-
-/// Takes every nested repository out of the index. `git add` would run `git status` inside each of them, and their
-/// settings may name programs.
-pub fn take_out_nested(git: &Git, folder: &RunFolder, halt: &Halt) -> Result<Nested, GitError> {
-    let nested = Listing::read(git, folder, halt)?.nested();
-    let without = nested.iter().map(|(name, entry)| (name, removal(entry)));
-    update_nested(git, folder, without, halt)?;
+/// Removes every nested repository from the index. `git add` would run `git status` inside each of them, and their
+/// settings may name programs. `git` works at the root of the work tree.
+pub fn take_out_nested(at: RunGit<'_>, git: &Git) -> Result<Nested, GitError> {
+    let nested = IndexListing::read(at, git)?.nested();
+    let removed = nested.iter().map(|(name, entry)| (name, removal(entry)));
+    update_nested(at, git, removed)?;
     Ok(nested)
 }
 
-/// Mode 0 removes an entry, see "USING --INDEX-INFO" in git-update-index(1).
+/// An entry of mode 0 is a removal, see "USING --INDEX-INFO" in git-update-index(1).
 pub fn removal(entry: &[u8]) -> Vec<u8> {
     [b"0 ", &entry[GITLINK.len()..]].concat()
 }
 
 /// Gives the index these entries.
-pub fn update_nested<'a>(
+pub fn update_nested<'e>(
+    at: RunGit<'_>,
     git: &Git,
-    folder: &RunFolder,
-    entries: impl Iterator<Item = (&'a OsString, Vec<u8>)>,
-    halt: &Halt,
+    entries: impl Iterator<Item = (&'e OsString, Vec<u8>)>,
 ) -> Result<(), GitError> {
-    const ENTRIES: &str = "scratch/entries";
-    let lines: Vec<u8> = entries
-        .flat_map(|(name, entry)| [&entry, &b"\t"[..], name.as_encoded_bytes(), b"\0"].concat())
-        .collect();
+    let line = |(name, entry): (&OsString, Vec<u8>)| {
+        [&entry, b"\t".as_slice(), name.as_encoded_bytes(), b"\0"].concat()
+    };
+    let lines: Vec<u8> = entries.flat_map(line).collect();
     if lines.is_empty() {
         return Ok(());
     }
-    let lines = folder
-        .create(ENTRIES)
-        .and_then(|mut file| file.write_all(&lines))
-        .and_then(|()| File::open(folder.path(ENTRIES)))
+    let lines = at
+        .folder
+        .write("scratch/entries", &lines)
         .map_err(scratch_failed)?;
     let command = [
         "-c",
@@ -309,12 +420,12 @@ pub fn update_nested<'a>(
         "-z",
         "--index-info",
     ];
-    git.start_with(&args(&command), Some(lines), None)?
-        .finish(halt)
-        .map(|_| ())
+    git.start_with(&command, Some(lines), None)?
+        .finish(at.halt)?;
+    Ok(())
 }
 
-/// At most five of them.
+/// At most five names, and how many more there are.
 pub fn few_names<'a>(names: impl ExactSizeIterator<Item = &'a OsString>) -> String {
     const FEW: usize = 5;
     let more = names.len().saturating_sub(FEW);

@@ -1,23 +1,85 @@
-//! A small program of the system's own, such as `systemctl`: asked once, within a time limit, for what it says.
+//! Finds programs, and asks small programs of the system (such as `systemctl`) for what they print.
 //!
-//! Not for git (`git.rs`) nor for the CLI (`worker.rs`), which are told more and watched more closely.
+//! The search is the one that a shell would do, so that the daemon can say where it searched.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::capture::Capture;
-use super::cli::find;
-use super::halt::Halt;
-use super::process::{self, Cause, Shared, Sink, Spec};
-use crate::domain::ticket::Exit;
+use super::process::{Call, Halt, Spec};
 use crate::environment::Environment;
 
-/// A service manager tells of one service in a few KiB.
+/// The endings that Windows adds to a program's name, in its order.
+const ENDINGS: &[&str] = if cfg!(windows) {
+    &["", ".exe", ".cmd", ".bat", ".com"]
+} else {
+    &[""]
+};
+/// A service manager describes one service in a few KiB.
 const OUTPUT_MAX: usize = 256 << 10;
 
-/// What it said and how it ended.
+/// Whether the program is a script for Windows' command interpreter, as npm makes them.
+pub fn is_shim(program: &Path) -> bool {
+    let ending = program.extension().unwrap_or_default();
+    ending.eq_ignore_ascii_case("cmd") || ending.eq_ignore_ascii_case("bat")
+}
+
+/// The program that npm's shim starts with all arguments, if it is an `.exe`. Started directly, it takes arguments that
+/// the command interpreter would refuse, and there is one process less to end. The line looks like
+/// `"%dp0%\node_modules\@anthropic-ai\claude-code\bin\claude.exe"   %*`.
+pub fn exe_behind(shim: &str, folder: &Path) -> Option<PathBuf> {
+    let mut lines = shim.lines().map(str::trim);
+    let call = lines.find(|line| line.ends_with("%*"))?;
+    let (_, call) = call.split_once('"')?;
+    let (program, arguments) = call.split_once('"')?;
+    let relative = program
+        .strip_prefix("%dp0%\\")
+        .or_else(|| program.strip_prefix("%~dp0\\"))?;
+    let is_exe = relative.to_ascii_lowercase().ends_with(".exe") && arguments.trim() == "%*";
+    is_exe.then(|| folder.join(PathBuf::from_iter(relative.split('\\'))))
+}
+
+/// The program's file: `command` itself if it is a path, else the first one in the folders of `path_variable`.
+pub fn find(command: &str, path_variable: Option<&OsStr>) -> Option<PathBuf> {
+    if command.contains(std::path::is_separator) {
+        return with_ending(Path::new(command));
+    }
+    // An empty entry would mean the working directory, which is a repository, whose files are not trusted.
+    std::env::split_paths(path_variable?)
+        .filter(|folder| folder.is_absolute())
+        .find_map(|folder| with_ending(&folder.join(command)))
+}
+
+fn with_ending(path: &Path) -> Option<PathBuf> {
+    let found = ENDINGS.iter().find_map(|ending| {
+        let mut name = OsString::from(path);
+        name.push(ending);
+        let candidate = PathBuf::from(name);
+        // On Windows a file without an ending is a script for some other shell.
+        let can_start = !cfg!(windows) || candidate.extension().is_some();
+        (can_start && is_executable(&candidate)).then_some(candidate)
+    })?;
+    if !cfg!(windows) || !is_shim(&found) {
+        return Some(found);
+    }
+    let shim = std::fs::read_to_string(&found).unwrap_or_default();
+    let behind = found.parent().and_then(|folder| exe_behind(&shim, folder));
+    Some(behind.filter(|exe| is_executable(exe)).unwrap_or(found))
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use nix::unistd::{AccessFlags, access};
+    path.is_file() && access(path, AccessFlags::X_OK).is_ok()
+}
+
+#[cfg(not(unix))]
+fn is_executable(path: &Path) -> bool {
+    path.is_file()
+}
+
+/// What a program printed and how it ended.
 #[derive(Debug)]
 pub struct Said {
     /// `None`: it took too long and was ended, or a signal ended it.
@@ -43,44 +105,32 @@ impl Said {
     }
 }
 
-/// Asks a program on PATH; [`io::ErrorKind::NotFound`] where there is none of that name. It speaks English, and gets no
-/// setting of the daemon's.
+/// Asks a program on PATH, in English and without the daemon's own settings. The error is
+/// [`io::ErrorKind::NotFound`] if there is no program of that name.
 pub fn ask(
     program: &str,
     args: &[&str],
     environment: &Environment,
     limit: Duration,
 ) -> io::Result<Said> {
-    let program = find::program(program, environment.get("PATH")).ok_or(io::ErrorKind::NotFound)?;
-    let (stdout, stderr) = (shared(), shared());
-    let args: Vec<_> = args.iter().map(OsString::from).collect();
+    let program = find(program, environment.get("PATH")).ok_or(io::ErrorKind::NotFound)?;
     let mut env = environment.for_cli();
     env.push(("LC_ALL".into(), "C".into()));
-    let process = process::start(Spec {
+    let spec = Spec {
         program: &program,
-        args: &args,
+        args: &args.iter().map(OsString::from).collect::<Vec<_>>(),
         cwd: Path::new(if cfg!(windows) { "\\" } else { "/" }),
         env,
         mark: None,
         stdin: None,
-        stdout: Sink::Capture(stdout.clone()),
-        stderr: Sink::Capture(stderr.clone()),
+        stdout: None,
         limit,
         grace: Duration::ZERO,
-    })?;
-    let ended = process.wait(&Halt::never(), None, || {});
-    let code = match (ended.cause, ended.exit) {
-        (Cause::Exited, Some(Exit::Code(code))) => Some(code),
-        _ => None,
     };
-    let text = |stream: &Shared| stream.lock().bytes.excerpt().render();
+    let end = Call::start(spec, OUTPUT_MAX)?.finish(&Halt::never());
     Ok(Said {
-        code,
-        stdout: text(&stdout),
-        stderr: text(&stderr),
+        code: end.code(),
+        stdout: end.stdout,
+        stderr: end.stderr,
     })
-}
-
-fn shared() -> Shared {
-    Shared::new(Capture::new(OUTPUT_MAX, None))
 }

@@ -311,8 +311,7 @@ fn memory_is_bounded() {
     );
 }
 
-/// Arguments that cannot work stop the daemon at start with exit code 78 and a way out; those that are a risk are
-/// mentioned.
+/// Arguments that cannot work stop the daemon at start with exit code 78 and a way out.
 #[test]
 fn arguments_that_cannot_work() {
     let world = World::new();
@@ -324,14 +323,12 @@ fn arguments_that_cannot_work() {
             .env("CLI_COMMAND", &claude)
             .env("CLI_ARGS_TEMPLATE", args)
     };
-    for args in ["--cwd {cwd} -p {prompt}", "-p --allowedTools {prompt}"] {
-        let ended = launch(args).output();
-        assert_eq!(ended.code, 78, "{args}: {ended:?}");
-        assert!(
-            ended.stderr.contains("CLI_ARGS_TEMPLATE: ") && !ended.stderr.contains("connected"),
-            "{ended:?}"
-        );
-    }
+    let ended = launch("--cwd {cwd} -p {prompt}").output();
+    assert_eq!(ended.code, 78, "{ended:?}");
+    assert!(
+        ended.stderr.contains("CLI_ARGS_TEMPLATE: ") && !ended.stderr.contains("connected"),
+        "{ended:?}"
+    );
     let ended = launch("-p")
         .env("CLI_OFFLINE_ARGS_TEMPLATE", "--cwd {cwd} -p")
         .output();
@@ -340,15 +337,6 @@ fn arguments_that_cannot_work() {
         "{ended:?}"
     );
     assert!(world.backend.requests().is_empty());
-    let agent = world.registered(launch("-p {prompt}"));
-    assert!(
-        agent
-            .log()
-            .contains("WARN  CLI_ARGS_TEMPLATE: {prompt} has no --"),
-        "{}",
-        agent.log()
-    );
-    assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
 }
 
 /// The version of a known CLI comes after the first register, in another; an unknown program is never asked for one.

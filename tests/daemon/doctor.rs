@@ -542,13 +542,6 @@ fn arguments_that_cannot_work_and_no_login() {
         "claude has no --cwd",
         "unset it",
     );
-    assert_found(
-        launch("-p {prompt}"),
-        "CLI",
-        "warn",
-        "no -- before it",
-        "unset it",
-    );
     assert_found(launch("-p"), "CLI", "ok", "is claude-code 2.1.0", "");
     assert_right(launch("-p"), "CLI");
     assert_found(launch("-p"), "login", "warn", ".credentials.json", "log in");

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use wf0_agent::domain::quota::Exceeded;
 use wf0_agent::domain::ticket::Usage;
-use wf0_agent::job::cli::find::exe_behind;
-use wf0_agent::job::cli::reading::Reading;
-use wf0_agent::job::cli::version::version_in;
+use wf0_agent::job::cli::output::OutputReader;
+use wf0_agent::job::cli::version_in;
+use wf0_agent::job::tool::exe_behind;
 
 const CWD: &str = "/repo";
 
@@ -56,8 +56,8 @@ const CURSOR: &str = r#"{"type":"system","subtype":"init","session_id":"c-1"}
 {"type":"result","subtype":"success","is_error":false,"result":"All done.","session_id":"c-1"}
 "#;
 
-fn read(output: impl AsRef<[u8]>) -> Reading {
-    let mut reading = Reading::new(Path::new(CWD));
+fn read(output: impl AsRef<[u8]>) -> OutputReader {
+    let mut reading = OutputReader::new(Path::new(CWD));
     reading.feed(output.as_ref());
     reading.finish();
     reading
@@ -110,7 +110,7 @@ fn the_known_clis() {
     for (output, progress, usage) in rows {
         // However the bytes come.
         for size in [1, 7, 100_000] {
-            let mut reading = Reading::new(Path::new(CWD));
+            let mut reading = OutputReader::new(Path::new(CWD));
             output
                 .as_bytes()
                 .chunks(size)
@@ -445,7 +445,7 @@ fn commands() {
 /// Progress, a message in pieces, and refusals are bounded, whatever comes.
 #[test]
 fn memory_is_bounded() {
-    let mut reading = Reading::new(Path::new(CWD));
+    let mut reading = OutputReader::new(Path::new(CWD));
     reading.feed(b"{\"type\":\"init\",\"session_id\":\"1\"}\n");
     for n in 0..20_000 {
         let piece = json!({"type": "message", "role": "assistant", "content": "x".repeat(1000)});

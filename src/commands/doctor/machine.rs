@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::login::sign_of_login;
 use crate::checks::{self, Finding, Level};
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::job::cli::{self, Cli, version};
+use crate::job::cli::{self, Cli, version_in};
 use crate::job::{Git, Halt};
 use crate::store::inspect::{Condition, look_at};
 use crate::store::status;
@@ -21,8 +22,8 @@ pub fn git(environment: &Environment) -> Finding {
     let (major, minor) = GIT_LEAST;
     let newer = format!("install git {major}.{minor} or later");
     let asked = Git::discovering(environment, Path::new("/"))
-        .and_then(|git| git.run(&["version".as_ref()], None, &Halt::never()));
-    match asked.map(|printed| version::version_in(&printed)) {
+        .and_then(|git| git.run(&["version"], None, &Halt::never()));
+    match asked.map(|printed| version_in(&printed)) {
         Ok(Some(version)) if is_enough(&version) => Finding::ok("git", version),
         Ok(version) => {
             let version = version.unwrap_or_else(|| "unknown version".to_owned());
@@ -50,7 +51,7 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
             format!("{program} (not a CLI that wf0-agent knows: its version is not asked)"),
         )),
         Some(program) => {
-            findings.push(match version::ask(&cli, environment, &Halt::never()) {
+            findings.push(match cli.version(environment, &Halt::never()) {
                 Some(version) => Finding::ok(NAME, format!("{program} is {} {version}", cli.name)),
                 None => Finding::warning(
                     NAME,
@@ -58,7 +59,7 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
                     format!("run {program} --version yourself"),
                 ),
             });
-            findings.push(match cli::sign_of_login(command, environment) {
+            findings.push(match sign_of_login(command, environment) {
                 Ok(sign) => Finding::ok("login", format!("{command} seems logged in: {sign}")),
                 Err(signs) => Finding::warning(
                     "login",
@@ -68,17 +69,12 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
             });
         }
     }
-    let (wrong, risky) = cli::check(&config.cli, environment.get("PATH"));
     let fix = "change the template, or unset it: the default works";
+    let wrong = cli::wrong_options(&config.cli);
     findings.extend(
         wrong
-            .into_iter()
-            .map(|why| Finding::problem(NAME, why, fix)),
-    );
-    findings.extend(
-        risky
-            .into_iter()
-            .map(|why| Finding::warning(NAME, why, fix)),
+            .iter()
+            .map(|wrong| Finding::problem(NAME, wrong.to_string(), fix)),
     );
     findings
 }

@@ -4,6 +4,7 @@
 //! running. No line holds a secret.
 
 mod backend;
+mod login;
 mod machine;
 mod settings;
 

@@ -29,14 +29,14 @@ pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
     }
 }
 
-/// The settings and warnings about them, or the lines that say what is wrong with them.
-pub fn check(sources: &Sources) -> Result<(Config, Vec<String>), Vec<String>> {
+/// The settings, or the lines that say what is wrong with them.
+pub fn check(sources: &Sources) -> Result<Config, Vec<String>> {
     let config = Config::load(sources).map_err(|e| e.lines())?;
-    let (wrong, risky) = cli::check(&config.cli, sources.environment().get("PATH"));
+    let wrong = cli::wrong_options(&config.cli);
     if wrong.is_empty() {
-        Ok((config, risky))
+        Ok(config)
     } else {
-        Err(wrong)
+        Err(wrong.iter().map(ToString::to_string).collect())
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) mod windows_service;
 use std::io::{IsTerminal, stderr, stdin};
 
 use clap::{Arg, ArgMatches, Command};
-use log::{LevelFilter, warn};
+use log::LevelFilter;
 
 use super::{exit, flag, given};
 use crate::config::Sources;
@@ -44,8 +44,8 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let quiet = matches.get_flag("quiet") || own.is_some_and(|own| own.get_flag("quiet"));
     let sources =
         Sources::collect(given(matches), environment.clone()).map_err(|e| vec![e.to_string()]);
-    let (config, risky) = match sources.and_then(|sources| check(&sources)) {
-        Ok(checked) => checked,
+    let config = match sources.and_then(|sources| check(&sources)) {
+        Ok(config) => config,
         Err(lines) => {
             lines.iter().for_each(|line| eprintln!("wf0-agent: {line}"));
             return exit::CONFIG;
@@ -73,7 +73,6 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let mut service_manager = ServiceManager::new(&environment, config.stop_limit());
     // A person who is asked types in the last line.
     let is_shown = !config.require_approval;
-    risky.iter().for_each(|why| warn!("{why}"));
     let log = console.clone();
     end_on_panic(move || log.flush());
     let ended = daemon::run(config, environment, stop_on_signals, |view| {

@@ -10,7 +10,6 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use clap::ArgMatches;
-use log::warn;
 use windows_service::service::{
     ServiceControl, ServiceControlAccept, ServiceExitCode, ServiceState, ServiceStatus, ServiceType,
 };
@@ -167,12 +166,12 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
         }
     };
     let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e.to_string()]);
-    let (config, risky) = match sources.and_then(|sources| check(&sources)) {
-        Ok((config, _)) if config.require_approval => {
+    let config = match sources.and_then(|sources| check(&sources)) {
+        Ok(config) if config.require_approval => {
             note("REQUIRE_APPROVAL=1 needs a terminal, and a service has none: unset it");
             return exit::CONFIG;
         }
-        Ok(checked) => checked,
+        Ok(config) => config,
         Err(lines) => {
             for line in lines {
                 note(&line);
@@ -186,9 +185,6 @@ fn serve(serving: &'static Serving, given: Given) -> u8 {
     let Ok(console) = Console::start(Box::new(file), config.log_format, &config.log_filter) else {
         return exit::INTERNAL;
     };
-    for why in risky {
-        warn!("{why}");
-    }
     // A service has no console that a panic could be printed to.
     std::panic::set_hook(Box::new(move |info| note(&info.to_string())));
     let log = console.clone();

@@ -22,7 +22,7 @@ use crate::config::settings::{Kind, SETTINGS};
 use crate::config::{Config, Given, Sources};
 use crate::domain::repos::is_slug;
 use crate::environment::Environment;
-use crate::job::cli::find;
+use crate::job::tool;
 
 /// What `icacls` is called with, in this order, to close the Windows service's folder. Everyone may create folders below
 /// `%ProgramData%`: a folder that another user made before would stay that user's own, with the rights that this user
@@ -147,16 +147,15 @@ fn install(matches: &ArgMatches, own: &Environment, manager: &dyn Manager) -> Re
     let environment = environment
         .with(&manager.variables())
         .with(&[("PATH".to_owned(), plan.path.clone())]);
-    let (config, remarks) = match check(&settings, environment) {
-        Ok(checked) => checked,
+    let config = match check(&settings, environment) {
+        Ok(config) => config,
         Err(lines) => {
             complain(&lines);
             return Ok(exit::CONFIG);
         }
     };
-    complain(&remarks);
     let command = &config.cli.command;
-    if find::program(command, Some(plan.path.as_ref())).is_none() {
+    if tool::find(command, Some(plan.path.as_ref())).is_none() {
         eprintln!(
             "wf0-agent: {command} is not on this PATH, so the service cannot take tickets: install it, or correct \
              PATH, and install the service again"
@@ -262,9 +261,8 @@ fn plain(what: &str, path: &Path) -> Result<String, String> {
     }
 }
 
-/// The settings as the service will have them, and what is risky about them; or the lines with which the service would
-/// refuse to start.
-fn check(settings: &Path, environment: Environment) -> Result<(Config, Vec<String>), Vec<String>> {
+/// The settings as the service will have them, or the lines with which the service would refuse to start.
+fn check(settings: &Path, environment: Environment) -> Result<Config, Vec<String>> {
     if !settings.is_file() {
         return Err(vec![how_to_make(settings)]);
     }
@@ -277,13 +275,13 @@ fn check(settings: &Path, environment: Environment) -> Result<(Config, Vec<Strin
     if !relative.is_empty() {
         return Err(relative);
     }
-    let (config, risky) = run::check(&sources)?;
+    let config = run::check(&sources)?;
     if config.require_approval {
         return Err(vec![
             "REQUIRE_APPROVAL=1 needs a terminal, and a service has none: unset it".to_owned(),
         ]);
     }
-    Ok((config, risky))
+    Ok(config)
 }
 
 fn how_to_make(settings: &Path) -> String {

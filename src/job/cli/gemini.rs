@@ -1,26 +1,19 @@
-//! Gemini CLI. `-p ''` makes it run once; the prompt on standard input is put before that empty one.
+//! Gemini CLI. `-p ''` makes it run once; it puts standard input before that empty prompt.
 
 use serde_json::Value;
 
-use super::report::{Report, number, text};
-use super::{Args, Known, Login};
+use super::report::{CliReport, number, text};
+use super::{Known, UsualArgs};
 
 pub const KNOWN: Known = Known {
-    programs: &["gemini"],
+    program: "gemini",
     subscription: "gemini",
-    args: Args {
+    args: UsualArgs {
         edits: "--skip-trust --approval-mode auto_edit -o stream-json -p ''",
         commands: "--skip-trust -y -o stream-json -p ''",
         all: "--skip-trust -y -o stream-json -p ''",
     },
     has_no: &["--cwd"],
-    needs: &[],
-    variadic: &[],
-    is_safer_with_stdin: false,
-    login: Login {
-        file: Some(("GEMINI_CLI_HOME", "", ".gemini/oauth_creds.json")),
-        variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-    },
     is_own,
     read,
 };
@@ -30,14 +23,14 @@ fn is_own(line: &Value) -> bool {
         Some("init") => line.get("session_id").is_some(),
         // `-o json`: one object.
         None => {
-            line.get("session_id").is_some()
-                && (line.get("response").is_some() || line.get("error").is_some())
+            let has = |key| line.get(key).is_some();
+            has("session_id") && (has("response") || has("error"))
         }
         _ => false,
     }
 }
 
-fn read(line: &Value, report: &mut Report) {
+fn read(line: &Value, report: &mut CliReport) {
     report.session(text(line, "session_id"));
     match text(line, "type") {
         Some("message") if text(line, "role") == Some("assistant") => {
@@ -68,7 +61,7 @@ fn read(line: &Value, report: &mut Report) {
     }
 }
 
-fn failed(line: &Value, report: &mut Report) {
+fn failed(line: &Value, report: &mut CliReport) {
     let error = line.get("error").unwrap_or(&Value::Null);
     report.failed(text(error, "message").unwrap_or("failed, and did not say why"));
     // Such as `TerminalQuotaError`.

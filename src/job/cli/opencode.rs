@@ -1,26 +1,19 @@
-//! OpenCode. It may edit and run commands inside its directory unasked.
+//! OpenCode. It edits files and runs commands inside its directory without asking.
 
 use serde_json::Value;
 
-use super::report::{Report, add, dollars, number, text};
-use super::{Args, Known, Login};
+use super::report::{CliReport, add, dollars, number, text};
+use super::{Known, UsualArgs};
 
 pub const KNOWN: Known = Known {
-    programs: &["opencode"],
+    program: "opencode",
     subscription: "opencode",
-    args: Args {
+    args: UsualArgs {
         edits: "run --format json",
         commands: "run --format json",
         all: "run --format json --auto",
     },
     has_no: &["--cwd"],
-    needs: &[],
-    variadic: &["-f", "--file"],
-    is_safer_with_stdin: true,
-    login: Login {
-        file: Some(("XDG_DATA_HOME", ".local/share", "opencode/auth.json")),
-        variables: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
-    },
     is_own,
     read,
 };
@@ -30,7 +23,7 @@ fn is_own(line: &Value) -> bool {
         && (line.get("part").is_some() || line.get("error").is_some())
 }
 
-fn read(line: &Value, report: &mut Report) {
+fn read(line: &Value, report: &mut CliReport) {
     report.session(text(line, "sessionID"));
     let part = line.get("part").unwrap_or(&Value::Null);
     match text(line, "type") {
@@ -41,26 +34,21 @@ fn read(line: &Value, report: &mut Report) {
             if text(part, "reason") != Some("tool-calls") {
                 report.last_said_is_final();
             }
-            // Told for each step.
+            // The figures are those of one step.
             let usage = &mut report.usage;
             add(&mut usage.turns, Some(1));
             add(&mut usage.input_tokens, number(part, "/tokens/input"));
             add(&mut usage.output_tokens, number(part, "/tokens/output"));
-            add(
-                &mut usage.cache_read_tokens,
-                number(part, "/tokens/cache/read"),
-            );
+            let cached = number(part, "/tokens/cache/read");
+            add(&mut usage.cache_read_tokens, cached);
             add(&mut usage.cost_micros, dollars(part.get("cost")));
         }
         Some("error") => {
             let error = line.get("error").unwrap_or(&Value::Null);
             let message = error.pointer("/data/message").and_then(Value::as_str);
-            report.failed(
-                message
-                    .or_else(|| text(error, "name"))
-                    .unwrap_or("failed, and did not say why"),
-            );
-            // The message is the provider's, and may leave out what its answer says: `usage_limit_reached`.
+            let message = message.or_else(|| text(error, "name"));
+            report.failed(message.unwrap_or("failed, and did not say why"));
+            // The message may leave out what the provider's answer says, such as `usage_limit_reached`.
             report.details(error.pointer("/data/responseBody").and_then(Value::as_str));
         }
         _ => {}

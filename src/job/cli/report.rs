@@ -1,5 +1,5 @@
-//! What a CLI's own lines say about its run. Everything in it comes from a program that is not trusted: it is text
-//! and figures, bounded, and none of it is a file's content.
+//! Collects what a CLI's own lines say about its run. All of it comes from a program that is not trusted: it is bounded
+//! text and figures, and none of it is a file's content.
 
 use std::path::{Path, PathBuf};
 
@@ -8,36 +8,45 @@ use serde_json::Value;
 use crate::domain::quota::Exceeded;
 use crate::domain::text::one_line;
 use crate::domain::ticket::Usage;
-use crate::job::capture::Recent;
+use crate::job::capture::RecentLines;
 
-/// How long a line of progress is, how much of a command it shows, and how many tools are named that were denied.
+/// Limits in characters on a progress line and on the command in it, and on the number of denied tools.
 const PROGRESS_MAX: usize = 200;
 const COMMAND_MAX: usize = 80;
 const DENIED_MAX: usize = 20;
-/// As much of a message that comes in pieces is put together.
+/// The names that CLIs have for a tool's path.
+const PATH_KEYS: [&str; 6] = [
+    "file_path",
+    "filePath",
+    "notebook_path",
+    "absolute_path",
+    "dir_path",
+    "path",
+];
+/// Limit in bytes on a message that comes in pieces.
 const MESSAGE_MAX: usize = 1 << 20;
 
 #[derive(Debug)]
-pub struct Report {
+pub struct CliReport {
     pub usage: Usage,
-    /// The subscription is used up, in the CLI's own event for that.
+    /// Set if the CLI's own event says that the subscription is used up.
     pub rejected: Option<Exceeded>,
-    /// Tools that it was not allowed to use.
+    /// Tools that the CLI was not allowed to use.
     pub denied: Vec<String>,
     cwd: PathBuf,
     message: String,
-    /// The message is the one with which the run ended, not just the last that came.
+    /// The message is the one with which the run ended, not just the newest.
     is_final: bool,
-    /// What is said next is not a further piece of it.
+    /// The next piece begins another message.
     is_whole: bool,
     error: Option<String>,
     details: Option<String>,
     failed: bool,
-    progress: Recent,
+    progress: RecentLines,
 }
 
-impl Report {
-    /// Paths are told relative to `cwd`.
+impl CliReport {
+    /// Paths in progress lines are relative to `cwd`.
     pub fn new(cwd: &Path) -> Self {
         Self {
             usage: Usage::default(),
@@ -50,11 +59,11 @@ impl Report {
             error: None,
             details: None,
             failed: false,
-            progress: Recent::default(),
+            progress: RecentLines::default(),
         }
     }
 
-    /// The final message, else the last that the CLI said.
+    /// The final message, else the newest.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -63,7 +72,7 @@ impl Report {
         self.is_final
     }
 
-    /// Whether the CLI says itself that it failed, whatever its exit code.
+    /// Whether the CLI itself reports a failure, whatever its exit code is.
     pub fn has_failed(&self) -> bool {
         self.failed
     }
@@ -73,7 +82,7 @@ impl Report {
         self.error.as_deref()
     }
 
-    /// The error with all that the CLI knows of it: where to look for a used-up quota.
+    /// The error with all details that the CLI has: the place to look for a used-up quota.
     pub fn error_in_full(&self) -> Option<String> {
         let details = self.details.as_deref().unwrap_or_default();
         self.error
@@ -103,7 +112,7 @@ impl Report {
         }
     }
 
-    /// A piece of a message, which lasts until [`next_message`](Self::next_message).
+    /// A piece of a message, which goes on until [`next_message`](Self::next_message).
     pub(super) fn said_more(&mut self, text: Option<&str>) {
         if std::mem::take(&mut self.is_whole) {
             self.message.clear();
@@ -114,7 +123,7 @@ impl Report {
         }
     }
 
-    /// What is said from here on is another message. The last one stays until then.
+    /// The next piece begins another message. The last one stays until it comes.
     pub(super) fn next_message(&mut self) {
         self.is_whole = true;
     }
@@ -161,27 +170,17 @@ impl Report {
         self.progress.push(one_line(&line, PROGRESS_MAX));
     }
 
-    /// A tool that is being used, and on what: a path or the start of a command. Every other argument may hold source
-    /// code, which is not sent.
+    /// Notes a use of a tool and its target: a path or the start of a command. Other arguments may hold source code, which
+    /// is not sent.
     pub(super) fn tool(&mut self, name: Option<&str>, input: Option<&Value>) {
         let name = one_line(name.unwrap_or("tool"), 60);
         let of = |key: &&str| input.and_then(|input| text(input, key));
-        let path = [
-            "file_path",
-            "filePath",
-            "notebook_path",
-            "absolute_path",
-            "dir_path",
-            "path",
-        ]
-        .iter()
-        .find_map(of);
-        let target = match (path, of(&"command")) {
-            (Some(path), _) => Path::new(path)
-                .strip_prefix(&self.cwd)
-                .unwrap_or(Path::new(path))
-                .display()
-                .to_string(),
+        let target = match (PATH_KEYS.iter().find_map(of), of(&"command")) {
+            (Some(path), _) => {
+                let path = Path::new(path);
+                let path = path.strip_prefix(&self.cwd).unwrap_or(path);
+                path.display().to_string()
+            }
             (None, Some(command)) => start_of_command(command),
             (None, None) => String::new(),
         };
@@ -189,20 +188,17 @@ impl Report {
     }
 }
 
-/// The start of a command line: which program on what, and nothing that may be text for a file.
+/// The start of a command line: the program and its targets, and nothing that may be text for a file.
 fn start_of_command(command: &str) -> String {
-    // Codex tells how it calls the shell: `/bin/bash -lc 'cargo test'`.
-    let inner = shell_words::split(command)
-        .ok()
-        .and_then(|words| match words.as_slice() {
-            [shell, option, inner]
-                if shell.ends_with("sh") && matches!(option.as_str(), "-c" | "-lc") =>
-            {
-                Some(inner.clone())
-            }
-            _ => None,
-        });
-    let command = inner.as_deref().unwrap_or(command).trim_start();
+    // Codex shows how it calls the shell: `/bin/bash -lc 'cargo test'`.
+    let words = shell_words::split(command).unwrap_or_default();
+    let inner = match words.as_slice() {
+        [shell, option, inner] if shell.ends_with("sh") => {
+            matches!(option.as_str(), "-c" | "-lc").then_some(inner.as_str())
+        }
+        _ => None,
+    };
+    let command = inner.unwrap_or(command).trim_start();
     let end = command
         .find(['\'', '"', '`', '<', '>', '|', ';', '&', '(', '\n', '\r'])
         .unwrap_or(command.len());
@@ -210,33 +206,35 @@ fn start_of_command(command: &str) -> String {
         word.split_once('=')
             .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
     };
-    // `KEY=secret program`, `-u user:password`, `https://token@host`; and what these two print is somebody's text.
+    // `KEY=secret program`, `-u user:password`, `https://token@host`; `echo` and `printf` print text.
     let is_plain = |word: &&str| !word.contains(['=', ':', '@']);
     let words = command[..end]
         .split_whitespace()
         .skip_while(is_setting)
         .take_while(is_plain);
-    let mut words = words.peekable();
-    let most = if words
-        .peek()
-        .is_some_and(|first| matches!(*first, "echo" | "printf"))
-    {
-        1
-    } else {
-        usize::MAX
+    let words: Vec<_> = words.collect();
+    let shown = match words.first() {
+        Some(&("echo" | "printf")) => &words[..1],
+        _ => &words,
     };
-    one_line(&words.take(most).collect::<Vec<_>>().join(" "), COMMAND_MAX)
+    one_line(&shown.join(" "), COMMAND_MAX)
 }
 
 pub(super) fn text<'a>(of: &'a Value, key: &str) -> Option<&'a str> {
     of.get(key).and_then(Value::as_str)
 }
 
+/// Empty if there is no list.
+pub(super) fn list<'a>(of: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    let list = of.pointer(pointer).and_then(Value::as_array);
+    list.into_iter().flatten()
+}
+
 pub(super) fn number(of: &Value, pointer: &str) -> Option<u64> {
     of.pointer(pointer).and_then(Value::as_u64)
 }
 
-/// In millionths.
+/// In millionths of a dollar.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -249,7 +247,7 @@ pub(super) fn dollars(value: Option<&Value>) -> Option<u64> {
     Some((dollars * 1e6).round().clamp(0.0, 1e15) as u64)
 }
 
-/// Of figures that are told for each step.
+/// For figures that come once per step.
 pub(super) fn add(sum: &mut Option<u64>, more: Option<u64>) {
     *sum = more
         .map(|more| sum.unwrap_or_default().saturating_add(more))

@@ -1,15 +1,14 @@
-//! Running a program: in a process group or job object of its own, under a time limit, and gone afterwards.
+//! Runs a program in a process group or job object of its own, under a time limit, and leaves nothing of it running.
 //!
-//! One way for the CLI and for git. Threads of one run: `wait`, which owns the child, and `drain`, where output is
-//! captured. Both end with the run. What makes a tree of processes one thing differs: see `unix.rs`, `windows.rs`.
+//! The CLI, git and every other program go this way. Each run has two threads, which end with it: `wait` owns the
+//! child, `drain` reads its output. `unix.rs` and `windows.rs` hold what differs: how a tree of processes is ended, and
+//! how its pipes are read.
 
-#[cfg_attr(unix, path = "drain_unix.rs")]
-#[cfg_attr(not(unix), path = "drain_windows.rs")]
-mod drain;
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(not(unix), path = "windows.rs")]
-mod tree;
+mod system;
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -19,61 +18,52 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, after, never, select};
+use crossbeam_channel::{
+    Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, after, never, select,
+};
+use wait_timeout::ChildExt;
 
 use super::capture::Capture;
-use super::halt::Halt;
-use super::output::Output;
-use crate::domain::ticket::{Exit, StopReason};
+use crate::domain::ticket::{Exit, RunId, StopReason};
 use crate::environment::MARK;
-use drain::Drain;
-use tree::Tree;
+use system::{Drain, Tree};
 
-/// After the program's own end, what it left in the pipes is read for so long; then its tree is ended.
+/// How long the pipes are read after the program has ended. Then what is left of its tree is ended.
 const LINGER: Duration = Duration::from_millis(250);
-/// How long the kernel may take to end what was killed.
+/// How long the system may take to end a process after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks at a child that wait-timeout cannot wait for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const SET_UP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What to run and how.
 pub struct Spec<'a> {
     pub program: &'a Path,
     pub args: &'a [OsString],
     pub cwd: &'a Path,
-    /// The whole environment, but for the mark; nothing is inherited.
+    /// The whole environment but for the mark. Nothing is inherited.
     pub env: Vec<(OsString, OsString)>,
-    /// What [`MARK`] is set to, so that descendants are found wherever they go.
+    /// The value of [`MARK`], by which descendants are found that left the process group.
     pub mark: Option<OsString>,
-    /// `None`: empty.
+    /// `None`: standard input is empty.
     pub stdin: Option<File>,
-    pub stdout: Sink,
-    pub stderr: Sink,
+    /// Where standard output goes instead of the reader.
+    pub stdout: Option<File>,
     pub limit: Duration,
     pub grace: Duration,
 }
 
-/// Where an output stream goes.
-pub enum Sink {
-    File(File),
-    Capture(Shared),
+/// Takes what a stream brings.
+pub trait Feed: Send {
+    fn feed(&mut self, bytes: &[u8]);
 }
 
-/// Output that the worker looks into while the stream is still coming.
-#[derive(Clone)]
-pub struct Shared(Arc<Mutex<Output>>);
+/// The `drain` thread fills it while others look into it.
+pub type SharedFeed = Arc<Mutex<dyn Feed>>;
 
-impl Shared {
-    pub fn new(capture: Capture) -> Self {
-        Self::of(Output::unread(capture))
-    }
-
-    pub fn of(output: Output) -> Self {
-        Self(Arc::new(Mutex::new(output)))
-    }
-
-    pub fn lock(&self) -> MutexGuard<'_, Output> {
-        // A panic ends the process, so nobody ever sees a poisoned lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+pub fn lock<T: ?Sized>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic ends the process, so no thread ever sees a poisoned lock.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,61 +73,62 @@ pub enum Cause {
     Stopped(StopReason),
 }
 
-/// How it ended.
+/// How a program ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct ProcessEnd {
     pub cause: Cause,
-    /// `None`: it could not be ended or was never reaped.
+    /// `None`: it could not be ended, or the system does not tell.
     pub exit: Option<Exit>,
     /// Processes of its tree that could not be ended.
     pub survivors: usize,
 }
 
-/// The program's own end.
-struct Exited {
-    status: io::Result<ExitStatus>,
-    /// Nobody else was left in its group when it was reaped: from then on the number may be anybody's.
-    group_is_gone: bool,
+/// What the `wait` thread tells of the child.
+enum ChildNews {
+    TimeIsUp,
+    Reaped {
+        status: io::Result<ExitStatus>,
+        /// The group had no other member when the child was reaped. Its number may be given to others from then on.
+        group_is_gone: bool,
+    },
 }
 
-/// A running program. Dropped before its end, it takes its tree with it.
+/// A running program. If it is dropped, its tree is killed.
 pub struct Process {
     tree: Tree,
-    exited: Receiver<Exited>,
-    /// Tells when its time is up.
-    limit: Receiver<Instant>,
+    news: Receiver<ChildNews>,
     waiter: Option<JoinHandle<()>>,
     drain: Option<Drain>,
     grace: Duration,
-    /// The program itself has ended; its tree may not have.
-    reaped: bool,
+    /// The program has ended. Others of its tree may be alive.
+    is_reaped: bool,
     exit: Option<Exit>,
-    finished: bool,
+    is_finished: bool,
 }
 
-/// Starts a program. The errors are the system's own.
+/// Starts a program.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where programs are started"
 )]
-pub fn start(spec: Spec<'_>) -> io::Result<Process> {
+pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Result<Process> {
     let mut command = Command::new(spec.program);
     command.args(spec.args).current_dir(spec.cwd).env_clear();
-    command
-        .envs(spec.env)
-        .envs(spec.mark.iter().map(|mark| (MARK, mark)));
+    command.envs(spec.env);
+    command.envs(spec.mark.iter().map(|mark| (MARK, mark)));
     command.stdin(spec.stdin.map_or_else(Stdio::null, Stdio::from));
-    let stdout = connect(spec.stdout, |stdio| command.stdout(stdio));
-    let stderr = connect(spec.stderr, |stdio| command.stderr(stdio));
-    tree::prepare(&mut command);
-    // The thread that will reap the child comes first: without it a child would be left to itself.
+    command.stdout(spec.stdout.map_or_else(Stdio::piped, Stdio::from));
+    command.stderr(Stdio::piped());
+    system::prepare(&mut command);
+    // The thread that reaps the child comes first: if it cannot be started, no child is left to itself.
     let (hand_over, handed) = crossbeam_channel::bounded::<Child>(1);
-    let (tell, exited) = crossbeam_channel::bounded(1);
+    let (tell, news) = crossbeam_channel::bounded(2);
+    let limit = spec.limit;
     let waiter = thread::Builder::new()
         .name("wait".to_owned())
         .spawn(move || {
             if let Ok(child) = handed.recv() {
-                wait(child, &tell);
+                wait(child, limit, &tell);
             }
         })?;
     let mut child = command.spawn()?;
@@ -149,82 +140,81 @@ pub fn start(spec: Spec<'_>) -> io::Result<Process> {
             return Err(e);
         }
     };
-    let streams = [
-        stdout.zip(child.stdout.take().map(drain::Stream::from)),
-        stderr.zip(child.stderr.take().map(drain::Stream::from)),
-    ];
-    let streams: Vec<_> = streams.into_iter().flatten().collect();
+    let pipes = (child.stdout.take(), child.stderr.take());
     if hand_over.send(child).is_err() {
         panic!("the wait thread is gone");
     }
-    // From here on an error drops the process, which ends what was started.
+    // If an error follows, dropping this ends what was started.
     let mut process = Process {
         tree,
-        exited,
-        limit: after(spec.limit),
+        news,
         waiter: Some(waiter),
         drain: None,
         grace: spec.grace,
-        reaped: false,
+        is_reaped: false,
         exit: None,
-        finished: false,
+        is_finished: false,
     };
-    if !streams.is_empty() {
-        process.drain = Some(Drain::start(streams)?);
-    }
+    let mut streams = Vec::new();
+    streams.extend(pipes.0.map(|pipe| (stdout, pipe.into())));
+    streams.extend(pipes.1.map(|pipe| (stderr, pipe.into())));
+    process.drain = Some(Drain::start(streams)?);
     Ok(process)
 }
 
-fn connect<'a>(sink: Sink, set: impl FnOnce(Stdio) -> &'a mut Command) -> Option<Shared> {
-    match sink {
-        Sink::File(file) => {
-            set(Stdio::from(file));
-            None
+/// Waits for the child under its time limit, and for its end if the limit passes first.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is left of a time limit is measured"
+)]
+fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
+    let started = Instant::now();
+    let status = loop {
+        match child.wait_timeout(limit.saturating_sub(started.elapsed())) {
+            Ok(Some(status)) => break Ok(status),
+            // It needs two file descriptors, and none is left.
+            Err(_) if started.elapsed() < limit => match child.try_wait() {
+                Ok(Some(status)) => break Ok(status),
+                Ok(None) => thread::sleep(LOOK_EVERY),
+                Err(e) => break Err(e),
+            },
+            Ok(None) | Err(_) => {
+                let _ = tell.send(ChildNews::TimeIsUp);
+                break child.wait();
+            }
         }
-        Sink::Capture(capture) => {
-            set(Stdio::piped());
-            Some(capture)
-        }
-    }
-}
-
-fn wait(mut child: Child, tell: &Sender<Exited>) {
-    let status = child.wait();
-    let _ = tell.send(Exited {
+    };
+    let _ = tell.send(ChildNews::Reaped {
         status,
-        group_is_gone: tree::group_is_gone(&child),
+        group_is_gone: system::group_is_gone(&child),
     });
 }
 
-/// Ends whatever carries that mark, long after the daemon that started it has died. Says how many would not go.
+/// Ends every process with that mark, for a run whose daemon has died. Returns how many could not be ended.
 pub fn end_marked(mark: OsString, grace: Duration) -> usize {
     Tree::marked(mark).end(grace, KILL_LIMIT)
 }
 
 impl Process {
-    /// Waits for the end, whatever brings it about, and leaves nothing of the tree running. `tick` is called
-    /// every so often meanwhile.
-    pub fn wait(mut self, halt: &Halt, every: Option<Duration>, mut tick: impl FnMut()) -> Ended {
+    /// Waits until the program exits, its time is up, or `halt` stops it; then ends the rest of its tree. Calls `tick`
+    /// once per `every` meanwhile.
+    pub fn wait(
+        mut self,
+        halt: &Halt,
+        every: Option<Duration>,
+        mut tick: impl FnMut(),
+    ) -> ProcessEnd {
         let cause = loop {
             if let Some(reason) = halt.reason() {
                 break Cause::Stopped(reason);
             }
-            // It may have ended long before anybody looks, and the limit passed since.
-            if let Ok(exited) = self.exited.try_recv() {
-                self.reaped(exited);
-                break Cause::Exited;
-            }
             let ticker = every.map_or_else(never, after);
             select! {
-                recv(self.exited) -> exited => match exited {
-                    Ok(exited) => {
-                        self.reaped(exited);
-                        break Cause::Exited;
-                    }
-                    // The thread says how the child ended before it ends itself.
+                recv(self.news) -> news => match news {
+                    Ok(news) => break self.note(news),
+                    // The thread tells how the child ended before it ends itself.
                     Err(_) => panic!("the wait thread is gone"),
                 },
-                recv(self.limit) -> _ => break Cause::TimedOut,
                 recv(halt.orders()) -> order => halt.note(order),
                 recv(ticker) -> _ => tick(),
             }
@@ -233,48 +223,53 @@ impl Process {
             drain.wait(LINGER);
         }
         let survivors = self.finish();
-        Ended {
+        ProcessEnd {
             cause,
             exit: self.exit,
             survivors,
         }
     }
 
-    fn reaped(
-        &mut self,
-        Exited {
+    fn note(&mut self, news: ChildNews) -> Cause {
+        let ChildNews::Reaped {
             status,
             group_is_gone,
-        }: Exited,
-    ) {
-        self.reaped = true;
+        } = news
+        else {
+            return Cause::TimedOut;
+        };
+        self.is_reaped = true;
         if group_is_gone {
             self.tree.forget_group();
         }
-        self.exit = status.ok().and_then(tree::exit_of);
+        self.exit = status.ok().and_then(system::exit_of);
+        Cause::Exited
     }
 
-    /// Ends the tree, reads what is left and joins the threads. Says how many processes would not go.
+    /// Ends the tree, reads what is left and joins the threads. Returns how many processes could not be ended.
     fn finish(&mut self) -> usize {
-        self.finished = true;
-        // It may have ended, long ago even, without anybody having asked.
-        if let Ok(exited) = self.exited.try_recv() {
-            self.reaped(exited);
+        self.is_finished = true;
+        // The program may have ended before it was told to.
+        while let Ok(news) = self.news.try_recv() {
+            self.note(news);
         }
         let survivors = self.tree.end(self.grace, KILL_LIMIT);
-        if !self.reaped {
-            if let Ok(exited) = self.exited.recv_timeout(KILL_LIMIT) {
-                self.reaped(exited);
+        while !self.is_reaped {
+            match self.news.recv_timeout(KILL_LIMIT) {
+                Ok(news) => {
+                    self.note(news);
+                }
+                Err(_) => break,
             }
         }
         if let Some(drain) = self.drain.take() {
             drain.stop();
         }
-        // A child that even KILL does not end sits in the kernel; its thread is left to it, so that the worker is not.
-        if let (true, Some(waiter)) = (self.reaped, self.waiter.take()) {
-            if waiter.join().is_err() {
-                panic!("the wait thread has panicked");
-            }
+        // A child that KILL does not end is stuck in the kernel. Its thread is left to it, so that the worker goes on.
+        if let Some(waiter) = self.waiter.take().filter(|_| self.is_reaped)
+            && waiter.join().is_err()
+        {
+            panic!("the wait thread has panicked");
         }
         survivors
     }
@@ -282,9 +277,140 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !self.finished {
+        if !self.is_finished {
             self.grace = Duration::ZERO;
             self.finish();
         }
+    }
+}
+
+/// A program that is run for its output, of which at most `max` bytes of each stream are kept.
+pub struct Call {
+    process: Process,
+    stdout: Arc<Mutex<Capture>>,
+    stderr: Arc<Mutex<Capture>>,
+}
+
+/// What it printed and how it ended.
+pub struct CallEnd {
+    pub cause: Cause,
+    pub exit: Option<Exit>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Call {
+    pub fn start(spec: Spec<'_>, max: usize) -> io::Result<Self> {
+        let capture = || Arc::new(Mutex::new(Capture::new(max, None)));
+        let (stdout, stderr) = (capture(), capture());
+        Ok(Self {
+            process: start(spec, stdout.clone(), stderr.clone())?,
+            stdout,
+            stderr,
+        })
+    }
+
+    pub fn finish(self, halt: &Halt) -> CallEnd {
+        let ProcessEnd { cause, exit, .. } = self.process.wait(halt, None, || {});
+        CallEnd {
+            cause,
+            exit,
+            stdout: lock(&self.stdout).excerpt().render(),
+            stderr: lock(&self.stderr).excerpt().render(),
+        }
+    }
+}
+
+impl Feed for Capture {
+    fn feed(&mut self, bytes: &[u8]) {
+        Self::feed(self, bytes);
+    }
+}
+
+/// Starts a first short child: this program, which prints its version. wait-timeout sets itself up when it first waits,
+/// and panics if no file descriptor is left then. At the daemon's start there are enough.
+pub fn set_up_waiting(env: Vec<(OsString, OsString)>) -> io::Result<Call> {
+    let program = std::env::current_exe()?;
+    let spec = Spec {
+        program: &program,
+        args: &[OsString::from("--version")],
+        cwd: program.parent().unwrap_or(&program),
+        env,
+        mark: None,
+        stdin: None,
+        stdout: None,
+        limit: SET_UP_LIMIT,
+        grace: Duration::ZERO,
+    };
+    Call::start(spec, 0)
+}
+
+impl CallEnd {
+    /// `None`: it did not exit by itself.
+    pub fn code(&self) -> Option<i32> {
+        match (self.cause, self.exit) {
+            (Cause::Exited, Some(Exit::Code(code))) => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// The stop orders of one worker, as one run sees them. Orders for earlier runs are ignored.
+pub struct Halt {
+    orders: Receiver<(RunId, StopReason)>,
+    run: RunId,
+    reason: Cell<Option<StopReason>>,
+}
+
+impl Halt {
+    pub fn new(orders: Receiver<(RunId, StopReason)>, run: RunId) -> Self {
+        Self {
+            orders,
+            run,
+            reason: Cell::new(None),
+        }
+    }
+
+    /// For work that is never stopped.
+    pub fn never() -> Self {
+        Self::new(never(), RunId(0))
+    }
+
+    /// Why the run has to end, if it has to. The first reason counts.
+    pub fn reason(&self) -> Option<StopReason> {
+        while self.reason.get().is_none() {
+            match self.orders.try_recv() {
+                Ok(order) => self.note(Ok(order)),
+                Err(TryRecvError::Disconnected) => self.note(Err(RecvError)),
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        self.reason.get()
+    }
+
+    /// For a `select!`, which hands what it received to [`note`](Self::note).
+    pub fn orders(&self) -> &Receiver<(RunId, StopReason)> {
+        &self.orders
+    }
+
+    /// A closed channel means that the daemon is ending.
+    pub fn note(&self, order: Result<(RunId, StopReason), RecvError>) {
+        let reason = match order {
+            Ok((run, reason)) => (run == self.run).then_some(reason),
+            Err(RecvError) => Some(StopReason::Shutdown),
+        };
+        self.reason.set(self.reason.get().or(reason));
+    }
+
+    /// Waits that long, or until the run has to end.
+    pub fn pause(&self, time: Duration) -> Option<StopReason> {
+        if self.reason().is_none() {
+            match self.orders.recv_timeout(time) {
+                Ok(order) => self.note(Ok(order)),
+                Err(RecvTimeoutError::Disconnected) => self.note(Err(RecvError)),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+        self.reason()
     }
 }

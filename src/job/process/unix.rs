@@ -1,19 +1,24 @@
-//! A tree of processes on Unix: a process group, and on Linux also whoever carries the run's mark.
+//! Unix: a tree of processes is a process group, and on Linux also every process with the run's mark. One thread reads
+//! its pipes with a poll, because a process out of reach may hold a pipe, and a blocking read could not be ended.
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
+use mio::unix::pipe;
+use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+use super::{SharedFeed, lock};
 use crate::domain::ticket::Exit;
 
-/// How often it is looked whether a tree is gone. No event tells: its members are not the daemon's children.
+/// How often to look whether a tree is gone. No event tells: its members are not the daemon's children.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LAST: Duration = Duration::from_millis(80);
 
@@ -22,33 +27,24 @@ pub fn prepare(command: &mut Command) {
 }
 
 pub fn exit_of(status: ExitStatus) -> Option<Exit> {
-    status
-        .code()
-        .map(Exit::Code)
-        .or_else(|| status.signal().map(Exit::Signal))
+    let code = status.code().map(Exit::Code);
+    code.or_else(|| status.signal().map(Exit::Signal))
 }
 
-/// The processes of one run.
-pub struct Tree {
-    /// `None`: there is no such group any more, and its number may be anybody's.
-    group: Cell<Option<Pid>>,
-    mark: Option<OsString>,
-}
-
-/// What makes a process part of a tree.
-#[cfg(target_os = "linux")]
-enum Member {
-    OfGroup,
-    Marked,
-}
-
-/// Asked right after the child has been reaped, before its number can be given away.
+/// To be called right after the child was reaped, before the system can give its number to others.
 pub fn group_is_gone(child: &Child) -> bool {
     group_of(child).is_none_or(|group| killpg(group, None).is_err())
 }
 
 fn group_of(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().map(Pid::from_raw)
+}
+
+/// The processes of one run.
+pub struct Tree {
+    /// `None`: the group is gone, and its number may belong to others.
+    group: Cell<Option<Pid>>,
+    mark: Option<OsString>,
 }
 
 impl Tree {
@@ -59,7 +55,7 @@ impl Tree {
         })
     }
 
-    /// Whoever carries the mark, without a group.
+    /// The processes with that mark, without a group.
     pub fn marked(mark: OsString) -> Self {
         Self {
             group: Cell::new(None),
@@ -71,31 +67,23 @@ impl Tree {
         self.group.set(None);
     }
 
-    /// TERM, `grace`, KILL, until none is left. Says how many are, after `limit`.
+    /// TERM, `grace`, KILL, `limit`. Returns how many processes are left.
     pub fn end(&self, grace: Duration, limit: Duration) -> usize {
-        if self.living().is_empty() {
-            return 0;
-        }
-        if !grace.is_zero() && self.signal_until_gone(Signal::SIGTERM, grace) {
-            return 0;
-        }
-        if self.signal_until_gone(Signal::SIGKILL, limit) {
-            0
-        } else {
-            self.living().len()
-        }
+        let is_gone = self.living().is_empty()
+            || (!grace.is_zero() && self.signal_until_gone(Signal::SIGTERM, grace))
+            || self.signal_until_gone(Signal::SIGKILL, limit);
+        if is_gone { 0 } else { self.living().len() }
     }
 
-    /// Where the system has no file or memory left to look with, the group stands for whoever is in it: its number
-    /// with a minus, see kill(2).
+    /// If the system has no file or memory left to look with, the group stands for its members: its number with a
+    /// minus, see kill(2).
     fn living(&self) -> Vec<Pid> {
-        let group = || {
-            self.group
-                .get()
-                .filter(|group| killpg(*group, None).is_ok())
-        };
         self.members().unwrap_or_else(|_| {
-            group()
+            let group = self
+                .group
+                .get()
+                .filter(|group| killpg(*group, None).is_ok());
+            group
                 .map(|group| Pid::from_raw(-group.as_raw()))
                 .into_iter()
                 .collect()
@@ -108,18 +96,18 @@ impl Tree {
     )]
     fn signal_until_gone(&self, signal: Signal, limit: Duration) -> bool {
         let until = Instant::now() + limit;
-        let mut told: Vec<Pid> = Vec::new();
+        let mut signalled: Vec<Pid> = Vec::new();
         let mut pause = LOOK_FIRST;
         loop {
             let members = self.living();
             if members.is_empty() {
                 return true;
             }
-            // Who was started meanwhile is told too, but nobody twice: some programs take a second TERM amiss.
+            // New processes get the signal too, but no process gets it twice: some programs take a second TERM amiss.
             for pid in members {
-                if !told.contains(&pid) {
+                if !signalled.contains(&pid) {
                     self.signal(signal, pid);
-                    told.push(pid);
+                    signalled.push(pid);
                 }
             }
             if Instant::now() >= until {
@@ -130,148 +118,138 @@ impl Tree {
         }
     }
 
-    /// A member was seen alive a moment ago, so its number is not anybody else's yet; nor is the group's, which is
-    /// forgotten as soon as it has no member.
+    /// The member was alive a moment ago, so its number does not belong to another process yet. Nor does the group's,
+    /// which is forgotten as soon as the group has no member.
     fn signal(&self, signal: Signal, member: Pid) {
         let send = |signal| match self.group.get() {
             Some(group) if !cfg!(target_os = "linux") => killpg(group, signal),
             _ => kill(member, signal),
         };
         let _ = send(signal);
-        if signal == Signal::SIGKILL {
-            // All at once, so that none of them can start another meanwhile.
-            let _ = self.group.get().map(|group| killpg(group, signal));
-        } else {
-            // A stopped process would not hear of it.
+        if signal != Signal::SIGKILL {
+            // A stopped process would not act on it.
             let _ = send(Signal::SIGCONT);
+        } else if let Some(group) = self.group.get() {
+            // All at once, so that none of them can start another one meanwhile.
+            let _ = killpg(group, signal);
         }
     }
 
-    /// Who is alive: in the group, or with the mark in its environment. Zombies do not count: their parent may
-    /// never reap them, as in a container without an init.
+    /// The living processes. Zombies do not count: their parent may never reap them, as in a container without an
+    /// init.
     #[cfg(target_os = "linux")]
     fn members(&self) -> io::Result<Vec<Pid>> {
-        if self.mark.is_none()
-            && self
-                .group
-                .get()
-                .is_none_or(|group| killpg(group, None).is_err())
-        {
+        let has_group = |group: Pid| killpg(group, None).is_ok();
+        if self.mark.is_none() && !self.group.get().is_some_and(has_group) {
             return Ok(Vec::new());
         }
-        let entries = std::fs::read_dir("/proc")?;
-        let pid = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<i32>().ok();
+        // A daemon that was started within a run has that run's mark, and must not end itself.
+        let own = i32::try_from(std::process::id()).ok();
         let mut members = Vec::new();
         let mut group_is_there = false;
-        // A daemon that is started within a run carries that run's mark, and is not to end itself.
-        let own = i32::try_from(std::process::id()).ok();
-        for pid in entries
-            .flatten()
-            .filter_map(pid)
-            .filter(|pid| Some(*pid) != own)
-        {
-            match self.membership(pid)? {
-                Some(Member::OfGroup) => {
-                    group_is_there = true;
-                    members.push(Pid::from_raw(pid));
-                }
-                Some(Member::Marked) => members.push(Pid::from_raw(pid)),
-                None => {}
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let pid = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            let Some(pid) = pid.filter(|pid| Some(*pid) != own) else {
+                continue;
+            };
+            let Some(group) = living_group(pid)? else {
+                continue;
+            };
+            let is_of_group = Some(group) == self.group.get();
+            group_is_there |= is_of_group;
+            if is_of_group || self.is_marked(pid)? {
+                members.push(Pid::from_raw(pid));
             }
         }
         if !group_is_there {
-            // From now on the number may be given to others.
             self.group.set(None);
         }
         Ok(members)
     }
 
-    /// See proc_pid_stat(5): the name in brackets may hold anything, so the fields are counted from the last bracket.
-    #[cfg(target_os = "linux")]
-    fn membership(&self, pid: i32) -> io::Result<Option<Member>> {
-        let stat = if_seen(std::fs::read(format!("/proc/{pid}/stat")))?;
-        let Some(end) = stat.iter().rposition(|b| *b == b')') else {
-            return Ok(None);
-        };
-        let fields = String::from_utf8_lossy(&stat[end + 1..]);
-        let mut fields = fields.split_ascii_whitespace();
-        let (state, group, threads) = (fields.next(), fields.nth(1), fields.nth(14));
-        let group = group
-            .and_then(|group| group.parse().ok())
-            .map(Pid::from_raw);
-        Ok(match state {
-            // A program whose main thread has ended shows as a zombie while its other threads live on.
-            Some("Z") if threads.is_none_or(|threads| threads == "1" || threads == "0") => None,
-            Some("X") | None => None,
-            _ if group.is_some() && group == self.group.get() => Some(Member::OfGroup),
-            _ => self.is_marked(pid)?.then_some(Member::Marked),
-        })
+    /// Elsewhere the environment of a process cannot be read, so a process that left the group is out of sight. macOS
+    /// answers EPERM for a group of zombies.
+    #[cfg(not(target_os = "linux"))]
+    fn members(&self) -> io::Result<Vec<Pid>> {
+        let _ = &self.mark;
+        let group = self
+            .group
+            .get()
+            .filter(|group| killpg(*group, None).is_ok());
+        Ok(group.into_iter().collect())
     }
 
     #[cfg(target_os = "linux")]
     fn is_marked(&self, pid: i32) -> io::Result<bool> {
+        use std::os::unix::ffi::OsStrExt;
         use std::os::unix::fs::MetadataExt;
+        // The last of several is the run's own.
+        let own = self
+            .mark
+            .as_ref()
+            .and_then(|mark| mark.as_bytes().rsplit(|b| *b == b',').next());
+        let Some(own) = own else { return Ok(false) };
         let of_this_user = std::fs::metadata(format!("/proc/{pid}"))
             .is_ok_and(|process| process.uid() == nix::unistd::geteuid().as_raw());
-        if !of_this_user || self.mark.is_none() {
+        if !of_this_user {
             return Ok(false);
         }
         let environment = if_seen(std::fs::read(format!("/proc/{pid}/environ")))?;
         if !environment.is_empty() {
-            return Ok(self.is_mark_in(&environment));
+            return Ok(is_mark_in(own, &environment));
         }
-        // The main thread has ended: the others still tell.
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        Ok(tasks
-            .filter_map(|task| std::fs::read(task.path().join("environ")).ok())
-            .any(|env| self.is_mark_in(&env)))
-    }
-
-    /// A nested run's processes carry the outer run's mark too.
-    #[cfg(target_os = "linux")]
-    fn is_mark_in(&self, environment: &[u8]) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        let Some(own) = self
-            .mark
-            .as_ref()
-            .and_then(|mark| mark.as_bytes().split(|b| *b == b',').next_back())
-        else {
-            return false;
-        };
-        let marks = environment.split(|b| *b == 0).find_map(|variable| {
-            variable
-                .strip_prefix(crate::environment::MARK.as_bytes())?
-                .strip_prefix(b"=")
-        });
-        marks.is_some_and(|marks| marks.split(|b| *b == b',').any(|mark| mark == own))
-    }
-
-    /// Elsewhere the environment of a process cannot be read: who left the group is out of sight. macOS answers
-    /// EPERM for a group of zombies.
-    #[cfg(not(target_os = "linux"))]
-    fn members(&self) -> io::Result<Vec<Pid>> {
-        let _ = &self.mark;
-        Ok(self
-            .group
-            .get()
-            .into_iter()
-            .filter(|group| killpg(*group, None).is_ok())
-            .collect())
+        // The main thread has ended: the other threads still show the environment.
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        let mut tasks = tasks.into_iter().flatten().flatten();
+        Ok(tasks.any(|task| {
+            std::fs::read(task.path().join("environ")).is_ok_and(|env| is_mark_in(own, &env))
+        }))
     }
 }
 
-/// What a process shows, or nothing where it has gone or hides. That this process could not look is another matter:
-/// who is not seen then may live all the same.
+/// The process group, or `None` for a process that has ended. See proc_pid_stat(5): the name in brackets may hold any
+/// character, so the fields are counted from the last bracket.
+#[cfg(target_os = "linux")]
+fn living_group(pid: i32) -> io::Result<Option<Pid>> {
+    let stat = if_seen(std::fs::read(format!("/proc/{pid}/stat")))?;
+    let end = stat.iter().rposition(|b| *b == b')').unwrap_or(stat.len());
+    let fields = String::from_utf8_lossy(stat.get(end + 1..).unwrap_or_default());
+    let mut fields = fields.split_ascii_whitespace();
+    let (state, group, threads) = (fields.next(), fields.nth(1), fields.nth(14));
+    // A program whose main thread has ended shows as a zombie while its other threads live on.
+    let is_alive = match state {
+        Some("Z") => !matches!(threads, None | Some("0" | "1")),
+        Some("X") | None => false,
+        Some(_) => true,
+    };
+    let group = group
+        .and_then(|group| group.parse().ok())
+        .unwrap_or_default();
+    Ok(is_alive.then(|| Pid::from_raw(group)))
+}
+
+/// Processes of a nested run have the outer run's mark too.
+#[cfg(target_os = "linux")]
+fn is_mark_in(own: &[u8], environment: &[u8]) -> bool {
+    let marks = environment.split(|b| *b == 0).find_map(|variable| {
+        let value = variable.strip_prefix(crate::environment::MARK.as_bytes())?;
+        value.strip_prefix(b"=")
+    });
+    marks.is_some_and(|marks| marks.split(|b| *b == b',').any(|mark| mark == own))
+}
+
+/// What a process shows, or nothing if it has gone or hides. It is an error if this process could not look: then the
+/// other one may be alive.
 #[cfg(target_os = "linux")]
 fn if_seen(read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     use nix::errno::Errno;
-    let blind = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
+    const BLIND: [Errno; 3] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
     match read {
         Err(e)
-            if blind
+            if BLIND
                 .iter()
                 .any(|errno| e.raw_os_error() == Some(*errno as i32)) =>
         {
@@ -279,4 +257,101 @@ fn if_seen(read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
         }
         other => Ok(other.unwrap_or_default()),
     }
+}
+
+const STOP: Token = Token(usize::MAX);
+/// The size of a pipe, see pipe(7).
+const CHUNK: usize = 64 << 10;
+/// A process out of reach may write without end, so one look reads at most this many chunks.
+const CHUNKS_AT_ONCE: usize = 16;
+
+pub type Stream = pipe::Receiver;
+
+/// The thread that reads the pipes until they end, or until it is told to stop.
+pub struct Drain {
+    thread: JoinHandle<()>,
+    stop: Waker,
+    ended: Receiver<()>,
+}
+
+impl Drain {
+    pub fn start(mut streams: Vec<(SharedFeed, Stream)>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let stop = Waker::new(poll.registry(), STOP)?;
+        for (number, (_, stream)) in streams.iter_mut().enumerate() {
+            stream.set_nonblocking(true)?;
+            poll.registry()
+                .register(stream, Token(number), Interest::READABLE)?;
+        }
+        let (end, ended) = crossbeam_channel::bounded(0);
+        let body = move || {
+            // Its drop is the signal that the thread has ended.
+            let _end = end;
+            read_all(poll, streams);
+        };
+        let thread = thread::Builder::new()
+            .name("drain".to_owned())
+            .spawn(body)?;
+        Ok(Self {
+            thread,
+            stop,
+            ended,
+        })
+    }
+
+    /// Waits until every stream has ended, but at most that long.
+    pub fn wait(&self, limit: Duration) {
+        let _ = self.ended.recv_timeout(limit);
+    }
+
+    /// Reads what is there and ends.
+    pub fn stop(self) {
+        // If the waker fails, the thread ends with the streams, which the end of the tree closes.
+        let _ = self.stop.wake();
+        if self.thread.join().is_err() {
+            panic!("the drain thread has panicked");
+        }
+    }
+}
+
+fn read_all(mut poll: Poll, mut streams: Vec<(SharedFeed, Stream)>) {
+    let mut ready = Events::with_capacity(4);
+    let mut chunk = vec![0; CHUNK];
+    let mut more = false;
+    while !streams.is_empty() {
+        match poll.poll(&mut ready, more.then_some(Duration::ZERO)) {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => return,
+            Ok(()) => {}
+        }
+        let stop = ready.iter().any(|event| event.token() == STOP);
+        more = false;
+        streams.retain_mut(|(output, stream)| {
+            let state = read_some(output, stream, &mut chunk);
+            more |= matches!(state, StreamState::More);
+            !matches!(state, StreamState::Ended)
+        });
+        if stop {
+            return;
+        }
+    }
+}
+
+enum StreamState {
+    Ended,
+    Idle,
+    More,
+}
+
+fn read_some(output: &SharedFeed, stream: &mut Stream, chunk: &mut [u8]) -> StreamState {
+    for _ in 0..CHUNKS_AT_ONCE {
+        match stream.read(chunk) {
+            Ok(0) => return StreamState::Ended,
+            Ok(n) => lock(output).feed(&chunk[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return StreamState::Idle,
+            Err(_) => return StreamState::Ended,
+        }
+    }
+    StreamState::More
 }

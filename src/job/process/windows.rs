@@ -1,18 +1,22 @@
-//! A tree of processes on Windows: a job object. Closing it ends every process in it, also when the daemon dies.
+//! Windows: a tree of processes is a job object. Closing it ends every process in it, also when the daemon dies. Its
+//! pipes are read by a thread each, which end with the job.
 //!
-//! There is no TERM for programs without a window, so there is no grace either. A process started by the program
-//! before it is in the job, in its first microseconds, would not be in it.
+//! Programs without a window know no TERM, so there is no grace period. A process that the program starts in its first
+//! microseconds, before it is in the job, stays outside.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind, Read};
 use std::os::windows::io::AsRawHandle;
 use std::os::windows::process::CommandExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus};
 use std::sync::Mutex;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use win32job::Job;
 
+use super::{SharedFeed, lock};
 use crate::domain::ticket::Exit;
 
 /// Keeps a console window from opening; see Microsoft's "Process Creation Flags".
@@ -26,7 +30,7 @@ pub fn exit_of(status: ExitStatus) -> Option<Exit> {
     status.code().map(Exit::Code)
 }
 
-/// A job object is no number that could be somebody else's.
+/// A job object has no number that could be given to others.
 pub fn group_is_gone(_child: &Child) -> bool {
     false
 }
@@ -43,7 +47,7 @@ impl Tree {
         limits.limit_kill_on_job_close();
         job.set_extended_limit_info(&limits)
             .map_err(io::Error::other)?;
-        // A program that has ended already cannot be assigned, and needs not be.
+        // A program that has already ended cannot be assigned, and need not be.
         match job.assign_process(child.as_raw_handle() as isize) {
             Err(e) if child.try_wait()?.is_none() => return Err(io::Error::other(e)),
             _ => {}
@@ -53,7 +57,7 @@ impl Tree {
         })
     }
 
-    /// Nothing is left to find: the job was closed when the daemon died.
+    /// Nothing is left to find: the system closed the job when the daemon died.
     pub fn marked(_mark: OsString) -> Self {
         Self {
             job: Mutex::new(None),
@@ -63,11 +67,78 @@ impl Tree {
     pub fn forget_group(&mut self) {}
 
     pub fn end(&self, _grace: Duration, _limit: Duration) -> usize {
-        let mut job = self
-            .job
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        drop(job.take());
+        drop(lock(&self.job).take());
         0
+    }
+}
+
+const CHUNK: usize = 64 << 10;
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+pub struct Stream(Box<dyn Read + Send>);
+
+impl From<ChildStdout> for Stream {
+    fn from(pipe: ChildStdout) -> Self {
+        Self(Box::new(pipe))
+    }
+}
+
+impl From<ChildStderr> for Stream {
+    fn from(pipe: ChildStderr) -> Self {
+        Self(Box::new(pipe))
+    }
+}
+
+/// The threads that read the pipes.
+pub struct Drain {
+    threads: Vec<JoinHandle<()>>,
+    ended: Receiver<()>,
+}
+
+impl Drain {
+    pub fn start(streams: Vec<(SharedFeed, Stream)>) -> io::Result<Self> {
+        let (end, ended) = crossbeam_channel::bounded(0);
+        let mut threads = Vec::new();
+        for (output, stream) in streams {
+            let end = end.clone();
+            let body = move || {
+                // The last drop is the signal that all threads have ended.
+                let _end = end;
+                read_all(&output, stream);
+            };
+            let thread = thread::Builder::new().name("drain".to_owned());
+            threads.push(thread.spawn(body)?);
+        }
+        Ok(Self { threads, ended })
+    }
+
+    /// Waits until every stream has ended, but at most that long.
+    pub fn wait(&self, limit: Duration) {
+        let _ = self.ended.recv_timeout(limit);
+    }
+
+    /// To be called once the tree is gone, when the streams end by themselves. A process that was never in the job may
+    /// still hold one: its thread is left to it, so that the worker goes on.
+    pub fn stop(self) {
+        if self.ended.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Timeout) {
+            return;
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                panic!("a drain thread has panicked");
+            }
+        }
+    }
+}
+
+fn read_all(output: &SharedFeed, mut stream: Stream) {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match stream.0.read(&mut chunk) {
+            Ok(0) => return,
+            Ok(n) => lock(output).feed(&chunk[..n]),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
     }
 }

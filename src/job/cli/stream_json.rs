@@ -1,50 +1,45 @@
-//! Claude Code. Errors go to standard output; what a tool gave back stands in lines of the type `user`.
+//! Claude Code, and Cursor's CLI, whose lines are the same but for its tools. Claude Code prints errors to standard
+//! output; lines of the type `user` hold what tools gave back.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use super::report::{Report, dollars, number, text};
-use super::{Args, Known, Login, cursor};
+use super::report::{CliReport, dollars, list, number, text};
+use super::{Known, UsualArgs};
 use crate::domain::quota::Exceeded;
 
-pub const KNOWN: Known = Known {
-    programs: &["claude"],
+pub const CLAUDE: Known = Known {
+    program: "claude",
     subscription: "claude-code",
-    args: Args {
+    args: UsualArgs {
         edits: "-p --output-format stream-json --verbose --permission-mode acceptEdits",
-        // Last, for it takes every word that follows.
+        // Last, because it takes every word that follows.
         commands: "-p --output-format stream-json --verbose --permission-mode acceptEdits --allowedTools Bash",
         all: "-p --output-format stream-json --verbose --permission-mode bypassPermissions",
     },
     has_no: &["--cwd"],
-    needs: &[("--output-format stream-json", "--verbose")],
-    variadic: &[
-        "--add-dir",
-        "--allowedTools",
-        "--allowed-tools",
-        "--betas",
-        "--disallowedTools",
-        "--disallowed-tools",
-        "--file",
-        "--mcp-config",
-        "--tools",
-    ],
-    is_safer_with_stdin: true,
-    login: Login {
-        file: Some(("CLAUDE_CONFIG_DIR", ".claude", ".credentials.json")),
-        variables: &[
-            "ANTHROPIC_API_KEY",
-            "ANTHROPIC_AUTH_TOKEN",
-            "CLAUDE_CODE_OAUTH_TOKEN",
-        ],
-    },
     is_own,
     read,
 };
 
-/// Cursor's lines look the same but for its tools.
-pub fn is_own(line: &Value) -> bool {
+const FORCED: &str = "--trust --force --output-format stream-json -p -- {prompt}";
+
+/// It takes its prompt only as an argument.
+pub const CURSOR: Known = Known {
+    program: "cursor-agent",
+    subscription: "cursor",
+    args: UsualArgs {
+        edits: FORCED,
+        commands: FORCED,
+        all: FORCED,
+    },
+    has_no: &[],
+    is_own,
+    read,
+};
+
+fn is_own(line: &Value) -> bool {
     match text(line, "type") {
         Some("system") => line.get("session_id").is_some(),
         Some("rate_limit_event") => line.get("rate_limit_info").is_some(),
@@ -54,26 +49,17 @@ pub fn is_own(line: &Value) -> bool {
     }
 }
 
-pub fn read(line: &Value, report: &mut Report) {
+fn read(line: &Value, report: &mut CliReport) {
     match text(line, "type") {
         Some("system") if text(line, "subtype") == Some("api_retry") => {
-            let attempt = line
-                .get("attempt")
-                .and_then(Value::as_u64)
-                .unwrap_or_default();
+            let attempt = number(line, "/attempt").unwrap_or_default();
             report.progress(format!("waiting for the API, attempt {attempt}"));
         }
         Some("system") => report.session(text(line, "session_id")),
         Some("assistant") => {
-            let is_subagent = line
-                .get("parent_tool_use_id")
-                .is_some_and(|id| !id.is_null());
-            for block in line
-                .pointer("/message/content")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-            {
+            let parent = line.get("parent_tool_use_id");
+            let is_subagent = parent.is_some_and(|id| !id.is_null());
+            for block in list(line, "/message/content") {
                 match text(block, "type") {
                     Some("text") if !is_subagent => report.said(text(block, "text")),
                     Some("tool_use") => report.tool(text(block, "name"), block.get("input")),
@@ -81,12 +67,11 @@ pub fn read(line: &Value, report: &mut Report) {
                 }
             }
         }
-        Some("tool_call") => cursor::tool_call(line, report),
+        Some("tool_call") => cursor_tool(line, report),
         Some("rate_limit_event") => {
-            // It also comes while there is enough left: the last one counts.
-            let is_rejected = line
-                .pointer("/rate_limit_info/status")
-                .is_some_and(|status| status == "rejected");
+            // It also comes while enough is left: the last one counts.
+            let status = line.pointer("/rate_limit_info/status");
+            let is_rejected = status.is_some_and(|status| status == "rejected");
             let resets_at = number(line, "/rate_limit_info/resetsAt").map(Duration::from_secs);
             let until = resets_at.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
             report.rejected = is_rejected.then_some(Exceeded { until });
@@ -96,9 +81,19 @@ pub fn read(line: &Value, report: &mut Report) {
     }
 }
 
-/// The last line, and all there is with `--output-format json`.
-fn result(line: &Value, report: &mut Report) {
-    // `subtype` says "success" even of what failed, but never the other way round.
+/// `{"type": "tool_call", "subtype": "started", "tool_call": {"readToolCall": {"args": {"path": …}}}}`.
+fn cursor_tool(line: &Value, report: &mut CliReport) {
+    let calls = line.get("tool_call").and_then(Value::as_object);
+    let call = calls.and_then(|calls| calls.iter().next());
+    if let (Some("started"), Some((name, call))) = (text(line, "subtype"), call) {
+        let tool = name.strip_suffix("ToolCall").unwrap_or(name);
+        report.tool(Some(tool), call.get("args"));
+    }
+}
+
+/// The last line; with `--output-format json` the only one.
+fn result(line: &Value, report: &mut CliReport) {
+    // `subtype` can say "success" of a failure, but never the other way round.
     let subtype = text(line, "subtype").unwrap_or_default();
     let own = text(line, "result").or_else(|| line.pointer("/errors/0").and_then(Value::as_str));
     if line.get("is_error").and_then(Value::as_bool) == Some(true) || subtype.starts_with("error") {
@@ -114,12 +109,7 @@ fn result(line: &Value, report: &mut Report) {
     usage.output_tokens = number(line, "/usage/output_tokens");
     usage.cache_read_tokens = number(line, "/usage/cache_read_input_tokens");
     usage.cost_micros = dollars(line.get("total_cost_usd"));
-    for denial in line
-        .get("permission_denials")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    for denial in list(line, "/permission_denials") {
         report.denied(text(denial, "tool_name"));
     }
 }
