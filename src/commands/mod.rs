@@ -61,16 +61,16 @@ pub mod exit {
 }
 
 /// How a command is defined and what carries it out.
-type Entry = (fn() -> Command, fn(&ArgMatches) -> u8);
+type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> u8);
 
-const DAEMON: &[Entry] = &[
+const DAEMON: &[CommandEntry] = &[
     (run::command, run::run),
     (run::service_command, run::run_as_service),
 ];
 
 /// The commands for people. Without them the program is the daemon alone, which is what a security review has to read.
 #[cfg(feature = "tools")]
-const TOOLS: &[Entry] = &[
+const TOOLS: &[CommandEntry] = &[
     (status::command, status::run),
     (show::command, show::run),
     (logs::command, logs::run),
@@ -81,7 +81,7 @@ const TOOLS: &[Entry] = &[
     (demo::stand_in_command, demo::stand_in),
 ];
 #[cfg(not(feature = "tools"))]
-const TOOLS: &[Entry] = &[];
+const TOOLS: &[CommandEntry] = &[];
 
 /// The roles whose time limits help and completions name. A command line can name others.
 const USUAL_ROLES: [&str; 2] = ["dev", "qa"];

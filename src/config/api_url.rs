@@ -46,7 +46,7 @@ impl ApiUrl {
             "ws" => (false, true),
             _ => return Err("must begin with https:// (or wss://)".to_owned()),
         };
-        let Origin { host, port } = origin(&uri, secure)?;
+        let HostPort { host, port } = host_port(&uri, secure)?;
         if !secure && !allow_insecure && !is_loopback(&host) {
             return Err(format!(
                 "would send the token unencrypted to {host}: use https://, or set ALLOW_INSECURE=1 if you accept that"
@@ -138,7 +138,7 @@ impl ApiUrl {
         let uri: Uri = url
             .parse()
             .map_err(|e| format!("payloadUrl is not a URL: {e}"))?;
-        let theirs = origin(&uri, self.secure).map_err(|e| format!("payloadUrl {e}"))?;
+        let theirs = host_port(&uri, self.secure).map_err(|e| format!("payloadUrl {e}"))?;
         let is_same = uri.scheme_str() == Some(self.scheme())
             && theirs.host == self.host
             && theirs.port == self.port;
@@ -168,12 +168,12 @@ impl fmt::Display for ApiUrl {
     }
 }
 
-pub(super) struct Origin {
+pub(super) struct HostPort {
     pub host: String,
     pub port: u16,
 }
 
-pub(super) fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
+pub(super) fn host_port(uri: &Uri, secure: bool) -> Result<HostPort, String> {
     let authority = uri.authority().ok_or("has no host")?;
     if authority.as_str().contains('@') {
         return Err("must not contain a user name or password".to_owned());
@@ -187,7 +187,7 @@ pub(super) fn origin(uri: &Uri, secure: bool) -> Result<Origin, String> {
         None if authority.as_str() == host => default_port(secure),
         _ => return Err("has a port that is not a number from 1 to 65535".to_owned()),
     };
-    Ok(Origin {
+    Ok(HostPort {
         host: host.to_ascii_lowercase(),
         port,
     })

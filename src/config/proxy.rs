@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use super::api_url::{ApiUrl, Origin, bare, origin};
+use super::api_url::{ApiUrl, HostPort, bare, host_port};
 use super::reader::Reader;
 
 /// A proxy that supports CONNECT. `Debug` and `Display` show nothing of the credentials.
@@ -54,7 +54,7 @@ impl Proxy {
         let uri: Option<Uri> = format!("http://{address}").parse().ok();
         let uri = uri.filter(|uri| uri.path() == "/" && uri.query().is_none());
         let uri = uri.ok_or("is not host:port or http://host:port")?;
-        let Origin { host, port } = origin(&uri, false)?;
+        let HostPort { host, port } = host_port(&uri, false)?;
         Ok(Self {
             setting,
             host,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use tempfile::TempDir;
-use wf0_agent::config::settings::{self, Kind, SETTINGS};
+use wf0_agent::config::settings::{self, Fallback, Kind, SETTINGS};
 use wf0_agent::config::{Autonomy, Config, Given, LogFilter, Sources, Token};
 use wf0_agent::domain::message::Dialect;
 use wf0_agent::environment::Environment;
@@ -743,6 +743,22 @@ fn words_and_values_belong_together() {
         for word in *words {
             let config = home.load(&[(name, word)]).unwrap();
             assert_eq!(read(&config).to_lowercase(), *word, "{name}");
+        }
+    }
+}
+
+/// README's table has each setting, with the default of the table that is loaded.
+#[test]
+fn readme_has_every_setting() {
+    let readme = include_str!("../../README.md");
+    for setting in SETTINGS {
+        let name = format!("`{}`", setting.name);
+        let row = readme
+            .lines()
+            .find(|line| line.starts_with("| `") && line.contains(&name));
+        let row = row.unwrap_or_else(|| panic!("README does not have {name}"));
+        if let Fallback::Value(default) = setting.fallback {
+            assert!(row.contains(&format!("| `{default}` |")), "{row}");
         }
     }
 }
