@@ -60,7 +60,7 @@ pub mod exit {
     ];
 }
 
-/// How a command is defined and what carries it out.
+/// The definition of a command, and the function that carries it out.
 type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> u8);
 
 const DAEMON: &[CommandEntry] = &[
@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(matches: &ArgMatches) -> u8 {
     let (name, own) = match matches.subcommand() {
-        // With --quiet before or after the word.
+        // Its --quiet can stand before or after the word `run`.
         None | Some(("run", _)) => ("run", matches),
         Some(chosen) => chosen,
     };
@@ -113,7 +113,7 @@ fn dispatch(matches: &ArgMatches) -> u8 {
     chosen.map_or(exit::USAGE, |(_, run)| run(own))
 }
 
-/// The whole command line. `args` are looked at for the names of roles only.
+/// The whole command line. Of `args` only the names of roles are used.
 pub fn definition(args: &[OsString]) -> Command {
     let env_file = Arg::new("env-file")
         .long("env-file")

@@ -3,17 +3,15 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf, absolute};
 
+/// On Windows without `\\?\`, which many programs do not understand.
+#[cfg(windows)]
+pub use dunce::canonicalize;
+#[cfg(not(windows))]
+pub use std::fs::canonicalize;
+
 use super::reader::Reader;
 use crate::domain::repos::{Repo, Workspace, is_slug};
 use crate::environment::Environment;
-
-/// On Windows without `\\?\`, which many programs do not understand.
-pub fn canonicalize(path: impl AsRef<Path>) -> std::io::Result<PathBuf> {
-    #[cfg(windows)]
-    return dunce::canonicalize(path);
-    #[cfg(not(windows))]
-    std::fs::canonicalize(path)
-}
 
 pub(super) fn parse_repos(text: &str) -> Result<Vec<Repo>, String> {
     let mut repos: Vec<Repo> = Vec::new();
