@@ -23,13 +23,13 @@ export interface SkillFound {
   data: SkillData;
 }
 
-/** One of the two; `body` counts first. */
+/** One of the two; `body` wins. */
 export interface SkillData {
   body?: string | null;
   content?: string | null;
 }
 
-/** A payload that cannot be had fails its ticket, `payload_unavailable`; a skill is a warning. */
+/** Without its payload a ticket fails with `payload_unavailable`; a missing skill is a warning. */
 export interface NotFound {
   success: false;
   error: ApiError;

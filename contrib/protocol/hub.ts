@@ -15,16 +15,16 @@ export interface Auth {
   token: string;
 }
 
-/** After `auth_ok`, after each `job_result`, and whenever what it can run changes. */
+/** After `auth_ok`, after each `job_result`, and whenever the agent's abilities change. */
 export interface Register {
   type: "register";
-  /** Slugs; empty while the agent can run nothing, or is about to stop. Never absent. */
+  /** Slugs. Empty while no CLI can run, and while the agent stops. Never absent. */
   repos: string[];
   /** Which of `claude`, `git`, `npm`, `gh` and the configured CLI are on PATH. */
   capabilities: string[];
 }
 
-/** Ten seconds after connecting, then every 30 s. The hub forgets an agent after 90 s without. */
+/** Ten seconds after connecting, then every 30 s. The hub forgets an agent after 90 s without a ping. */
 export interface Ping {
   type: "ping";
 }
@@ -35,7 +35,7 @@ export interface JobAck {
   jobId: string;
 }
 
-/** Of a run longer than PROGRESS_SECONDS (10 s), at most once in that time. */
+/** For a run longer than PROGRESS_SECONDS (10 s), at most once in that time. */
 export interface JobProgress {
   type: "job_progress";
   jobId: string;
@@ -43,7 +43,7 @@ export interface JobProgress {
   message: string;
   /** 5 to 95. Never falls within a run. */
   percent: number;
-  /** New since the last report: what the CLI does, or prints. At most 16 KiB in all, the newest. */
+  /** What the CLI did or printed since the last report: the newest lines, at most 16 KiB in all. */
   logs: string[];
 }
 
@@ -67,13 +67,13 @@ export interface JobFailed {
 
 export interface AuthOk {
   type: "auth_ok";
-  /** The agent makes nothing of it. */
+  /** Unused. */
   agentId: string;
-  /** The agent makes nothing of it. */
+  /** Unused. */
   tenantId: string;
 }
 
-/** A token that is invalid, revoked or expired ends the agent; any other message is waited out. */
+/** A token that is invalid, revoked or expired ends the agent; after any other message it connects again. */
 export interface AuthError {
   type: "auth_error";
   message: string;
@@ -81,7 +81,7 @@ export interface AuthError {
 
 export interface Registered {
   type: "registered";
-  /** How many. */
+  /** The number of repositories. */
   repos: number;
 }
 
@@ -94,25 +94,25 @@ export interface Job {
   type: "job";
   /** 1 to 128 of `A-Z a-z 0-9 . _ : -`. */
   jobId: string;
-  /** `implement_prd`, `review_pr`, `run_tests`; any other is done as `payload.prompt` says. */
+  /** `implement_prd`, `review_pr`, `run_tests`; for any other, `payload.prompt` is the task. */
   action: string;
   payload: JobPayload;
 }
 
-/** The repository is `targetRepo`, else `repoOwner`/`repoName`. A null is as good as nothing. */
+/** The repository is `targetRepo`, else `repoOwner`/`repoName`. null means the same as an absent field. */
 export interface JobPayload {
   /** `owner/name`. */
   targetRepo?: string | null;
   repoOwner?: string | null;
   repoName?: string | null;
-  /** `implement_prd`: where the work is done and pushed. For git: 1 to 200 of `A-Z a-z 0-9 . _ / -`. */
+  /** `implement_prd`: where the work is done and pushed. 1 to 200 of `A-Z a-z 0-9 . _ / -`. */
   branch?: string | null;
   title?: string | null;
-  /** What `implement_prd` is to do. At most 512,000 bytes of UTF-8; not blank. */
+  /** The task of `implement_prd`. At most 512,000 bytes of UTF-8; not blank. */
   prdContent?: string | null;
   prUrl?: string | null;
   prNumber?: number | null;
-  /** Of an action without fields of its own; not blank. */
+  /** The task of any other action; not blank. */
   prompt?: string | null;
 }
 
@@ -132,6 +132,6 @@ export interface JobResume {
 /** The agent closes and comes back after that time and a little more. Its runs go on. */
 export interface HubShutdown {
   type: "server_shutdown";
-  /** Seconds; more than 3600 count as 3600. */
+  /** Seconds; more than 3600 counts as 3600. */
   reconnectAfter: number;
 }

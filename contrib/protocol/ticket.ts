@@ -1,8 +1,8 @@
 /**
  * The `ticket` dialect: the documented protocol, at /api/agents/ws. The same as ticket.schema.json.
  *
- * One JSON object in each text frame. The agent sends no field beyond these, and ignores unknown types and fields in
- * what it is sent. No frame either way has more than 5 MiB; the agent sends none above 4.5 MiB.
+ * One JSON object in each text frame. The agent sends no field beyond these, and ignores unknown types and
+ * fields of the backend. No frame either way has more than 5 MiB; the agent sends none above 4.5 MiB.
  */
 
 export type FromAgent = AgentRegister | AgentHeartbeat | TicketClaim | TicketProgress | TicketResult | TicketFail;
@@ -21,7 +21,7 @@ export interface AgentRegister {
   name: string;
   /** The agent's own version. */
   version: string;
-  /** What it can claim now, in the short form; empty while it can run nothing, or is about to stop. */
+  /** The roles that it takes now, in the short form. Empty while no CLI can run, and while the agent stops. */
   roles: string[];
   /** Canonical, absolute folders of its machine. */
   repoPaths: string[];
@@ -29,7 +29,7 @@ export interface AgentRegister {
   repos: Repo[];
   cli: Cli;
   capacity: Capacity;
-  /** Claimed and not ended: they are still this agent's. */
+  /** The tickets that are claimed and have not ended. They still belong to this agent. */
   activeTickets: ActiveTicket[];
   platform: Platform;
 }
@@ -37,27 +37,27 @@ export interface AgentRegister {
 export interface Repo {
   /** As in `repoPaths`. */
   path: string;
-  /** `owner/name`, groups within groups included; null where neither REPO_PATHS nor `origin` tells. */
+  /** `owner/name`, or `group/subgroup/name`; null if neither REPO_PATHS nor `origin` tells it. */
   slug: string | null;
 }
 
 export interface Cli {
-  /** `claude-code`, `codex`, `cursor`, …; of a CLI that is not known, its program's name. */
+  /** `claude-code`, `codex`, `cursor`, …; the program's name for an unknown CLI. */
   name: string;
-  /** null until it has been asked, and of a CLI that is not known. */
+  /** null until it is known, and for an unknown CLI. */
   version: string | null;
   /** Whether a run could start now. */
   available: boolean;
   /** null while it is available. */
   unavailableReason: "not_found" | "quota_exceeded" | null;
-  /** When the quota is back; null where that is not the reason, or the CLI did not say. */
+  /** When the quota is back; null if that is not the reason, or if the CLI did not say. */
   availableAt: Time | null;
 }
 
 export interface Capacity {
   /** Runs at once, 1 to 64. */
   max: number;
-  /** Of these; 0 while the agent is about to stop. */
+  /** Idle ones; 0 while the agent stops. */
   free: number;
 }
 
@@ -83,7 +83,7 @@ export interface AgentHeartbeat {
   /** The ids of tickets that are claimed and not ended. */
   activeTickets: string[];
   capacity: Capacity;
-  /** `draining`: about to stop, takes nothing; `degraded`: no CLI could run. */
+  /** `draining`: the agent stops; `degraded`: no CLI can run. */
   status: "ready" | "draining" | "degraded";
 }
 
@@ -92,12 +92,12 @@ export interface TicketClaim {
   type: "ticket.claim";
   agentId: string;
   ticketId: string;
-  /** As it was assigned. */
+  /** As assigned. */
   attempt: number;
   at: Time;
 }
 
-/** Of a run longer than PROGRESS_SECONDS (10 s), at most once in that time. Never sent twice. */
+/** For a run longer than PROGRESS_SECONDS (10 s), at most once in that time. Never sent twice. */
 export interface TicketProgress {
   type: "ticket.progress";
   agentId: string;
@@ -110,7 +110,7 @@ export interface TicketProgress {
   phase: "preparing" | "running" | "collecting";
   /** Printed by the CLI so far. */
   stdoutBytes: number;
-  /** New since the last report: what the CLI does, or prints. At most 16 KiB in all, the newest. */
+  /** What the CLI did or printed since the last report: the newest lines, at most 16 KiB in all. */
   lines: string[];
 }
 
@@ -122,7 +122,7 @@ export interface TicketResult extends Success {
   attempt: number;
 }
 
-/** Every other end. Without a claim before it, it is a refusal. */
+/** Any other end. Without a claim before it, it is a refusal. */
 export type TicketFail = Failure & {
   type: "ticket.fail";
   agentId: string;
@@ -132,22 +132,22 @@ export type TicketFail = Failure & {
 
 export interface Success extends Run {
   exitCode: 0;
-  /** For people, one line each, such as a skill that could not be had. At most 51. */
+  /** For people, one line each, such as a skill that could not be downloaded. At most 51. */
   warnings: string[];
-  /** The pull request of work on a branch; absent where none was opened. */
+  /** The pull request for work on a branch; absent if none was opened. */
   prUrl?: string;
 }
 
-/** With all of `Run`, or with nothing of it: the ticket never started, or left nothing to tell. */
+/** Has all fields of `Run`, or none: then the ticket never started, or left nothing. */
 export type Failure = (Run | { [Field in keyof Run]?: never }) & {
   code: FailCode;
-  /** One line for people, at most 2001 characters; of `cli_exit` the CLI's own error. */
+  /** One line for people, at most 2001 characters; with `cli_exit` the CLI's own error. */
   error: string;
-  /** null where no process ended by itself; 0 where only the CLI's output tells of the failure. */
+  /** null if no process ended by itself; 0 if only the CLI's output shows the failure. */
   exitCode: number | null;
   /** The number of the signal that ended the CLI, else null. */
   signal: number | null;
-  /** Whether a further attempt makes sense, elsewhere or later. It follows from `code`. */
+  /** Whether another agent, or this one later, may succeed. It follows from `code`. */
   retryable: boolean;
   /** For people, one line each. At most 51. */
   warnings: string[];
@@ -172,17 +172,20 @@ export type FailCode =
   | "agent_restarted"
   | "internal";
 
-/** What is known of a ticket that was started. */
+/** The fields of a ticket whose run was started. */
 export interface Run {
-  /** What the CLI said in the end, or printed; invalid UTF-8 is replaced. At most MAX_STDOUT_BYTES (1 MiB). */
+  /**
+   * The final message of a known CLI, or all that an unknown CLI printed. Invalid UTF-8 is replaced. At most
+   * MAX_STDOUT_BYTES (1 MiB).
+   */
   stdout: string;
   /** A line between its beginning and its end says how many bytes are missing. */
   stdoutTruncated: boolean;
-  /** `git diff --binary --full-index`; null without git, or where it was left out. Never cut. */
+  /** `git diff --binary --full-index`; null without git, or if it was left out. Never cut. */
   diff: string | null;
-  /** The diff was left out for its size: above MAX_DIFF_BYTES (3 MiB), or too much for the frame. */
+  /** The diff was left out because of its size: above MAX_DIFF_BYTES (3 MiB), or too much for the frame. */
   diffTruncated: boolean;
-  /** Also of a diff that was left out for its size; null where none could be taken. */
+  /** Also given for a diff that was left out; null if no diff could be taken. */
   diffStat: DiffStat | null;
   /** HEAD before the run, 40 or 64 hexadecimal digits; null without one. */
   baseCommit: string | null;
@@ -192,7 +195,7 @@ export interface Run {
   finishedAt: Time;
   /** Milliseconds, downloads and diff included. */
   durationMs: number;
-  /** Absent where the CLI does not tell any of it. */
+  /** Absent if the CLI reports none of it. */
   usage?: Usage;
 }
 
@@ -204,11 +207,11 @@ export interface DiffStat {
   deletions: number;
 }
 
-/** As the CLI itself counts; null where it does not tell that one. */
+/** As the CLI counts; null for what it does not report. */
 export interface Usage {
   inputTokens: number | null;
   outputTokens: number | null;
-  /** Absent where it does not tell. */
+  /** Absent if the CLI does not report it. */
   cacheReadTokens?: number;
   /** US dollars. */
   costUsd: number | null;
@@ -221,19 +224,19 @@ export interface TicketAssigned extends Brief {
   type: "ticket.assigned";
   /** 1 to 128 of `A-Z a-z 0-9 . _ : -`. */
   ticketId: string;
-  /** Counts how often it was given out, from 1; absent: 1. */
+  /** Counts the assignments of the ticket, from 1. Absent: 1. */
   attempt?: number | null;
   /** `dev`, `qa`, …; `dev_agent` is the same as `dev`. */
   role: string;
   /** A slug (`acme/app`), or an absolute path on its machine. */
   repo: string;
-  /** At least 1. The role's own limit counts where it is shorter, or where this is absent. */
+  /** At least 1. The role's own limit counts if it is shorter, or if this is absent. */
   timeoutSeconds?: number | null;
-  /** Where the rest of the brief is, at the API URL's origin; what stands here counts first. */
+  /** Where the rest of the brief is, at the API URL's origin. Fields of the assignment win over it. */
   payloadUrl?: string | null;
 }
 
-/** What is to be done: with the assignment, or as the data of its download. */
+/** The task: in the assignment, or as the data of its download. */
 export interface Brief {
   title?: string | null;
   description?: string | null;
@@ -254,7 +257,7 @@ export interface Subagent {
   prompt: string;
 }
 
-/** The run is ended and answered by `ticket.fail`, `cancelled`. Of an unknown ticket: ignored. */
+/** Ends the run; the answer is `ticket.fail` with `cancelled`. Ignored for an unknown ticket. */
 export interface TicketCancel {
   type: "ticket.cancel";
   ticketId: string;
@@ -262,17 +265,17 @@ export interface TicketCancel {
   reason?: string | null;
 }
 
-/** The outcome is stored. Optional: the Pong to the Ping after it says as much. */
+/** The outcome is stored. Optional, because the Pong to the Ping after it proves the same. */
 export interface TicketAck {
   type: "ticket.ack";
   ticketId: string;
-  /** Absent: of any attempt. */
+  /** Absent: any attempt. */
   attempt?: number | null;
 }
 
 /** The agent closes and comes back after that time and a little more. Its runs go on. */
 export interface ServerShutdown {
   type: "server.shutdown";
-  /** More than 3600 count as 3600. */
+  /** More than 3600 counts as 3600. */
   reconnectAfterSeconds: number;
 }
