@@ -7,10 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use serde::Deserialize;
+
 use super::files::read_json;
 use super::journal::{Started, modified};
 use super::run_folder::{PATCH, RunFolder};
-use super::{LOCK, StoreError, is_foreign, journal};
+use super::status::StatusRecord;
+use super::{LOCK, STATUS, StoreError, is_foreign, journal};
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::{RunId, TicketId};
 use crate::times::from_millis;
@@ -78,6 +81,11 @@ pub fn is_in_use(root: &Path) -> io::Result<bool> {
     }
 }
 
+/// `None`: no daemon has written a status there. The daemon that wrote it may have ended.
+pub fn status(state_dir: &Path) -> io::Result<Option<StatusRecord>> {
+    read_json(&state_dir.join(STATUS))
+}
+
 /// A run as its files tell.
 pub struct Seen {
     pub run: RunId,
@@ -92,6 +100,17 @@ pub struct Seen {
     folder: RunFolder,
 }
 
+/// The part of `ticket.json` that people ask for, without the long texts.
+#[derive(Deserialize)]
+struct TicketSummary {
+    claimed_at_ms: u64,
+    ticket_id: TicketId,
+    attempt: u32,
+    role: String,
+    title: Option<String>,
+    repo_path: PathBuf,
+}
+
 /// The runs in a state folder, the newest first, without those that cannot be read.
 pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
     let folders = RunFolder::all(state_dir)?.into_iter();
@@ -103,11 +122,12 @@ pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
 impl Seen {
     /// `None`: it was never claimed, or cannot be read.
     fn in_folder(folder: RunFolder) -> Option<Self> {
-        let summary = folder.summary().ok()??;
+        let summary: TicketSummary = read_json(&folder.path(journal::TICKET)).ok()??;
+        let attempt = folder.attempt().ok()?;
         Some(Self {
             run: folder.run,
             ticket: summary.ticket_id,
-            attempt: summary.attempt,
+            attempt: attempt.unwrap_or(summary.attempt),
             claimed_at: from_millis(summary.claimed_at_ms),
             role: summary.role,
             title: summary.title,

@@ -23,7 +23,7 @@ use crate::domain::session::SavedState;
 use crate::domain::ticket::{Job, Outcome, RunId, Ticket, TicketId};
 use crate::times::{from_millis, millis};
 
-const TICKET: &str = "ticket.json";
+pub(super) const TICKET: &str = "ticket.json";
 const ATTEMPT: &str = "attempt.json";
 pub(super) const STARTED: &str = "started.json";
 pub(super) const OUTCOME: &str = "outcome.json";
@@ -77,19 +77,12 @@ impl TicketRecord<Ticket> {
     }
 }
 
-/// The part of `ticket.json` that people ask for, without the long texts.
+/// The part of `ticket.json` by which a repeated assignment is recognised.
 #[derive(Deserialize)]
-#[cfg_attr(
-    not(feature = "tools"),
-    expect(dead_code, reason = "only the commands for people read all of it")
-)]
-pub(super) struct TicketSummary {
-    pub claimed_at_ms: u64,
-    pub ticket_id: TicketId,
-    pub attempt: u32,
-    pub role: String,
-    pub title: Option<String>,
-    pub repo_path: PathBuf,
+struct TicketName {
+    claimed_at_ms: u64,
+    ticket_id: TicketId,
+    attempt: u32,
 }
 
 /// `outcome.json`. `T` is an [`Outcome`], or a reference to one.
@@ -253,19 +246,13 @@ impl RunFolder {
         read_json(&self.path(TICKET))
     }
 
-    /// `None`: the run was never claimed.
-    pub(super) fn summary(&self) -> io::Result<Option<TicketSummary>> {
-        let Some(mut summary) = read_json::<TicketSummary>(&self.path(TICKET))? else {
-            return Ok(None);
-        };
-        if let Some(attempt) = read_json(&self.path(ATTEMPT))? {
-            summary.attempt = attempt;
-        }
-        Ok(Some(summary))
+    /// The newer attempt under which it was claimed again.
+    pub(super) fn attempt(&self) -> io::Result<Option<u32>> {
+        read_json(&self.path(ATTEMPT))
     }
 
     fn stage(&self, job: &mut Job) -> io::Result<Stage> {
-        if let Some(attempt) = read_json(&self.path(ATTEMPT))? {
+        if let Some(attempt) = self.attempt()? {
             job.ticket.attempt = attempt;
         }
         if let Some(entry) = self.outcome()? {
@@ -292,11 +279,15 @@ impl RunFolder {
 
     /// With the time of its claim. The outcome itself is not read: there may be many, each of megabytes.
     fn delivered(&self) -> io::Result<Option<(u64, Delivered)>> {
-        let delivered = |summary: TicketSummary| {
-            let (run, id, attempt) = (self.run, summary.ticket_id, summary.attempt);
-            (summary.claimed_at_ms, Delivered { run, id, attempt })
+        let Some(ticket) = read_json::<TicketName>(&self.path(TICKET))? else {
+            return Ok(None);
         };
-        Ok(self.summary()?.map(delivered))
+        let delivered = Delivered {
+            run: self.run,
+            id: ticket.ticket_id,
+            attempt: self.attempt()?.unwrap_or(ticket.attempt),
+        };
+        Ok(Some((ticket.claimed_at_ms, delivered)))
     }
 
     fn delivered_at(&self) -> Option<SystemTime> {

@@ -1,14 +1,15 @@
 //! The state folder: its lock, what the agent knows from earlier starts, and a folder for each run. Folders are 0700,
 //! files 0600.
 
-pub mod audit;
+pub(crate) mod audit;
 mod files;
 #[cfg(feature = "tools")]
-pub mod inspect;
+#[cfg(feature = "tools")]
+pub(crate) mod inspect;
 pub mod journal;
 pub mod log_file;
 mod run_folder;
-pub mod status;
+pub(crate) mod status;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};

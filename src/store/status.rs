@@ -2,12 +2,11 @@
 //! needs no address to listen at. Its names are those that `wf0-agent status --json` prints.
 
 use std::io;
-use std::path::Path;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{read_json, replace};
+use super::files::replace;
 use super::{STATUS, Store};
 use crate::domain::message::{Capacity, Link, View};
 use crate::domain::ticket::ActiveTicket;
@@ -99,11 +98,6 @@ impl Store {
         };
         replace(&self.root.join(STATUS), &serde_json::to_vec(&record)?)
     }
-}
-
-/// `None`: no daemon has written a status there. The daemon that wrote it may have ended.
-pub fn read(state_dir: &Path) -> io::Result<Option<StatusRecord>> {
-    read_json(&state_dir.join(STATUS))
 }
 
 impl DaemonStatus {

@@ -18,8 +18,8 @@ use crate::domain::outbox::Entry;
 use crate::domain::text::escaped;
 use crate::domain::ticket::Exit;
 use crate::environment::Environment;
-use crate::store::inspect::{Seen, is_in_use, look_into};
-use crate::store::status::{self, ActiveStatus, StatusRecord};
+use crate::store::inspect::{self, Seen, is_in_use, look_into};
+use crate::store::status::{ActiveStatus, StatusRecord};
 use crate::times::{millis_of, now, rfc3339};
 
 /// Number of results that are shown.
@@ -137,7 +137,7 @@ fn look(state_dir: &Path) -> io::Result<Overview> {
         state_dir: state_dir.to_owned(),
         is_running,
         // A file that cannot be read is what a power failure left.
-        record: status::read(state_dir).ok().flatten(),
+        record: inspect::status(state_dir).ok().flatten(),
         active,
         results: results.collect(),
     })
