@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::environment::Environment;
 use crate::job::cli::{self, Cli, version_in};
 use crate::job::{Git, Halt};
-use crate::store::inspect::{Condition, look_at};
+use crate::store::inspect::{self, Condition, look_at};
 use crate::store::status;
 
 /// `git config --show-scope`, which diffs and clones need.
@@ -100,7 +100,7 @@ pub fn state(folder: &Path) -> Finding {
 pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
     const NAME: &str = "daemon";
     let is_running = matches!(look_at(&config.state_dir), Ok(Condition::InUse));
-    let record = status::read(&config.state_dir).ok().flatten();
+    let record = inspect::status(&config.state_dir).ok().flatten();
     let Some(record) = record.filter(|_| is_running) else {
         return Vec::new();
     };
