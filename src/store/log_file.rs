@@ -1,6 +1,6 @@
-//! A log in a file that does not grow for ever: the audit log, and the log of a service without console and journal.
+//! A log in a file of bounded size: the audit log, and the log of a Windows service.
 //!
-//! At its limit it is set aside as `NAME.1`, in place of an older one: there are never more than two.
+//! At its limit the file is renamed to `NAME.1`, in place of an older one: there are never more than two.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,15 +12,15 @@ use super::files::append_to;
 pub struct LogFile {
     path: PathBuf,
     limit: u64,
-    /// `None` only while it is being set aside: Windows renames no file that is open.
+    /// `None` only while it is renamed: Windows renames no file that is open.
     file: Option<File>,
     written: u64,
-    /// The last line has no end: the machine lost its power, or the disk was full.
+    /// The last line has no end, because the machine lost its power or the disk was full.
     is_torn: bool,
 }
 
 impl LogFile {
-    /// Goes on where an earlier one ended.
+    /// Goes on where an earlier process ended.
     pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -37,7 +37,7 @@ impl LogFile {
         })
     }
 
-    /// A line of its own, whatever the file ended with when it was opened. After an error it is to be opened anew.
+    /// Writes the text as a line of its own, even after a torn line. After an error the file is to be opened again.
     pub fn write_line(&mut self, line: &str) -> io::Result<()> {
         self.make_room(line.len() as u64 + 2)?;
         let start = if self.is_torn { "\n" } else { "" };
@@ -47,7 +47,7 @@ impl LogFile {
     }
 
     fn make_room(&mut self, len: u64) -> io::Result<()> {
-        // One that cannot be set aside, for somebody has it open, is written on: better too long than lost.
+        // A file that cannot be renamed, because another program has it open, grows beyond the limit: no line is lost.
         if self.written > 0 && self.written + len > self.limit && self.set_aside().is_err() {
             *self = Self::open(&self.path, self.limit)?;
         }

@@ -1,13 +1,14 @@
-//! Tells systemd how the daemon is: ready at the first register, what it does, that it stops (sd_notify(3)). Where nobody
-//! wants to hear it, nothing is said.
+//! Tells systemd that the daemon is ready (at the first register), what it does, and that it stops (sd_notify(3)). Without
+//! `NOTIFY_SOCKET` it does nothing.
 
 use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::domain::message::{Link, Status, View};
+use crate::domain::ticket::ActiveTicket;
 use crate::environment::{Environment, NOTIFY_SOCKET};
 
-/// systemd takes its news at once, unless the machine is starved.
+/// The longest wait for room in systemd's queue: this is the socket thread.
 #[cfg(unix)]
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 
@@ -15,9 +16,9 @@ pub struct ServiceManager {
     socket: Option<OsString>,
     is_ready: bool,
     is_stopping: bool,
-    /// How long stopping may take: more than a unit may allow for.
+    /// How long stopping may take. It can be longer than the unit allows.
     stop_limit: Duration,
-    told: String,
+    status: String,
 }
 
 impl ServiceManager {
@@ -31,7 +32,7 @@ impl ServiceManager {
             is_ready: false,
             is_stopping: false,
             stop_limit,
-            told: String::new(),
+            status: String::new(),
         }
     }
 
@@ -45,17 +46,15 @@ impl ServiceManager {
             news += "READY=1\n";
         }
         if is_stopping && !self.is_stopping {
-            news += &format!(
-                "STOPPING=1\nEXTEND_TIMEOUT_USEC={}\n",
-                self.stop_limit.as_micros()
-            );
+            let micros = self.stop_limit.as_micros();
+            news += &format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={micros}\n");
         }
-        if status != self.told {
+        if status != self.status {
             news += &format!("STATUS={status}\n");
         }
-        // What does not get through goes with the next news.
+        // News that cannot be sent goes with the next.
         if !news.is_empty() && send(socket, news.as_bytes()).is_ok() {
-            (self.is_ready, self.is_stopping, self.told) = (is_ready, is_stopping, status);
+            (self.is_ready, self.is_stopping, self.status) = (is_ready, is_stopping, status);
         }
     }
 }
@@ -67,15 +66,10 @@ fn status(view: &View) -> String {
         Link::Down { why: None, .. } => "connecting".to_owned(),
         Link::Down { why: Some(why), .. } => format!("not connected ({why})"),
     };
-    let running = view
-        .active
-        .iter()
-        .filter(|active| active.started_at.is_some())
-        .count();
-    format!(
-        "{link}; {running} running, {} waiting",
-        view.active.len() - running
-    )
+    let is_running = |active: &&ActiveTicket| active.started_at.is_some();
+    let running = view.active.iter().filter(is_running).count();
+    let waiting = view.active.len() - running;
+    format!("{link}; {running} running, {waiting} waiting")
 }
 
 #[cfg(unix)]
@@ -83,7 +77,6 @@ fn send(socket: &std::ffi::OsStr, news: &[u8]) -> std::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::UnixDatagram;
     let to = UnixDatagram::unbound()?;
-    // Its queue may be full for a moment; for longer nobody waits, for this is the socket thread.
     to.set_write_timeout(Some(SEND_LIMIT))?;
     match socket.as_bytes().split_first() {
         #[cfg(target_os = "linux")]
