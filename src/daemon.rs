@@ -11,7 +11,6 @@ use log::{info, warn};
 
 use crate::checks;
 use crate::config::Config;
-use crate::domain::Now;
 use crate::domain::event::{DaemonEnd, Effect, Event};
 use crate::domain::message::{CliState, Dialect, Unavailable, View};
 use crate::domain::repos::Repos;
@@ -21,7 +20,7 @@ use crate::job::cli::{Cli, VersionProbe};
 use crate::job::{self, Approval, Chores, Context, Halt, Worker, tool};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
-use crate::link::event_loop::EventLoop;
+use crate::link::event_loop::{EventLoop, now};
 use crate::link::protocol::{Codecs, Identity, hub, ticket};
 use crate::net::Route;
 use crate::store::journal::CutOff;
@@ -281,32 +280,16 @@ impl Stopper {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the session's first moment; every later one comes from the event loop"
-)]
-fn now() -> Now {
-    Now {
-        mono: std::time::Instant::now(),
-        wall: times::now(),
-    }
-}
-
 fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
     let found = tool::find(&cli.command, environment.get("PATH"));
-    let unavailable = if found.is_none() {
-        Some(Unavailable::NotFound)
-    } else {
-        None
-    };
     CliState {
         name: cli.name.clone(),
         version: None,
-        unavailable,
+        unavailable: found.is_none().then_some(Unavailable::NotFound),
     }
 }
 
-/// What the hub is told: of the tools that its jobs may need, those that are there.
+/// The tools that the hub's jobs may need and that are on PATH. The hub is told about them.
 fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
     let is_there = |tool: &&str| tool::find(tool, environment.get("PATH")).is_some();
     let stem = |command| {

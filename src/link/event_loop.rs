@@ -341,7 +341,7 @@ struct Driver<'a> {
 
 /// The one place from which policy gets its time.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
-fn now() -> Now {
+pub(crate) fn now() -> Now {
     Now {
         mono: Instant::now(),
         wall: SystemTime::now(),

@@ -1,12 +1,12 @@
 //! The connection to the backend, step by step, and whether it accepts the token. No agent is registered.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use crate::checks::Finding;
 use crate::config::Config;
-use crate::domain::Now;
 use crate::domain::event::Setback;
 use crate::link::Dialer;
+use crate::link::event_loop::now;
 use crate::net::{Route, lookup};
 use crate::times::in_words;
 
@@ -112,15 +112,4 @@ fn clock(own: SystemTime, theirs: SystemTime) -> Finding {
     let off = in_words(off);
     let what = format!("{off} {how} the backend's: times in reports and certificates are wrong");
     Finding::warning("clock", what, "enable time synchronisation (NTP)")
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the steps are limited in time, counted from now"
-)]
-fn now() -> Now {
-    Now {
-        mono: Instant::now(),
-        wall: SystemTime::now(),
-    }
 }

@@ -47,22 +47,22 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let config = match sources.and_then(|sources| check(&sources)) {
         Ok(config) => config,
         Err(lines) => {
-            lines.iter().for_each(|line| eprintln!("wf0-agent: {line}"));
+            for line in lines {
+                eprintln!("wf0-agent: {line}");
+            }
             return exit::CONFIG;
         }
     };
     if config.require_approval && !(stdin().is_terminal() && stderr().is_terminal()) {
         eprintln!(
-            "wf0-agent: REQUIRE_APPROVAL: there is no terminal to ask at; start it at one, or leave it out"
+            "wf0-agent: REQUIRE_APPROVAL=1 needs a terminal to ask on: start wf0-agent in a terminal, or unset it"
         );
         return exit::CONFIG;
     }
-    let most = if quiet {
-        LevelFilter::Warn
-    } else {
-        LevelFilter::Trace
-    };
-    let filter = config.log_filter.clone().at_most(most);
+    let mut filter = config.log_filter.clone();
+    if quiet {
+        filter = filter.at_most(LevelFilter::Warn);
+    }
     let console = match Console::on_stderr(config.log_format, &filter, &environment) {
         Ok(console) => console,
         Err(e) => {
@@ -71,17 +71,17 @@ pub fn run(matches: &ArgMatches) -> u8 {
         }
     };
     let mut service_manager = ServiceManager::new(&environment, config.stop_limit());
-    // A person who is asked types in the last line.
-    let is_shown = !config.require_approval;
+    // A person who is asked types in the last line of the terminal.
+    let shows_live = !config.require_approval;
     let log = console.clone();
     end_on_panic(move || log.flush());
-    let ended = daemon::run(config, environment, stop_on_signals, |view| {
+    let end = daemon::run(config, environment, stop_on_signals, |view| {
         service_manager.show(view);
-        if is_shown {
+        if shows_live {
             console.show(view);
         }
     });
-    let code = exit_code(ended);
+    let code = exit_code(end);
     console.end();
     code
 }
