@@ -206,26 +206,20 @@ fn of_machine(action: &str, is_print: bool) -> Result<u8, String> {
             "macOS has no service for --system: {why}; leave out --system"
         ));
     }
-    let unit = include_str!("../../../contrib/systemd/wf0-agent.service");
-    let line = match action {
-        "install" if is_print => return Ok(print(unit)),
+    let why = match action {
         "install" => {
-            let steps: String = unit
-                .lines()
-                .map_while(|line| line.strip_prefix('#'))
-                .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
-                .collect();
-            print(&format!(
-                "{steps}\nTo get the unit: wf0-agent service install --system --print >wf0-agent.service\n"
-            ));
-            "nothing is installed: root sets up a service of the machine with the commands above"
+            print(include_str!("../../../contrib/systemd/wf0-agent.service"));
+            if is_print {
+                return Ok(exit::OK);
+            }
+            "nothing is installed: root installs the unit above with the commands at its head"
         }
         "uninstall" => {
             "as root: systemctl disable --now wf0-agent; rm /etc/systemd/system/wf0-agent.service"
         }
         _ => "to see the service of the machine: systemctl status wf0-agent",
     };
-    Err(line.to_owned())
+    Err(why.to_owned())
 }
 
 impl Plan {
@@ -285,24 +279,15 @@ fn check(settings: &Path, environment: Environment) -> Result<Config, Vec<String
 }
 
 fn how_to_make(settings: &Path) -> String {
-    let missing = format!(
-        "{} does not exist; a service has its settings in this file, because it has no .env and no shell",
-        settings.display()
-    );
-    let lines = "the lines WORKFORCE0_API_URL=…, WORKFORCE0_AGENT_TOKEN=… and REPO_PATHS=…";
-    if cfg!(windows) {
-        return format!("{missing}: create it with {lines}");
-    }
     let quoted = |path: &Path| shell_words::quote(&path.to_string_lossy()).into_owned();
-    let (folder, file) = (
-        quoted(settings.parent().unwrap_or(settings)),
-        quoted(settings),
-    );
-    if Path::new(".env").is_file() {
-        format!("{missing}: (umask 077; mkdir -p {folder}; cp .env {file})")
-    } else {
-        format!("{missing}: (umask 077; mkdir -p {folder}; cat > {file}), with {lines}")
-    }
+    let (folder, file) = (settings.parent().unwrap_or(settings), quoted(settings));
+    let missing = "does not exist: a service has no .env, so write WORKFORCE0_API_URL, WORKFORCE0_AGENT_TOKEN and \
+                   REPO_PATHS into this file";
+    let how = match cfg!(windows) {
+        true => "see contrib/windows/wf0-agent-service.ps1".to_owned(),
+        false => format!("(umask 077; mkdir -p {}; cp .env {file})", quoted(folder)),
+    };
+    format!("{} {missing}: {how}", settings.display())
 }
 
 /// Paths that mean something else in the working directory of a service.
