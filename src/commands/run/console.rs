@@ -8,18 +8,24 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
+use log::kv::{Key, Value};
 use log::{Level, LevelFilter, Record};
+use serde_json::json;
 
-use super::lines;
-use crate::commands::style::{knows_colours, knows_sequences};
+use crate::commands::style::{Colour, clock, knows_colours, knows_sequences};
 use crate::config::{LogFilter, LogFormat};
 use crate::domain::message::View;
+use crate::domain::text::{escaped, for_terminal, one_line};
+use crate::domain::ticket::{ActiveTicket, Progress};
 use crate::environment::Environment;
+use crate::times::{now, rfc3339};
 
 /// Lines that may wait for the thread that writes.
 const LINES_MAX: usize = 1024;
 /// How long the end of the process waits for that thread.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// The most characters that one run takes in the line below the log.
+const ACTIVITY_MAX: usize = 60;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -107,7 +113,7 @@ impl Console {
     pub fn show(&self, view: &View) {
         if let Some(colours) = self.live {
             // Without room it is left out: the next one tells more.
-            let live = Message::Live(lines::live(view, colours));
+            let live = Message::Live(live(view, colours));
             let _ = self.messages.try_send(live);
         }
     }
@@ -186,13 +192,103 @@ fn write_all(mut to: Box<dyn Write + Send>, messages: &Receiver<Message>) {
 impl Form {
     fn line(self, record: &Record<'_>) -> String {
         match self {
-            Self::Terminal { colours } => lines::for_terminal(record, colours),
-            Self::Text => lines::text(record),
-            Self::Json => lines::json(record),
+            Self::Terminal { colours } => for_person(record, colours),
+            Self::Text => as_text(record),
+            Self::Json => as_json(record),
             // The journal has the time, and takes the level from the start of a line (sd-daemon(3)).
             Self::Journal => format!("<{}>{}\n", priority(record.level()), record.args()),
         }
     }
+}
+
+fn field<'a>(record: &'a Record<'_>, name: &str) -> Option<Value<'a>> {
+    record.key_values().get(Key::from_str(name))
+}
+
+fn as_text(record: &Record<'_>) -> String {
+    let run = field(record, "run").map(|run| format!(" (run {run})"));
+    let (time, level) = (rfc3339(now()), record.level());
+    let run = run.unwrap_or_default();
+    format!("{time} {level:<5} {}{run}\n", record.args())
+}
+
+fn as_json(record: &Record<'_>) -> String {
+    let mut line = json!({
+        "time": rfc3339(now()),
+        "level": record.level().as_str().to_ascii_lowercase(),
+        "message": record.args().to_string(),
+    });
+    for name in ["event", "ticket", "run"] {
+        if let Some(value) = field(record, name) {
+            line[name] = json!(value.to_string());
+        }
+    }
+    if let Some(attempt) = field(record, "attempt").and_then(|attempt| attempt.to_u64()) {
+        line["attempt"] = json!(attempt);
+    }
+    escaped(&line.to_string()) + "\n"
+}
+
+/// For a person: a sign in front, and the ticket without its attempt if that is the first.
+fn for_person(record: &Record<'_>, colours: bool) -> String {
+    let paint = |colour: Colour, text: &str| colour.paint(text, colours);
+    let event = field(record, "event").map(|event| event.to_string());
+    let sign = match (record.level(), event.as_deref()) {
+        (Level::Error, _) | (_, Some("failed")) => paint(Colour::Red, "✗"),
+        (_, Some("connected")) => paint(Colour::Green, "●"),
+        (_, Some("disconnected")) => paint(Colour::Yellow, "○"),
+        (_, Some("claimed")) => paint(Colour::Bold, "▸"),
+        (_, Some("done")) => paint(Colour::Green, "✓"),
+        (Level::Warn, _) | (_, Some("refused")) => paint(Colour::Yellow, "!"),
+        (Level::Info, _) => paint(Colour::Dim, "·"),
+        (Level::Debug | Level::Trace, _) => paint(Colour::Dim, " "),
+    };
+    let text = for_terminal(&record.args().to_string());
+    let time = paint(Colour::Dim, &clock(now()));
+    let Some(id) = field(record, "ticket").map(|id| id.to_string()) else {
+        return format!("{time} {sign} {text}\n");
+    };
+    let attempt = field(record, "attempt").and_then(|attempt| attempt.to_u64());
+    let attempt = attempt.unwrap_or(1);
+    let start = format!("ticket {id} (attempt {attempt}): ");
+    let text = text.strip_prefix(&start).unwrap_or(&text);
+    let again = if attempt > 1 {
+        format!(" (attempt {attempt})")
+    } else {
+        String::new()
+    };
+    let id = paint(Colour::Bold, &id);
+    format!("{time} {sign} {id}{again} {text}\n")
+}
+
+/// The line below the log: each run with its start and what it does; empty if nothing runs. The terminal cuts it at its
+/// own width. It changes only when something happens, so nothing in it depends on the time of now.
+fn live(view: &View, colours: bool) -> String {
+    let running: Vec<_> = view
+        .active
+        .iter()
+        .filter_map(|active| one_run(active, colours))
+        .collect();
+    if running.is_empty() {
+        return String::new();
+    }
+    let waiting = match view.active.len() - running.len() {
+        0 => String::new(),
+        waiting => Colour::Dim.paint(&format!("  +{waiting} waiting"), colours),
+    };
+    format!("\x1b[?7l  {}{waiting}\x1b[?7h", running.join("  "))
+}
+
+/// `None`: it waits.
+fn one_run(active: &ActiveTicket, colours: bool) -> Option<String> {
+    let since = clock(active.started_at?);
+    let what = active
+        .progress
+        .as_ref()
+        .map_or("running", Progress::activity);
+    let what = Colour::Dim.paint(&one_line(&for_terminal(what), ACTIVITY_MAX), colours);
+    let id = Colour::Bold.paint(active.id.as_str(), colours);
+    Some(format!("{id} since {since} {what}"))
 }
 
 /// The numbers of syslog(3).

@@ -2,7 +2,6 @@
 
 mod bootstrap;
 mod console;
-mod lines;
 mod service_manager;
 #[cfg(windows)]
 pub(crate) mod windows_service;
