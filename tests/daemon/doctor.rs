@@ -540,7 +540,7 @@ fn arguments_that_cannot_work_and_no_login() {
         "CLI",
         "fail",
         "claude has no --cwd",
-        "unset it",
+        "leave it out",
     );
     assert_found(launch("-p"), "CLI", "ok", "is claude-code 2.1.0", "");
     assert_right(launch("-p"), "CLI");

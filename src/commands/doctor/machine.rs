@@ -6,7 +6,7 @@ use super::login::sign_of_login;
 use crate::checks::{self, Finding, Level};
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::job::cli::{self, Cli, version_in};
+use crate::job::cli::{self, Cli, WrongOption, version_in};
 use crate::job::{Git, Halt};
 use crate::store::inspect::{self, Condition, look_at};
 use crate::store::status;
@@ -69,13 +69,9 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
             });
         }
     }
-    let fix = "change the template, or unset it: the default works";
-    let wrong = cli::wrong_options(&config.cli);
-    findings.extend(
-        wrong
-            .iter()
-            .map(|wrong| Finding::problem(NAME, wrong.to_string(), fix)),
-    );
+    for wrong in cli::wrong_options(&config.cli) {
+        findings.push(Finding::problem(NAME, wrong.problem(), WrongOption::FIX));
+    }
     findings
 }
 

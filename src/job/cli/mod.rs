@@ -220,13 +220,19 @@ pub fn version_in(output: &str) -> Option<String> {
 
 /// An option in the user's own arguments that the CLI does not have.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{setting}: {command} has no {option}: leave it out, the run starts in the repository anyway"
-)]
+#[error("{setting}: {}: {}", self.problem(), Self::FIX)]
 pub struct WrongOption {
     setting: &'static str,
     command: String,
     option: &'static str,
+}
+
+impl WrongOption {
+    pub const FIX: &str = "leave it out; the run starts in the repository anyway";
+
+    pub fn problem(&self) -> String {
+        format!("{} has no {}", self.command, self.option)
+    }
 }
 
 /// Finds them at the start, before the first ticket fails.
