@@ -15,35 +15,32 @@ pub struct LogFile {
     /// `None` only while it is renamed: Windows renames no file that is open.
     file: Option<File>,
     written: u64,
-    /// The last line has no end, because the machine lost its power or the disk was full.
-    is_torn: bool,
 }
 
 impl LogFile {
-    /// Goes on where an earlier process ended.
+    /// Goes on where an earlier process ended, on a line of its own: the last line has no end if the machine lost its power
+    /// or the disk was full.
     pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let file = append_to(path)?;
-        let written = file.metadata()?.len();
-        let is_torn = written > 0 && last_byte(path)? != b'\n';
+        let mut file = append_to(path)?;
+        let mut written = file.metadata()?.len();
+        if written > 0 && last_byte(path)? != b'\n' {
+            file.write_all(b"\n")?;
+            written += 1;
+        }
         Ok(Self {
             path: path.to_owned(),
             limit,
             file: Some(file),
             written,
-            is_torn,
         })
     }
 
-    /// Writes the text as a line of its own, even after a torn line. After an error the file is to be opened again.
+    /// After an error the file is to be opened again, because a part of the line may be in it.
     pub fn write_line(&mut self, line: &str) -> io::Result<()> {
-        self.make_room(line.len() as u64 + 2)?;
-        let start = if self.is_torn { "\n" } else { "" };
-        self.write_all(format!("{start}{line}\n").as_bytes())?;
-        self.is_torn = false;
-        Ok(())
+        self.write_all(format!("{line}\n").as_bytes())
     }
 
     fn make_room(&mut self, len: u64) -> io::Result<()> {
