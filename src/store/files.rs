@@ -25,6 +25,7 @@ pub fn append_to(path: &Path) -> io::Result<File> {
 }
 
 fn for_this_user() -> OpenOptions {
+    #[cfg_attr(not(unix), expect(unused_mut, reason = "Windows has no modes"))]
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
