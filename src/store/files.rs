@@ -24,6 +24,13 @@ pub fn append_to(path: &Path) -> io::Result<File> {
     for_this_user().append(true).create(true).open(path)
 }
 
+/// For a lock. It is not emptied: Windows refuses that while another process has it locked.
+pub fn open_to_lock(path: &Path) -> io::Result<File> {
+    let mut options = for_this_user();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path)
+}
+
 fn for_this_user() -> OpenOptions {
     #[cfg_attr(not(unix), expect(unused_mut, reason = "Windows has no modes"))]
     let mut options = OpenOptions::new();

@@ -24,7 +24,7 @@ use crate::domain::ticket::RunId;
 use crate::times::{from_millis, millis};
 use audit::Audit;
 use files::{
-    close_to_others, create, make_folder, read_json, set_aside, write_atomically, write_json,
+    close_to_others, make_folder, open_to_lock, read_json, set_aside, write_atomically, write_json,
 };
 pub use run_folder::{LEFT_OUT, PATCH, RunFolder};
 
@@ -189,7 +189,7 @@ fn lock_soon(path: &Path) -> io::Result<Option<File>> {
 
 /// `None`: another process has it. No child inherits it: the file is closed when a program is started.
 fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = create(path)?;
+    let file = open_to_lock(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),

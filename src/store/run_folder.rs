@@ -88,7 +88,7 @@ impl RunFolder {
     /// Before the clone is removed: from then on the patch may be all that is left of the run's work.
     pub fn flush_patch(&self) -> io::Result<()> {
         // Windows flushes only files that are open for writing.
-        match File::options().append(true).open(self.path(PATCH)) {
+        match File::options().write(true).open(self.path(PATCH)) {
             Ok(patch) => patch.sync_all(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
