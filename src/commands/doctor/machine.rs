@@ -111,10 +111,13 @@ pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
         ("git", git_program),
         (config.cli.command.as_str(), cli_program),
     ];
+    // The daemon looks for a missing CLI again and again.
+    let has_cli = record.daemon.cli.unavailable.as_deref() != Some("not_found");
     let mut findings = Vec::new();
     for (name, theirs) in programs {
         let ours = checks::program(name, environment);
-        if ours == *theirs {
+        let is_found_later = theirs.is_none() && name != "git" && has_cli;
+        if ours == *theirs || is_found_later {
             continue;
         }
         let there = match theirs {
