@@ -7,8 +7,8 @@
 //! # Rooms
 //!
 //! [`domain`] is policy, and pure. [`link`] is the connection to the backend, [`job`] carries out tickets; they do not know
-//! each other, and both use `domain`. [`daemon`] connects them. Below these are [`config`], [`store`], [`environment`],
-//! [`net`], [`times`] and [`wire`]. [`commands`] is above all of them. Every import points down.
+//! each other, and both use `domain`. `daemon` connects them. Below these are [`config`], [`store`], [`environment`],
+//! [`net`], [`times`] and `wire`. [`commands`] is above all of them. Every import points down.
 //!
 //! # Threads
 //!

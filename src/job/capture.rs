@@ -68,7 +68,7 @@ impl Capture {
         Excerpt::from_bytes(&self.head, self.tail.make_contiguous(), self.total)
     }
 
-    /// The whole lines since the last call, at most the newest [`LINES_BYTES`] of them.
+    /// The whole lines since the last call, at most the newest `LINES_BYTES` of them.
     pub fn take_lines(&mut self) -> Vec<String> {
         let lines = self.lines.as_mut();
         lines.map(|lines| lines.whole.take()).unwrap_or_default()

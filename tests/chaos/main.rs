@@ -215,10 +215,8 @@ impl Chaos {
         let mut next = self.world.backend.news(TURN);
         while let Some(seen) = next {
             let is_claim = self.table.see(&seen, &self.world.backend)?;
-            if is_claim {
-                if let Some(delay) = self.kill_after_claim.take() {
-                    self.kills.bring_forward(Instant::now() + delay);
-                }
+            if is_claim && let Some(delay) = self.kill_after_claim.take() {
+                self.kills.bring_forward(Instant::now() + delay);
             }
             next = self.world.backend.news(Duration::ZERO);
         }

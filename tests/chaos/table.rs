@@ -246,21 +246,19 @@ impl Table {
                 self.assign(at, "again", backend);
             }
         }
-        if self.paces.raises.is_due(now) {
-            if let Some(at) = self.rng.choice(self.open.clone()) {
-                self.tickets[at].attempt += 1;
-                self.assign(at, "under a newer attempt", backend);
-            }
+        if self.paces.raises.is_due(now)
+            && let Some(at) = self.rng.choice(self.open.clone())
+        {
+            self.tickets[at].attempt += 1;
+            self.assign(at, "under a newer attempt", backend);
         }
-        if self.paces.cancels.is_due(now) {
-            if let Some(at) = self.rng.choice(self.open.clone()) {
-                self.note(at, "cancelled");
-                self.tickets[at].cancelled = true;
-                let ticket = &self.tickets[at].id;
-                backend.send(
-                    &json!({"type": "ticket.cancel", "ticketId": ticket, "reason": "chance"}),
-                );
-            }
+        if self.paces.cancels.is_due(now)
+            && let Some(at) = self.rng.choice(self.open.clone())
+        {
+            self.note(at, "cancelled");
+            self.tickets[at].cancelled = true;
+            let ticket = &self.tickets[at].id;
+            backend.send(&json!({"type": "ticket.cancel", "ticketId": ticket, "reason": "chance"}));
         }
         if self.paces.shutdowns.is_due(now) {
             backend.send(&json!({"type": "server.shutdown", "reconnectAfterSeconds": 1}));
@@ -563,13 +561,12 @@ impl Table {
         // What is kept looks like a refusal when it comes once more, on a connection that had no claim of it.
         if let (1, Some(refusal), Some(outcome)) =
             (attempt.assigned, &attempt.refusal, &attempt.outcome)
+            && refusal.text != outcome.text
         {
-            if refusal.text != outcome.text {
-                return Err(self.violation(
-                    at,
-                    &format!("attempt {number} was assigned once, refused and run"),
-                ));
-            }
+            return Err(self.violation(
+                at,
+                &format!("attempt {number} was assigned once, refused and run"),
+            ));
         }
         let is_final =
             matches!(code, "role_not_allowed" | "repo_not_allowed") || frame["retryable"] != true;

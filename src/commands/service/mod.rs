@@ -51,7 +51,7 @@ const NOT_PLAIN: &[char] = if cfg!(windows) {
 /// The variables of the shell that a service has too, besides PATH.
 const IN_EVERY_SERVICE: &[&str] = &["HOME", "SystemRoot", "ProgramData", "COMPUTERNAME"];
 
-/// What a definition is made of: text without any of [`NOT_PLAIN`].
+/// What a definition is made of: text without any of `NOT_PLAIN`.
 #[derive(Debug)]
 pub struct Plan {
     pub program: String,
