@@ -17,7 +17,7 @@ use crate::domain::repos::Repos;
 use crate::domain::session::{Policy, SavedState, Session};
 use crate::environment::Environment;
 use crate::job::cli::{Cli, VersionProbe};
-use crate::job::{self, Approval, Chores, Context, Halt, Worker, tool};
+use crate::job::{self, Approval, Chores, Context, Downloads, Halt, Worker, tool};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::{EventLoop, now};
@@ -142,7 +142,7 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let approval = config.require_approval.then(Approval::from_terminal);
         let approval = approval.transpose();
-        let chores = Chores::new();
+        let chores = Chores::empty();
         let persister = Persister {
             store: store.clone(),
             chores: chores.clone(),
@@ -155,10 +155,7 @@ impl Daemon {
         let context = Arc::new(Context {
             cli,
             approval: approval.map_err(|e| DaemonError::Thread("the keyboard", e))?,
-            downloads: job::DownloadsFrom {
-                route: route(&config),
-                token: config.token,
-            },
+            downloads: Downloads::new(route(&config), config.token, store.clone()),
             environment,
             grace: config.grace,
             progress: config.progress,

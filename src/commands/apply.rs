@@ -113,7 +113,7 @@ fn git_apply(
     let words: Vec<&OsStr> = words.chain([OsStr::new("--"), patch.as_os_str()]).collect();
     // At the root of the work tree: below it, git would leave out what is not below that folder.
     let git = Git::discovering(environment, top).map_err(|e| e.to_string())?;
-    let call = git.start(&words, None).map_err(|e| e.to_string())?;
+    let call = git.start(&words, None, None).map_err(|e| e.to_string())?;
     let output = call.finish_any(&Halt::never());
     let output = output.map_err(|e| e.to_string())?;
     Ok(match output.code {

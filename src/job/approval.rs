@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, select};
 
-use super::process::{Halt, lock};
+use super::process::Halt;
 use crate::domain::text::{one_line, plain_lines};
 use crate::domain::ticket::{FailCode, Failure, Job};
 
@@ -25,11 +24,9 @@ const SHOWN_CHARS: usize = 300;
 /// The terminal, for all workers: one question at a time.
 pub struct Approval {
     answers: Receiver<String>,
-    /// A worker may ask while it holds the unit in it. Not a mutex: a worker that waits for its turn must end at once if
-    /// its run is stopped.
-    turn: (Sender<()>, Receiver<()>),
-    /// Repositories for which the person said "always".
-    always: Mutex<HashSet<PathBuf>>,
+    /// The repositories for which the person said "always". A worker may ask while it holds the set. Not a mutex: a
+    /// worker that waits for its turn must end at once if its run is stopped.
+    turn: (Sender<HashSet<PathBuf>>, Receiver<HashSet<PathBuf>>),
 }
 
 /// What is asked about.
@@ -61,12 +58,8 @@ impl Approval {
                 }
             })?;
         let turn = crossbeam_channel::bounded(1);
-        let _ = turn.0.send(());
-        Ok(Self {
-            answers,
-            turn,
-            always: Mutex::default(),
-        })
+        let _ = turn.0.send(HashSet::new());
+        Ok(Self { answers, turn })
     }
 
     /// Waits for the person's yes.
@@ -75,9 +68,9 @@ impl Approval {
         reason = "how long a person may take to answer is no policy"
     )]
     pub fn ask(&self, question: &Question<'_>, halt: &Halt) -> Result<(), Failure> {
-        let _mine = self.my_turn(halt)?;
+        let mut turn = self.my_turn(halt)?;
         let until = Instant::now() + ANSWER_LIMIT;
-        if lock(&self.always).contains(&question.job.repo.path) {
+        if turn.always.contains(&question.job.repo.path) {
             return Ok(());
         }
         // A line that was typed before the question is no answer to it.
@@ -92,7 +85,7 @@ impl Approval {
                 recv(self.answers) -> answer => match answer.as_deref().map(str::trim) {
                     Ok("y" | "Y" | "yes") => return Ok(()),
                     Ok("a" | "A" | "always") => {
-                        lock(&self.always).insert(question.job.repo.path.clone());
+                        turn.always.insert(question.job.repo.path.clone());
                         return Ok(());
                     }
                     Ok("n" | "N" | "no") => return Err(rejected("the person at the terminal said no")),
@@ -115,18 +108,24 @@ impl Approval {
                 return Err(reason.failure());
             }
             select! {
-                recv(self.turn.1) -> _ => return Ok(Turn(&self.turn.0)),
+                recv(self.turn.1) -> always => {
+                    let always = always.unwrap_or_default();
+                    return Ok(Turn { always, back: &self.turn.0 });
+                }
                 recv(halt.orders()) -> order => halt.note(order),
             }
         }
     }
 }
 
-struct Turn<'a>(&'a Sender<()>);
+struct Turn<'a> {
+    always: HashSet<PathBuf>,
+    back: &'a Sender<HashSet<PathBuf>>,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let _ = self.0.try_send(());
+        let _ = self.back.try_send(std::mem::take(&mut self.always));
     }
 }
 
@@ -163,7 +162,6 @@ fn rejected(why: &str) -> Failure {
 /// A terminal that cannot be written to gives no answer either.
 fn say(text: &str) {
     let mut terminal = io::stderr().lock();
-    let _ = terminal
-        .write_all(text.as_bytes())
-        .and_then(|()| terminal.flush());
+    let written = terminal.write_all(text.as_bytes());
+    let _ = written.and_then(|()| terminal.flush());
 }

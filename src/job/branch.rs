@@ -6,7 +6,7 @@
 //! runs.
 
 use std::cell::Cell;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -26,18 +26,8 @@ const REMOTE_LIMIT: Duration = Duration::from_secs(120);
 const GH_LIMIT: Duration = Duration::from_secs(60);
 const OUTPUT_MAX: usize = 64 << 10;
 /// No hook and no monitor runs, and no remote that is a command line.
-const NO_PROGRAMS: [&str; 10] = [
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "core.fsmonitor=false",
-    "-c",
-    "submodule.recurse=false",
-    "-c",
-    "protocol.ext.allow=never",
-    "-c",
-    "protocol.fd.allow=never",
-];
+const NO_PROGRAMS: &str = "-c core.hooksPath=/dev/null -c core.fsmonitor=false \
+    -c submodule.recurse=false -c protocol.ext.allow=never -c protocol.fd.allow=never";
 /// A remote may be a repository on this machine, with settings that name programs. git starts the other end there, and
 /// what this side's command line switches off does not reach it. (`true` is a program without output.)
 const OTHER_END: &str = "GIT_NO_LAZY_FETCH=1 GIT_ALLOW_PROTOCOL=: git -c core.hooksPath=/dev/null \
@@ -80,7 +70,7 @@ impl<'a> BranchWork<'a> {
         branch: &'a Branch,
     ) -> Result<Self, Failure> {
         // Files that git keeps encrypted would be committed and pushed in the clear.
-        if let Some(filter) = clone.filters().first() {
+        if let Some(filter) = clone.filters.first() {
             return Err(failed(format!(
                 "the repository's own filter {filter:?} does not run, so no branch of it can be worked on"
             )));
@@ -104,7 +94,7 @@ impl<'a> BranchWork<'a> {
             branch,
             job,
             git,
-            top: clone.top().to_owned(),
+            top: clone.top.clone(),
             config: (config, text),
             remote: None,
             source: None,
@@ -124,10 +114,8 @@ impl<'a> BranchWork<'a> {
 
     fn switch(&self) -> Result<(), GitError> {
         let name = full_name(self.branch);
-        let is_there = || {
-            self.git(&["rev-parse", "--verify", "--quiet", &name])
-                .is_ok()
-        };
+        let verify = ["rev-parse", "--verify", "--quiet", &name];
+        let is_there = || self.git(&verify).is_ok();
         if let Some(remote) = self.remote.as_deref().filter(|_| !is_there()) {
             // Left by an earlier attempt or another agent. If the origin does not have it either, it is new.
             let refspec = format!("{name}:{name}");
@@ -204,15 +192,18 @@ impl<'a> BranchWork<'a> {
         self.git(&["add", "--all"])?;
         let staged = IndexListing::read(self.at, &git)?;
         let found = staged.nested();
-        let added = found
-            .iter()
-            .filter(|(name, _)| !recorded.contains_key(*name));
-        let kept = recorded
-            .iter()
-            .filter(|(name, _)| !staged.has_files_at(name));
-        let removed = added.map(|(name, entry)| (name, removal(entry)));
-        let restored = kept.map(|(name, entry)| (name, entry.clone()));
-        update_nested(self.at, &git, removed.chain(restored))
+        let mut entries = Vec::new();
+        for (name, entry) in &found {
+            if !recorded.contains_key(name) {
+                entries.push((name, removal(entry)));
+            }
+        }
+        for (name, entry) in &recorded {
+            if !staged.has_files_at(name) {
+                entries.push((name, entry.clone()));
+            }
+        }
+        update_nested(self.at, &git, entries.into_iter())
     }
 
     /// Pushes the branch and opens a pull request, whose address it returns. Warns of what fails. A push that was stopped
@@ -238,10 +229,8 @@ impl<'a> BranchWork<'a> {
     }
 
     fn push(&self) -> Result<(), String> {
-        let remote = self
-            .remote
-            .as_deref()
-            .ok_or("there is no remote named origin")?;
+        let remote = self.remote.as_deref();
+        let remote = remote.ok_or("there is no remote named origin")?;
         let name = full_name(self.branch);
         let refspec = format!("{name}:{name}");
         let receive_pack = format!("--receive-pack={OTHER_END} receive-pack");
@@ -251,10 +240,10 @@ impl<'a> BranchWork<'a> {
             args.push(&receive_pack);
         }
         args.extend(["--", remote, &refspec]);
-        let pushed = self.git_remote(&args);
-        pushed
-            .map(|_| ())
-            .map_err(|e| without_credentials(&e.to_string()))
+        match self.git_remote(&args) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(without_credentials(&e.to_string())),
+        }
     }
 
     fn pull_request(&self, title: &str) -> Result<String, String> {
@@ -341,19 +330,17 @@ impl<'a> BranchWork<'a> {
             // An address that the user's settings rewrite must not lead to a repository here after all.
             (false, false) => &["-c", "protocol.file.allow=never"],
         };
-        let args = NO_PROGRAMS.iter().chain(more).chain(args);
-        let args: Vec<&OsStr> = args.map(OsStr::new).collect();
-        let out = git.run(&args, None, self.at.halt)?;
+        let mut command: Vec<&str> = NO_PROGRAMS.split_whitespace().collect();
+        command.extend(more.iter().chain(args));
+        let out = git.run(&command, None, self.at.halt)?;
         Ok(out.trim_end().to_owned())
     }
 }
 
 /// Writes a file of a git directory as it was before the run, and not where a link of the run leads to.
 fn put_back(path: &Path, text: &str) -> io::Result<()> {
-    let is_own = path
-        .parent()
-        .is_some_and(|folder| fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()));
-    if !is_own {
+    let folder = path.parent().unwrap_or(path);
+    if !fs::symlink_metadata(folder)?.is_dir() {
         return Err(io::Error::other("its .git is no folder any more"));
     }
     let aside = path.with_extension("wf0");

@@ -19,7 +19,7 @@ use super::git::{Call, Git, GitError};
 use super::process::Halt;
 use super::scratch::{
     LIST_SETTINGS, Repository, RunGit, Scratch, Settings, copy_index, copy_with_time, few_names,
-    head_of, os_string, scratch_failed, take_out_nested,
+    head_of, os_string, take_out_nested,
 };
 use crate::domain::ticket::{Changes, DiffStat};
 use crate::store::{LEFT_OUT, PATCH, RunFolder};
@@ -53,7 +53,7 @@ impl<'a> Snapshot<'a> {
         };
         let settings = Settings::parse(&repository.git.run(LIST_SETTINGS, None, at.halt)?);
         let scratch = Scratch::make(at, folder, &repository.dirs, GIT_DIR, &settings)?;
-        copy_index(&scratch.dir, &repository.dirs).map_err(scratch_failed)?;
+        copy_index(&scratch.dir, &repository.dirs)?;
         take_out_nested(at, &scratch.git.clone().inside(&repository.dirs.top))?;
         let adding = start_add(&scratch.git, scratch.is_sparse)?;
         let base_commit = head_of(&repository.git, at.halt)?;
@@ -111,7 +111,7 @@ impl<'a> Snapshot<'a> {
     /// Starts to write the tree of the time before, while the CLI runs. That also leaves in the index what makes the
     /// second tree cheap.
     pub fn start_base_tree(&mut self) -> Result<(), GitError> {
-        self.base_tree = Some(self.scratch.git.start(WRITE_TREE, None)?);
+        self.base_tree = Some(self.scratch.git.start(WRITE_TREE, None, None)?);
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl<'a> Snapshot<'a> {
         let top = self.repository.dirs.top.clone();
         let base_tree = match self.base_tree.take() {
             Some(call) => call,
-            None => git.start(WRITE_TREE, None)?,
+            None => git.start(WRITE_TREE, None, None)?,
         };
         let mut base_tree = base_tree.finish(at.halt)?;
         // `git add` has added every folder that has a `.git` and a commit.
@@ -130,7 +130,7 @@ impl<'a> Snapshot<'a> {
             base_tree = git.run(WRITE_TREE, None, at.halt)?;
         }
         let index = self.scratch.dir.join("index-after");
-        copy_with_time(&self.scratch.dir.join("index"), &index).map_err(scratch_failed)?;
+        copy_with_time(&self.scratch.dir.join("index"), &index)?;
         let after = git.with("GIT_INDEX_FILE", &index);
         let adding = start_add(&after, self.scratch.is_sparse)?;
         let head_commit = head_of(&self.repository.git, at.halt)?;
@@ -141,7 +141,7 @@ impl<'a> Snapshot<'a> {
 
         let filtered = self.filtered(&after, trees)?;
         if !filtered.is_empty() || unreadable.is_some() || nested != nested_before {
-            at.folder.create(LEFT_OUT).map_err(scratch_failed)?;
+            at.folder.create(LEFT_OUT)?;
         }
         if !nested.is_empty() {
             warnings.push(format!(
@@ -166,7 +166,7 @@ impl<'a> Snapshot<'a> {
         let (stat, mut patch) = self.patch(trees, &filtered, max)?;
         if let Patch::NotUtf8(bytes) = &patch {
             // JSON holds only text. git writes files that it takes for binary in letters and digits.
-            self.declare_binary(bytes).map_err(scratch_failed)?;
+            self.declare_binary(bytes)?;
             patch = self.patch(trees, &filtered, max)?.1;
         }
         changes.stat = Some(stat);
@@ -188,7 +188,7 @@ impl<'a> Snapshot<'a> {
             return Ok(Vec::new());
         }
         let RunGit { folder, halt, .. } = self.at;
-        let changed = folder.create(CHANGED).map_err(scratch_failed)?;
+        let changed = folder.create(CHANGED)?;
         let command = ["diff-tree", "-r", "--name-only", "-z", trees[0], trees[1]];
         self.scratch.git.run(&command, Some(changed), halt)?;
         let mut filtered = Vec::new();
@@ -196,13 +196,13 @@ impl<'a> Snapshot<'a> {
         let before = ["check-attr", "--cached", "--stdin", "-z", "filter"].as_slice();
         let now = ["check-attr", "--stdin", "-z", "filter"].as_slice();
         for (git, command) in [(&self.scratch.git, before), (after, now)] {
-            let names = File::open(folder.path(CHANGED)).map_err(scratch_failed)?;
-            let answers = folder.create(ATTRIBUTES).map_err(scratch_failed)?;
+            let names = File::open(folder.path(CHANGED))?;
+            let answers = folder.create(ATTRIBUTES)?;
             // It takes names from the working directory on, and those of `diff-tree` begin at the top.
             let git = git.clone().inside(&self.repository.dirs.top);
-            git.start_with(command, Some(names), Some(answers))?
+            git.start(command, Some(names), Some(answers))?
                 .finish(halt)?;
-            let answers = fs::read(folder.path(ATTRIBUTES)).map_err(scratch_failed)?;
+            let answers = fs::read(folder.path(ATTRIBUTES))?;
             // Name, attribute, value, each ended by NUL: see git-check-attr(1).
             let fields: Vec<&[u8]> = answers.split(|b| *b == 0).collect();
             let is_local = |value| self.local_filters.iter().any(|own| own.as_bytes() == value);
@@ -236,9 +236,13 @@ impl<'a> Snapshot<'a> {
         command.extend(left_out.iter().map(|name| {
             OsString::from_iter([OsStr::new(":(top,exclude,literal)"), name.as_os_str()])
         }));
-        let raw = self.at.folder.create(RAW).map_err(scratch_failed)?;
+        let raw = self.at.folder.create(RAW)?;
         self.scratch.git.run(&command, Some(raw), self.at.halt)?;
-        split_output(&self.at.folder.path(RAW), self.at.folder, max).map_err(scratch_failed)
+        Ok(split_output(
+            &self.at.folder.path(RAW),
+            self.at.folder,
+            max,
+        )?)
     }
 
     /// `$GIT_DIR/info/attributes` has precedence over every other attributes file, see gitattributes(5).
@@ -255,7 +259,7 @@ fn start_add(git: &Git, is_sparse: bool) -> Result<Call, GitError> {
     // In a sparse checkout also files outside its patterns that are there.
     command.extend(is_sparse.then_some("--sparse"));
     command.extend(["--", "."]);
-    git.start(&command, None)
+    git.start(&command, None, None)
 }
 
 /// Returns a warning about files that cannot be read: they are left out.

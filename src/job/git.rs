@@ -34,6 +34,8 @@ pub enum GitError {
     NotInstalled,
     #[error("{0}")]
     Failed(String),
+    #[error("the run's folder cannot be used: {0}")]
+    Folder(#[from] io::Error),
     #[error("the run was stopped")]
     Stopped(StopReason),
 }
@@ -79,11 +81,7 @@ impl Git {
     }
 
     /// Starts `git ARGS`. Its standard output goes to `out`, or is kept.
-    pub fn start(&self, args: &[impl AsRef<OsStr>], out: Option<File>) -> Result<Call, GitError> {
-        self.start_with(args, None, out)
-    }
-
-    pub fn start_with(
+    pub fn start(
         &self,
         args: &[impl AsRef<OsStr>],
         stdin: Option<File>,
@@ -118,7 +116,7 @@ impl Git {
         out: Option<File>,
         halt: &Halt,
     ) -> Result<String, GitError> {
-        self.start(args, out)?.finish(halt)
+        self.start(args, None, out)?.finish(halt)
     }
 }
 
@@ -234,7 +232,7 @@ pub fn origin_slug(environment: &Environment, folders: &[PathBuf]) -> Vec<Option
     let ask = |folder: &PathBuf| {
         let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir).ok()?;
         let args = ["remote", "get-url", "origin"];
-        git.within(SLUG_LIMIT).start(&args, None).ok()
+        git.within(SLUG_LIMIT).start(&args, None, None).ok()
     };
     let asked: Vec<_> = folders.iter().map(ask).collect();
     let answer = |call: Option<Call>| {

@@ -100,10 +100,15 @@ impl Downloads {
             Payload::At(url) => Some(url.clone()),
         };
         if let Some(address) = address {
-            let rest: WireBrief = self
-                .get(&address, halt)
-                .map_err(|why| self.unavailable(&why, halt))?;
-            brief = merge(brief, rest.into());
+            let rest: Result<WireBrief, _> = self.get(&address, halt);
+            let unavailable = |why| match halt.reason() {
+                Some(reason) => reason.failure(),
+                None => Failure::new(
+                    FailCode::PayloadUnavailable,
+                    format!("the payload could not be downloaded: {why}"),
+                ),
+            };
+            brief = merge(brief, rest.map_err(unavailable)?.into());
         }
         if brief.skills.len() > SKILLS_MAX {
             warnings.push(format!(
@@ -146,23 +151,10 @@ impl Downloads {
         if slug.is_empty() || slug.len() > 256 {
             return Err("its name must have 1 to 256 bytes".to_owned());
         }
-        let data: SkillData = self.get(
-            &self.route.api.endpoint(&["api", "library", "skills", slug]),
-            halt,
-        )?;
-        data.body
-            .or(data.content)
-            .ok_or_else(|| "the answer has no body".to_owned())
-    }
-
-    fn unavailable(&self, why: &str, halt: &Halt) -> Failure {
-        match halt.reason() {
-            Some(reason) => reason.failure(),
-            None => Failure::new(
-                FailCode::PayloadUnavailable,
-                format!("the payload could not be downloaded: {why}"),
-            ),
-        }
+        let path = ["api", "library", "skills", slug];
+        let data: SkillData = self.get(&self.route.api.endpoint(&path), halt)?;
+        let body = data.body.or(data.content);
+        body.ok_or_else(|| "the answer has no body".to_owned())
     }
 
     fn get<T: DeserializeOwned>(&self, address: &str, halt: &Halt) -> Result<T, String> {
@@ -186,22 +178,17 @@ impl Downloads {
 
     fn get_once<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
         self.store.audit().asked(address);
-        let request = self
-            .agent()
-            .get(address)
-            .header("Authorization", self.token.bearer())
-            .header("Accept", "application/json");
+        let new_agent = || http_agent(self.route.clone(), REQUEST_LIMIT);
+        let request = self.agent.get_or_init(new_agent).get(address);
+        let request = request.header("Authorization", self.token.bearer());
+        let request = request.header("Accept", "application/json");
         let mut answer = request.call().map_err(words)?;
         let status = answer.status();
         if status.is_redirection() {
             return Err(format!("{status}: redirects are not followed"));
         }
-        let body = answer
-            .body_mut()
-            .with_config()
-            .limit(BODY_MAX)
-            .read_to_string();
-        let envelope = body.map_err(words).and_then(|body| {
+        let body = answer.body_mut().with_config().limit(BODY_MAX);
+        let envelope = body.read_to_string().map_err(words).and_then(|body| {
             serde_json::from_str::<Envelope<T>>(&body)
                 .map_err(|e| format!("the answer cannot be read: {e}"))
         });
@@ -212,20 +199,13 @@ impl Downloads {
                 ..
             }) if status.is_success() => Ok(data),
             Ok(Envelope {
-                error: Some(error), ..
-            }) => Err(one_line(
-                &format!("{status}: {} {}", error.code, error.message),
-                300,
-            )),
+                error: Some(ApiError { code, message }),
+                ..
+            }) => Err(one_line(&format!("{status}: {code} {message}"), 300)),
             Ok(_) => Err(format!("{status}: the answer has no data")),
             Err(why) if status.is_success() => Err(why),
             Err(_) => Err(status.to_string()),
         }
-    }
-
-    fn agent(&self) -> &Agent {
-        self.agent
-            .get_or_init(|| http_agent(self.route.clone(), REQUEST_LIMIT))
     }
 }
 
@@ -323,22 +303,18 @@ impl Transport for BackendTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.stream
-            .wire()
-            .set_deadline(deadline(timeout, self.limit));
-        self.stream
-            .write_all(&self.buffers.output()[..amount])
-            .map_err(|e| late(e, timeout))
+        let wire = self.stream.wire();
+        wire.set_deadline(deadline(timeout, self.limit));
+        let output = &self.buffers.output()[..amount];
+        let written = self.stream.write_all(output);
+        written.map_err(|e| late(e, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.stream
-            .wire()
-            .set_deadline(deadline(timeout, self.limit));
-        let read = self
-            .stream
-            .read(self.buffers.input_append_buf())
-            .map_err(|e| late(e, timeout))?;
+        let wire = self.stream.wire();
+        wire.set_deadline(deadline(timeout, self.limit));
+        let read = self.stream.read(self.buffers.input_append_buf());
+        let read = read.map_err(|e| late(e, timeout))?;
         self.buffers.input_appended(read);
         Ok(read > 0)
     }

@@ -20,13 +20,12 @@ use super::process::{self, Halt, Process, ProcessEnd, Spec, lock};
 use super::scratch::RunGit;
 use super::tool;
 use super::workspace::{self, RunClone};
-use crate::config::{Limits, ProgressConfig, Token};
+use crate::config::{Limits, ProgressConfig};
 use crate::domain::event::JobEvent;
 use crate::domain::invocation::{Template, Values, prompt, title_line};
 use crate::domain::repos::Workspace;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Phase, Progress, RunId, Span};
 use crate::environment::{Environment, TICKET};
-use crate::net::Route;
 use crate::store::journal::Started;
 use crate::store::{RunFolder, Store, audit};
 use crate::times::millis;
@@ -43,18 +42,12 @@ pub struct Context {
     pub cli: Cli,
     /// Asks a person before each run.
     pub approval: Option<Approval>,
-    pub downloads: DownloadsFrom,
+    pub downloads: Downloads,
     pub environment: Environment,
     pub grace: Duration,
     pub progress: ProgressConfig,
     pub limits: Limits,
     pub store: Arc<Store>,
-}
-
-/// Where payloads come from.
-pub struct DownloadsFrom {
-    pub route: Route,
-    pub token: Token,
 }
 
 /// Posts what happens in runs.
@@ -107,17 +100,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    pub fn carry_out(mut self, downloads: &Downloads) -> Outcome {
-        if let Err(failure) = self.try_carry_out(downloads) {
+    pub fn carry_out(mut self) -> Outcome {
+        if let Err(failure) = self.try_carry_out() {
             self.outcome.failure = Some(failure);
         }
         self.outcome.span = Some(self.progress.span());
         self.outcome.bounded()
     }
 
-    fn try_carry_out(&mut self, downloads: &Downloads) -> Result<(), Failure> {
+    fn try_carry_out(&mut self) -> Result<(), Failure> {
         let (job, at) = (self.job, self.git());
-        let prompt = self.prompt(downloads)?;
+        let prompt = self.prompt()?;
         if job.repo.workspace == Workspace::Clone {
             let made = RunClone::make(at, &job.repo.path, &mut self.outcome.warnings);
             self.clone = Some(made.map_err(|e| no_clone(&e))?);
@@ -139,10 +132,14 @@ impl<'a> Run<'a> {
     }
 
     /// Assembles the prompt and has it approved.
-    fn prompt(&mut self, downloads: &Downloads) -> Result<Prompt, Failure> {
+    fn prompt(&mut self) -> Result<Prompt, Failure> {
         let ticket = &self.job.ticket;
         self.progress.phase(Phase::Preparing);
-        let brief = downloads.complete(ticket, self.halt, &mut self.outcome.warnings)?;
+        let warnings = &mut self.outcome.warnings;
+        let brief = self
+            .context
+            .downloads
+            .complete(ticket, self.halt, warnings)?;
         self.progress.phase(Phase::Preparing);
         let (text, title) = (prompt(ticket, &brief), title_line(&brief));
         let file = self.folder.write(PROMPT, text.as_bytes());
@@ -220,8 +217,8 @@ impl<'a> Run<'a> {
 
     /// Where the CLI works.
     fn cwd(&self) -> &Path {
-        let clone = self.clone.as_ref().map(RunClone::cwd);
-        clone.unwrap_or(&self.job.repo.path)
+        let clone = self.clone.as_ref();
+        clone.map_or(&self.job.repo.path, |clone| &clone.cwd)
     }
 
     fn arguments(&self, prompt: &Prompt) -> Result<Vec<OsString>, Failure> {
@@ -261,11 +258,11 @@ impl<'a> Run<'a> {
     /// If the daemon dies from here on, the next one takes the run as started. If this cannot be written, the run must
     /// not start: the next daemon would start it again.
     fn note_start(&self, snapshot: Option<&Snapshot<'_>>) -> Result<(), Failure> {
-        let clone = self.clone.as_ref().map(RunClone::within);
+        let clone = self.clone.as_ref();
         let started = Started {
             at_ms: millis(self.progress.started_at),
             base_commit: snapshot.and_then(Snapshot::base_commit).map(str::to_owned),
-            clone: clone.map(Path::to_owned),
+            clone: clone.map(|clone| clone.within.clone()),
         };
         let kept = self.folder.keep_start(&started);
         kept.map_err(|e| state_failed(&e))

@@ -74,7 +74,7 @@ impl Repository {
 
 /// `None`: there is no commit yet.
 pub fn head_of(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
-    let output = git.start(HEAD, None)?.finish_any(halt)?;
+    let output = git.start(HEAD, None, None)?.finish_any(halt)?;
     Ok((output.code == 0).then(|| output.stdout.trim().to_owned()))
 }
 
@@ -94,13 +94,10 @@ impl Scratch {
         name: &str,
         settings: &Settings,
     ) -> Result<Self, GitError> {
-        let make = || {
-            let dir = at.folder.folder(name)?;
-            borrow_objects(&dir, dirs)?;
-            fs::write(dir.join("config"), settings.for_scratch(&dir))?;
-            settings.copy_sparse_patterns(dirs, &dir)
-        };
-        make().map_err(scratch_failed)?;
+        let dir = at.folder.folder(name)?;
+        borrow_objects(&dir, dirs)?;
+        fs::write(dir.join("config"), settings.for_scratch(&dir))?;
+        settings.copy_sparse_patterns(dirs, &dir)?;
         Self::reopen(at, cwd, dirs, name, settings)
     }
 
@@ -119,12 +116,6 @@ impl Scratch {
             dir,
         })
     }
-}
-
-pub fn scratch_failed(e: io::Error) -> GitError {
-    GitError::Failed(format!(
-        "the scratch folder for the diff cannot be used: {e}"
-    ))
 }
 
 /// Makes everything of a git directory but its settings and its index.
@@ -206,9 +197,8 @@ impl Settings {
     pub fn local_filters(&self) -> Vec<String> {
         let mut filters = BTreeMap::new();
         for Setting { name, is_local, .. } in &self.0 {
-            let filter = name
-                .strip_prefix("filter.")
-                .and_then(|rest| rest.rsplit_once('.'));
+            let filter = name.strip_prefix("filter.");
+            let filter = filter.and_then(|rest| rest.rsplit_once('.'));
             if let Some((filter, "clean" | "process")) = filter {
                 *filters.entry(filter.to_owned()).or_insert(true) &= is_local;
             }
@@ -244,19 +234,16 @@ impl Settings {
     /// nothing; by its name the diff knows what it has to leave out.
     pub fn for_clone(&self, shared: &[&str], rewrite: impl Fn(&str, &str) -> String) -> String {
         let is_upstream = |name: &str| {
-            let key = name
-                .strip_prefix("branch.")
-                .and_then(|rest| rest.rsplit_once('.'));
-            matches!(key, Some((_, "remote" | "merge")))
+            let ending = name.rsplit_once('.').map(|(_, ending)| ending);
+            name.starts_with("branch.") && matches!(ending, Some("remote" | "merge"))
         };
         let is_shared = |name: &str| is_kept(name) || shared.contains(&name) || is_upstream(name);
-        let kept = self
-            .0
-            .iter()
-            .filter(|own| own.is_local && is_shared(&own.name));
-        let mut text: String = kept
-            .map(|own| entry(&own.name, &rewrite(&own.name, &own.value)))
-            .collect();
+        let mut text = String::new();
+        for own in &self.0 {
+            if own.is_local && is_shared(&own.name) {
+                text += &entry(&own.name, &rewrite(&own.name, &own.value));
+            }
+        }
         for filter in self.local_filters() {
             text += &entry(&format!("filter.{filter}.clean"), "");
         }
@@ -348,9 +335,9 @@ impl IndexListing {
     /// `git` works at the root of the work tree.
     pub fn read(at: RunGit<'_>, git: &Git) -> Result<Self, GitError> {
         const LISTING: &str = "scratch/listing";
-        let listing = at.folder.create(LISTING).map_err(scratch_failed)?;
+        let listing = at.folder.create(LISTING)?;
         git.run(&["ls-files", "--stage", "-z"], Some(listing), at.halt)?;
-        let listing = fs::read(at.folder.path(LISTING)).map_err(scratch_failed)?;
+        let listing = fs::read(at.folder.path(LISTING))?;
         Ok(Self(listing))
     }
 
@@ -362,22 +349,22 @@ impl IndexListing {
     }
 
     pub fn nested(&self) -> Nested {
-        let links = self
-            .entries()
-            .filter(|(entry, _)| entry.starts_with(GITLINK));
-        links
-            .map(|(entry, name)| (os_string(name), entry.to_vec()))
-            .collect()
+        let mut nested = Nested::new();
+        for (entry, name) in self.entries() {
+            if entry.starts_with(GITLINK) {
+                nested.insert(os_string(name), entry.to_vec());
+            }
+        }
+        nested
     }
 
     /// Whether the index has a file of that path, or files below it.
     pub fn has_files_at(&self, path: &OsStr) -> bool {
         let path = path.as_encoded_bytes();
         self.entries().any(|(entry, name)| {
-            let rest = name
-                .strip_prefix(path)
-                .filter(|_| !entry.starts_with(GITLINK));
-            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+            let rest = name.strip_prefix(path);
+            let is_there = rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/');
+            is_there && !entry.starts_with(GITLINK)
         })
     }
 }
@@ -409,10 +396,7 @@ pub fn update_nested<'e>(
     if lines.is_empty() {
         return Ok(());
     }
-    let lines = at
-        .folder
-        .write("scratch/entries", &lines)
-        .map_err(scratch_failed)?;
+    let lines = at.folder.write("scratch/entries", &lines)?;
     let command = [
         "-c",
         "core.fsmonitor=false",
@@ -420,8 +404,7 @@ pub fn update_nested<'e>(
         "-z",
         "--index-info",
     ];
-    git.start_with(&command, Some(lines), None)?
-        .finish(at.halt)?;
+    git.start(&command, Some(lines), None)?.finish(at.halt)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::process::{Call, Halt, Spec};
+use super::process::{Call, CallEnd, Halt, Spec};
 use crate::environment::Environment;
 
 /// The endings that Windows adds to a program's name, in its order.
@@ -79,32 +79,6 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-/// What a program printed and how it ended.
-#[derive(Debug)]
-pub struct Said {
-    /// `None`: it took too long and was ended, or a signal ended it.
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Said {
-    pub fn is_well(&self) -> bool {
-        self.code == Some(0)
-    }
-
-    /// Its own words, in one line.
-    pub fn words(&self) -> String {
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        match (words(&self.stderr), words(&self.stdout), self.code) {
-            (stderr, ..) if !stderr.is_empty() => stderr,
-            (_, stdout, _) if !stdout.is_empty() => stdout,
-            (.., Some(code)) => format!("exit code {code}, without a word"),
-            (.., None) => "no answer in time".to_owned(),
-        }
-    }
-}
-
 /// Asks a program on PATH, in English and without the daemon's own settings. The error is
 /// [`io::ErrorKind::NotFound`] if there is no program of that name.
 pub fn ask(
@@ -112,7 +86,7 @@ pub fn ask(
     args: &[&str],
     environment: &Environment,
     limit: Duration,
-) -> io::Result<Said> {
+) -> io::Result<CallEnd> {
     let program = find(program, environment.get("PATH")).ok_or(io::ErrorKind::NotFound)?;
     let mut env = environment.for_cli();
     env.push(("LC_ALL".into(), "C".into()));
@@ -127,10 +101,5 @@ pub fn ask(
         limit,
         grace: Duration::ZERO,
     };
-    let end = Call::start(spec, OUTPUT_MAX)?.finish(&Halt::never());
-    Ok(Said {
-        code: end.code(),
-        stdout: end.stdout,
-        stderr: end.stderr,
-    })
+    Ok(Call::start(spec, OUTPUT_MAX)?.finish(&Halt::never()))
 }

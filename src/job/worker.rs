@@ -8,9 +8,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
 use log::warn;
 
-use super::payload::Downloads;
 use super::process::{self, Halt};
-use super::run::{Context, DownloadsFrom, Post, Run, Task, state_failed};
+use super::run::{Context, Post, Run, Task, state_failed};
 use super::workspace;
 use crate::domain::event::JobEvent;
 use crate::domain::ticket::{Job, Outcome, RunId, StopReason};
@@ -41,13 +40,11 @@ impl Worker {
             .name(format!("worker-{slot}"))
             .spawn(move || {
                 let _end = end;
-                let DownloadsFrom { route, token } = &context.downloads;
-                let downloads = Downloads::new(route.clone(), token.clone(), context.store.clone());
                 loop {
                     select! {
                         recv(inbox) -> task => {
                             let Ok(task) = task else { break };
-                            let outcome = carry_out(&task, &context, &downloads, &orders, &post);
+                            let outcome = carry_out(&task, &context, &orders, &post);
                             post(task.job.run, JobEvent::Finished(Arc::new(outcome)));
                         }
                         recv(chores.list) -> chore => if let Ok(chore) = chore {
@@ -83,17 +80,11 @@ impl Worker {
 
     /// Lets the worker end. If its run cannot be ended in time, the worker is left to the end of the process.
     pub fn join(self) {
-        let Self {
-            tasks,
-            stops,
-            thread,
-            ended,
-        } = self;
-        drop((tasks, stops));
-        match ended.recv_timeout(JOIN_LIMIT) {
+        drop((self.tasks, self.stops));
+        match self.ended.recv_timeout(JOIN_LIMIT) {
             Err(RecvTimeoutError::Timeout) => warn!("a worker is still busy and is left behind"),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => {
-                if thread.join().is_err() {
+                if self.thread.join().is_err() {
                     panic!("a worker thread has panicked");
                 }
             }
@@ -104,7 +95,6 @@ impl Worker {
 fn carry_out(
     task: &Task,
     context: &Context,
-    downloads: &Downloads,
     orders: &Receiver<(RunId, StopReason)>,
     post: &Post,
 ) -> Outcome {
@@ -124,7 +114,7 @@ fn carry_out(
     }
     folder.remove_scratch();
     let halt = Halt::new(orders.clone(), run);
-    Run::new(context, task, &folder, &halt, post).carry_out(downloads)
+    Run::new(context, task, &folder, &halt, post).carry_out()
 }
 
 enum Chore {
@@ -140,7 +130,7 @@ pub struct Chores {
 }
 
 impl Chores {
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         let (todo, list) = crossbeam_channel::unbounded();
         Self { todo, list }
     }
@@ -158,12 +148,6 @@ impl Chores {
     fn add(&self, chore: Chore) {
         // It cannot fail: `self` holds the other end too.
         let _ = self.todo.send(chore);
-    }
-}
-
-impl Default for Chores {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -5,10 +5,9 @@
 //! `git gc` in the repository may remove objects that only the clone needs. The clone has the repository's branches and
 //! tags and starts at its HEAD, without its uncommitted changes, hooks and filters. Submodules are not fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -75,12 +74,13 @@ const STATUS: &str = "-c core.fsmonitor=false status --porcelain -z --no-renames
 
 /// A clone that one run works in.
 pub struct RunClone {
-    top: PathBuf,
-    cwd: PathBuf,
-    /// The working directory, from the root of the clone.
-    within: PathBuf,
+    pub top: PathBuf,
+    /// Where the CLI works.
+    pub cwd: PathBuf,
+    /// The same, from the root of the clone.
+    pub within: PathBuf,
     /// The repository's own filters, which do not run.
-    filters: Vec<String>,
+    pub filters: Vec<String>,
     base: Option<String>,
     checkout: Checkout,
     /// The state of the checkout when the clone was made, if it is known.
@@ -100,8 +100,8 @@ impl RunClone {
             ));
         };
         // One that an earlier daemon did not finish.
-        at.folder.remove_clone().map_err(clone_failed)?;
-        let top = at.folder.make_clone_folder().map_err(clone_failed)?;
+        at.folder.remove_clone()?;
+        let top = at.folder.make_clone_folder()?;
         let git_dir = top.join(".git");
         let settings = fill_git_dir(at, &repository, &git_dir)?;
         let base = head_of(&repository.git, at.halt)?;
@@ -109,7 +109,7 @@ impl RunClone {
         if let Some(base) = &base {
             // Its branch is missing if no branch is checked out, or is at another commit by now.
             if head_of(&git, at.halt).ok().flatten().as_ref() != Some(base) {
-                fs::write(git_dir.join("HEAD"), format!("{base}\n")).map_err(clone_failed)?;
+                fs::write(git_dir.join("HEAD"), format!("{base}\n"))?;
             }
         }
         // Before the first commit the clone is as empty as the repository.
@@ -150,20 +150,6 @@ impl RunClone {
         })
     }
 
-    /// Where the CLI works.
-    pub fn cwd(&self) -> &Path {
-        &self.cwd
-    }
-
-    /// The same, from the root of the clone.
-    pub fn within(&self) -> &Path {
-        &self.within
-    }
-
-    pub fn top(&self) -> &Path {
-        &self.top
-    }
-
     pub fn git_dir(&self) -> PathBuf {
         self.top.join(".git")
     }
@@ -172,10 +158,6 @@ impl RunClone {
         // A file `commondir`, which a run may leave there, would lead git to other settings.
         let git = at.git(&self.top, &self.git_dir())?;
         Ok(git.with("GIT_COMMON_DIR", self.git_dir()))
-    }
-
-    pub fn filters(&self) -> &[String] {
-        &self.filters
     }
 
     /// To be called after another branch was checked out: it may have a link where a folder was.
@@ -217,24 +199,21 @@ fn fill_git_dir(
     git_dir: &Path,
 ) -> Result<Settings, GitError> {
     let Repository { dirs, git } = repository;
-    borrow_objects(git_dir, dirs).map_err(clone_failed)?;
-    let settings = git.start(LIST_SETTINGS, None)?;
-    let branch = git.start(BRANCH, None)?;
-    let refs = File::create(git_dir.join("packed-refs")).map_err(clone_failed)?;
-    let refs = git.start(REFS, Some(refs))?;
+    borrow_objects(git_dir, dirs)?;
+    let settings = git.start(LIST_SETTINGS, None, None)?;
+    let branch = git.start(BRANCH, None, None)?;
+    let refs = File::create(git_dir.join("packed-refs"))?;
+    let refs = git.start(REFS, None, Some(refs))?;
     let settings = Settings::parse(&settings.finish(at.halt)?);
     let branch = branch.finish_any(at.halt)?;
-    let write = || {
-        let address = |name: &str, value: &str| from_anywhere(name, value, &dirs.top);
-        let config = settings.for_clone(SHARED_SETTINGS, address);
-        fs::write(git_dir.join("config"), config)?;
-        copy_if_there(&dirs.common_dir.join("shallow"), &git_dir.join("shallow"))?;
-        if branch.code == 0 {
-            fs::write(git_dir.join("HEAD"), format!("ref: {}", branch.stdout))?;
-        }
-        settings.copy_sparse_patterns(dirs, git_dir)
-    };
-    write().map_err(clone_failed)?;
+    let address = |name: &str, value: &str| from_anywhere(name, value, &dirs.top);
+    let config = settings.for_clone(SHARED_SETTINGS, address);
+    fs::write(git_dir.join("config"), config)?;
+    copy_if_there(&dirs.common_dir.join("shallow"), &git_dir.join("shallow"))?;
+    if branch.code == 0 {
+        fs::write(git_dir.join("HEAD"), format!("ref: {}", branch.stdout))?;
+    }
+    settings.copy_sparse_patterns(dirs, git_dir)?;
     refs.finish(at.halt)?;
     Ok(settings)
 }
@@ -292,18 +271,10 @@ fn start_reading(git: &Git, folder: &RunFolder) -> Result<Call, GitError> {
     // The user's own hooks do not run either: no person has checked anything out.
     let mut hooks = OsString::from("core.hooksPath=");
     hooks.push(folder.path("scratch/no-hooks"));
-    let command = [
-        "read-tree",
-        "--no-recurse-submodules",
-        "--reset",
-        "-u",
-        "HEAD",
-    ];
-    let command: Vec<&OsStr> = [OsStr::new("-c"), &hooks]
-        .into_iter()
-        .chain(command.map(OsStr::new))
-        .collect();
-    git.start(&command, None)
+    let mut command = vec![OsStr::new("-c"), &hooks];
+    let words = "read-tree --no-recurse-submodules --reset -u HEAD";
+    command.extend(words.split(' ').map(OsStr::new));
+    git.start(&command, None, None)
 }
 
 /// The developer's own checkout, looked at through a scratch git directory.
@@ -317,14 +288,9 @@ struct Uncommitted(BTreeMap<OsString, Option<(u64, Option<SystemTime>)>>);
 
 impl Uncommitted {
     fn differing(&self, now: &Self) -> Vec<OsString> {
-        let gone = self.0.keys().filter(|name| !now.0.contains_key(*name));
-        let changed = now
-            .0
-            .iter()
-            .filter(|(name, state)| self.0.get(*name) != Some(state));
-        let mut names: Vec<_> = gone.chain(changed.map(|(name, _)| name)).cloned().collect();
-        names.sort();
-        names
+        let mut names: BTreeSet<_> = self.0.keys().chain(now.0.keys()).collect();
+        names.retain(|name| self.0.get(*name) != now.0.get(*name));
+        names.into_iter().cloned().collect()
     }
 }
 
@@ -345,24 +311,22 @@ impl Checkout {
 
     fn uncommitted(&self, at: RunGit<'_>, head: Option<&str>) -> Result<Uncommitted, GitError> {
         let (dirs, scratch) = (&self.repository.dirs, &self.scratch);
-        copy_index(&scratch.dir, dirs).map_err(clone_failed)?;
+        copy_index(&scratch.dir, dirs)?;
         if let Some(head) = head {
-            fs::write(scratch.dir.join("HEAD"), format!("{head}\n")).map_err(clone_failed)?;
+            fs::write(scratch.dir.join("HEAD"), format!("{head}\n"))?;
         }
         let list = "scratch/uncommitted";
-        let out = at.folder.create(list).map_err(clone_failed)?;
+        let out = at.folder.create(list)?;
         let command: Vec<_> = STATUS.split_whitespace().collect();
         scratch.git.run(&command, Some(out), at.halt)?;
-        let list = fs::read(at.folder.path(list)).map_err(clone_failed)?;
+        let list = fs::read(at.folder.path(list))?;
         let state = |name: &OsStr| {
             let metadata = dirs.top.join(name).symlink_metadata().ok()?;
             Some((metadata.len(), metadata.modified().ok()))
         };
         // Two letters, a space, the name, NUL: see "Porcelain Format Version 1" in git-status(1).
         let names = list.split(|b| *b == 0).filter_map(|line| line.get(3..));
-        let files = names
-            .map(os_string)
-            .map(|name| (name.clone(), state(&name)));
+        let files = names.map(|name| (os_string(name), state(&os_string(name))));
         Ok(Uncommitted(files.collect()))
     }
 }
@@ -390,12 +354,6 @@ fn folder_within(top: &Path, within: &Path) -> Result<PathBuf, GitError> {
             )));
         }
     }
-    fs::create_dir_all(&folder).map_err(clone_failed)?;
+    fs::create_dir_all(&folder)?;
     Ok(folder)
-}
-
-fn clone_failed(e: io::Error) -> GitError {
-    GitError::Failed(format!(
-        "the clone below the state folder cannot be written: {e}"
-    ))
 }

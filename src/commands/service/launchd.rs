@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Manager, Plan};
 use crate::environment::Environment;
 use crate::job::Halt;
-use crate::job::tool::{self, Said};
+use crate::job::{CallEnd, tool};
 
 const TEMPLATE: &str = include_str!("../../../contrib/launchd/com.workforce0.agent.plist");
 const LABEL: &str = "com.workforce0.agent";
@@ -48,7 +48,7 @@ impl Launchd {
         format!("{}/{LABEL}", self.domain)
     }
 
-    fn ask(&self, args: &[&str]) -> Result<Said, String> {
+    fn ask(&self, args: &[&str]) -> Result<CallEnd, String> {
         let said = tool::ask("launchctl", args, &self.environment, LIMIT);
         said.map_err(|e| format!("launchctl cannot be started ({e}): is /bin on PATH?"))
     }

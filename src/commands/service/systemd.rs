@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Manager, Plan};
 use crate::environment::Environment;
-use crate::job::tool::{self, Said};
+use crate::job::{CallEnd, tool};
 
 const TEMPLATE: &str = include_str!("../../../contrib/systemd/wf0-agent-user.service");
 const UNIT: &str = "wf0-agent.service";
@@ -40,7 +40,7 @@ impl Systemd {
         self.config.join("systemd/user").join(UNIT)
     }
 
-    fn ask(&self, args: &[&str], limit: Duration) -> Result<Said, String> {
+    fn ask(&self, args: &[&str], limit: Duration) -> Result<CallEnd, String> {
         let args: Vec<_> = std::iter::once(&"--user").chain(args).copied().collect();
         let said = tool::ask("systemctl", &args, &self.environment, limit);
         said.map_err(|e| match e.kind() {
@@ -93,7 +93,7 @@ impl Manager for Systemd {
         self.demand(&["daemon-reload"])?;
         self.demand(&["enable", UNIT])?;
         let said = self.ask(&["restart", UNIT], START_LIMIT)?;
-        let started = match said.code {
+        let started = match said.code() {
             Some(0) => "started, and registered with the backend",
             None => "started, but not registered with the backend yet; it keeps trying",
             Some(_) => {

@@ -346,6 +346,21 @@ pub fn set_up_waiting(env: Vec<(OsString, OsString)>) -> io::Result<Call> {
 }
 
 impl CallEnd {
+    pub fn is_well(&self) -> bool {
+        self.code() == Some(0)
+    }
+
+    /// What the program says about its end, in one line.
+    pub fn words(&self) -> String {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match (words(&self.stderr), words(&self.stdout), self.code()) {
+            (stderr, ..) if !stderr.is_empty() => stderr,
+            (_, stdout, _) if !stdout.is_empty() => stdout,
+            (.., Some(code)) => format!("exit code {code}, without a word"),
+            (.., None) => "no answer in time".to_owned(),
+        }
+    }
+
     /// `None`: it did not exit by itself.
     pub fn code(&self) -> Option<i32> {
         match (self.cause, self.exit) {

@@ -79,15 +79,14 @@ impl Tree {
     /// minus, see kill(2).
     fn living(&self) -> Vec<Pid> {
         self.members().unwrap_or_else(|_| {
-            let group = self
-                .group
-                .get()
-                .filter(|group| killpg(*group, None).is_ok());
-            group
-                .map(|group| Pid::from_raw(-group.as_raw()))
-                .into_iter()
-                .collect()
+            let group = self.group_if_alive().into_iter();
+            group.map(|group| Pid::from_raw(-group.as_raw())).collect()
         })
+    }
+
+    fn group_if_alive(&self) -> Option<Pid> {
+        let group = self.group.get();
+        group.filter(|group| killpg(*group, None).is_ok())
     }
 
     #[expect(
@@ -139,8 +138,7 @@ impl Tree {
     /// init.
     #[cfg(target_os = "linux")]
     fn members(&self) -> io::Result<Vec<Pid>> {
-        let has_group = |group: Pid| killpg(group, None).is_ok();
-        if self.mark.is_none() && !self.group.get().is_some_and(has_group) {
+        if self.mark.is_none() && self.group_if_alive().is_none() {
             return Ok(Vec::new());
         }
         // A daemon that was started within a run has that run's mark, and must not end itself.
@@ -148,16 +146,11 @@ impl Tree {
         let mut members = Vec::new();
         let mut group_is_there = false;
         for entry in std::fs::read_dir("/proc")?.flatten() {
-            let pid = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok());
-            let Some(pid) = pid.filter(|pid| Some(*pid) != own) else {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
                 continue;
             };
-            let Some(group) = living_group(pid)? else {
-                continue;
-            };
+            let group = living_group(pid)?.filter(|_| Some(pid) != own);
+            let Some(group) = group else { continue };
             let is_of_group = Some(group) == self.group.get();
             group_is_there |= is_of_group;
             if is_of_group || self.is_marked(pid)? {
@@ -175,11 +168,7 @@ impl Tree {
     #[cfg(not(target_os = "linux"))]
     fn members(&self) -> io::Result<Vec<Pid>> {
         let _ = &self.mark;
-        let group = self
-            .group
-            .get()
-            .filter(|group| killpg(*group, None).is_ok());
-        Ok(group.into_iter().collect())
+        Ok(self.group_if_alive().into_iter().collect())
     }
 
     #[cfg(target_os = "linux")]
@@ -187,10 +176,8 @@ impl Tree {
         use std::os::unix::ffi::OsStrExt;
         use std::os::unix::fs::MetadataExt;
         // The last of several is the run's own.
-        let own = self
-            .mark
-            .as_ref()
-            .and_then(|mark| mark.as_bytes().rsplit(|b| *b == b',').next());
+        let mark = self.mark.as_ref().map(|mark| mark.as_bytes());
+        let own = mark.and_then(|mark| mark.rsplit(|b| *b == b',').next());
         let Some(own) = own else { return Ok(false) };
         let of_this_user = std::fs::metadata(format!("/proc/{pid}"))
             .is_ok_and(|process| process.uid() == nix::unistd::geteuid().as_raw());
@@ -225,9 +212,7 @@ fn living_group(pid: i32) -> io::Result<Option<Pid>> {
         Some("X") | None => false,
         Some(_) => true,
     };
-    let group = group
-        .and_then(|group| group.parse().ok())
-        .unwrap_or_default();
+    let group = group.unwrap_or_default().parse().unwrap_or_default();
     Ok(is_alive.then(|| Pid::from_raw(group)))
 }
 
@@ -247,14 +232,9 @@ fn is_mark_in(own: &[u8], environment: &[u8]) -> bool {
 fn if_seen(read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     use nix::errno::Errno;
     const BLIND: [Errno; 3] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
+    let code = |e: &io::Error| e.raw_os_error().map(Errno::from_raw);
     match read {
-        Err(e)
-            if BLIND
-                .iter()
-                .any(|errno| e.raw_os_error() == Some(*errno as i32)) =>
-        {
-            Err(e)
-        }
+        Err(e) if code(&e).is_some_and(|code| BLIND.contains(&code)) => Err(e),
         other => Ok(other.unwrap_or_default()),
     }
 }
@@ -280,8 +260,9 @@ impl Drain {
         let stop = Waker::new(poll.registry(), STOP)?;
         for (number, (_, stream)) in streams.iter_mut().enumerate() {
             stream.set_nonblocking(true)?;
+            let token = Token(number);
             poll.registry()
-                .register(stream, Token(number), Interest::READABLE)?;
+                .register(stream, token, Interest::READABLE)?;
         }
         let (end, ended) = crossbeam_channel::bounded(0);
         let body = move || {
@@ -289,11 +270,9 @@ impl Drain {
             let _end = end;
             read_all(poll, streams);
         };
-        let thread = thread::Builder::new()
-            .name("drain".to_owned())
-            .spawn(body)?;
+        let thread = thread::Builder::new().name("drain".to_owned());
         Ok(Self {
-            thread,
+            thread: thread.spawn(body)?,
             stop,
             ended,
         })
