@@ -15,13 +15,16 @@ pub mod tool;
 mod worker;
 mod workspace;
 
-pub use approval::Approval;
+pub(crate) use approval::Approval;
 pub use capture::Capture;
-pub use git::{Git, GitDirs, GitError, origin_slug};
-pub use payload::Downloads;
-pub use process::{CallEnd, Halt, set_up_waiting};
-pub use recover::recover;
-pub use run::{Context, Post};
-pub use scratch::os_string;
-pub use worker::{Chores, Worker};
-pub use workspace::{choose, is_writable};
+#[cfg(feature = "tools")]
+pub(crate) use git::Git;
+pub(crate) use git::{GitDirs, origin_slug};
+pub(crate) use payload::Downloads;
+#[cfg(feature = "tools")]
+pub(crate) use process::CallEnd;
+pub(crate) use process::{Halt, set_up_waiting};
+pub(crate) use recover::recover;
+pub(crate) use run::Context;
+pub(crate) use worker::{Chores, Worker};
+pub(crate) use workspace::{choose, is_writable};
