@@ -41,7 +41,7 @@ fn options_that_the_cli_does_not_have() {
                 config(command, None, Some(args)),
             ),
         ] {
-            let fix = "has no --cwd: leave it out, the run starts in the repository anyway";
+            let fix = "has no --cwd: leave it out; the run starts in the repository anyway";
             let wanted = [format!("{name}: {command} {fix}")];
             let wanted = if is_wrong { &wanted[..] } else { &[] };
             assert_eq!(wrong(&config), wanted, "{command} {args}");
