@@ -149,7 +149,6 @@ pub fn definition(args: &[OsString]) -> Command {
     let codes = format!("Exit codes:\n{}", codes.join("\n"));
     Command::new("wf0-agent")
         .version(env!("CARGO_PKG_VERSION"))
-        .propagate_version(true)
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .after_help("Each setting is a flag too: see --help.")
         .after_long_help(format!(
