@@ -11,6 +11,8 @@ use crate::job::{self, GitDirs, is_writable, tool};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Ok,
+    /// A set-up that is as good as another, with what a person could add. The log does not warn of it.
+    Note,
     /// It works, but not as well as it could, or whether it works is unknown.
     Warning,
     /// Tickets will fail.
@@ -54,12 +56,10 @@ impl Finding {
     }
 
     pub fn log(&self) {
-        let Self {
-            name, what, fix, ..
-        } = self;
-        match fix {
-            None => info!("{name}: {what}"),
-            Some(fix) => warn!("{name}: {what}; {fix}"),
+        let (name, what) = (&self.name, &self.what);
+        match &self.fix {
+            Some(fix) if self.level != Level::Note => warn!("{name}: {what}; {fix}"),
+            _ => info!("{name}: {what}"),
         }
     }
 }
@@ -76,32 +76,24 @@ pub fn program(name: &str, environment: &Environment) -> Option<String> {
 }
 
 pub fn git(environment: &Environment) -> Finding {
+    let fix = "install git or correct PATH; without git there are no diffs and no clones";
     match program("git", environment) {
         Some(program) => Finding::ok("git", program),
-        None => Finding::problem(
-            "git",
-            format!(
-                "git was not found (searched PATH: {})",
-                search_path(environment)
-            ),
-            "install git or correct PATH; without git there are no diffs and no clones",
-        ),
+        None => Finding::problem("git", not_found("git", environment), fix),
     }
 }
 
 pub fn cli(cli: &Cli, environment: &Environment) -> Finding {
-    let command = &cli.command;
-    match program(command, environment) {
+    let fix = "install it, correct PATH, or set CLI_COMMAND to its path; no tickets are taken until it is found";
+    match program(&cli.command, environment) {
         Some(program) => Finding::ok("CLI", format!("{program} ({})", cli.name)),
-        None => Finding::problem(
-            "CLI",
-            format!(
-                "{command} was not found or is not executable (searched PATH: {})",
-                search_path(environment)
-            ),
-            "install it, correct PATH, or set CLI_COMMAND to its path; no tickets are taken until it is found",
-        ),
+        None => Finding::problem("CLI", not_found(&cli.command, environment), fix),
     }
+}
+
+fn not_found(command: &str, environment: &Environment) -> String {
+    let path = search_path(environment);
+    format!("{command} was not found or is not executable (searched PATH: {path})")
 }
 
 /// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
@@ -124,11 +116,9 @@ pub fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environ
 pub fn repositories(repos: &Repos, mode: WorkspaceMode) -> Vec<Finding> {
     let mut findings: Vec<_> = repos.iter().map(|repo| repository(repo, mode)).collect();
     for slug in repos.shared_slugs() {
-        findings.push(Finding::warning(
-            "repository",
-            format!("several entries of REPO_PATHS are {slug}: its tickets go to the first"),
-            "tell them apart as owner/name=path",
-        ));
+        let what = format!("several entries of REPO_PATHS are {slug}: its tickets go to the first");
+        let fix = "tell them apart as owner/name=path";
+        findings.push(Finding::warning("repository", what, fix));
     }
     findings
 }
@@ -150,20 +140,14 @@ fn repository(repo: &Repo, mode: WorkspaceMode) -> Finding {
                 WorkspaceMode::Auto => "make it writable for this user",
                 _ => "set WORKSPACE_MODE=auto",
             };
-            return Finding::problem(
-                NAME,
-                format!(
-                    "{path} is not a git repository and cannot be cloned: its tickets will fail"
-                ),
-                format!("git init {path}, or {or}"),
-            );
+            let what = "is not a git repository and cannot be cloned: its tickets will fail";
+            let fix = format!("git init {path}, or {or}");
+            return Finding::problem(NAME, format!("{path} {what}"), fix);
         }
         Workspace::InPlace if !is_writable(&repo.path) => {
-            return Finding::problem(
-                NAME,
-                format!("{path} cannot be written to, and its tickets run in it"),
-                "set WORKSPACE_MODE=auto to run tickets in clones, or make it writable for this user",
-            );
+            let what = format!("{path} cannot be written to, and its tickets run in it");
+            let fix = "set WORKSPACE_MODE=auto to run tickets in clones, or make it writable for this user";
+            return Finding::problem(NAME, what, fix);
         }
         Workspace::InPlace => "tickets run in it",
         Workspace::Clone => "each ticket runs in a clone",
@@ -174,14 +158,17 @@ fn repository(repo: &Repo, mode: WorkspaceMode) -> Finding {
             format!("{path} is not a git repository: results will have no diff"),
             format!("git init {path}"),
         ),
-        None => Finding::warning(
-            NAME,
-            format!(
+        None => {
+            let what = format!(
                 "{path} has no owner/name, because git knows no origin of it: only tickets that name the path find it; \
                  {where_it_runs}"
-            ),
-            format!("write owner/name={path} in REPO_PATHS"),
-        ),
+            );
+            let fix = format!("write owner/name={path} in REPO_PATHS");
+            Finding {
+                level: Level::Note,
+                ..Finding::warning(NAME, what, fix)
+            }
+        }
         Some(slug) => Finding::ok(NAME, format!("{path} is {slug}, {where_it_runs}")),
     }
 }

@@ -102,18 +102,23 @@ fn event_loop(
         agent_id: store.agent_id().to_owned(),
         name: config.agent_name.clone(),
     };
-    let dialer = Dialer {
-        route: route(config),
-        token: config.token.clone(),
-        only: config.dialect.or_else(|| config.api.dialect()),
-        store: Some(store.clone()),
-    };
     let codecs = Codecs::new(
         dialect,
         ticket::Codec::new(identity, config.api.clone()),
         hub::Codec::new(tools_on_path(&config.cli.command, environment)),
     );
-    EventLoop::new(dialer, codecs, store.clone()).map_err(DaemonError::Poll)
+    EventLoop::new(dialer(config, Some(store.clone())), codecs, store.clone())
+        .map_err(DaemonError::Poll)
+}
+
+/// `store`: its audit log records each use of the token. `doctor` has no state folder.
+pub(crate) fn dialer(config: &Config, store: Option<Arc<Store>>) -> Dialer {
+    Dialer {
+        route: route(config),
+        token: config.token.clone(),
+        only: config.dialect.or_else(|| config.api.dialect()),
+        store,
+    }
 }
 
 fn route(config: &Config) -> Route {

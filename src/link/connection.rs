@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use mio::{Interest, Registry, Token};
 use tungstenite::protocol::CloseFrame;
@@ -17,12 +17,6 @@ const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
 pub(super) struct Connection {
     socket: WebSocket<Stream>,
-    /// The backend's clock at the upgrade, if the backend told it.
-    #[cfg_attr(
-        not(feature = "tools"),
-        expect(dead_code, reason = "only doctor compares it")
-    )]
-    pub(super) peer_clock: Option<SystemTime>,
 }
 
 /// The result of a read.
@@ -41,8 +35,8 @@ pub(super) enum Inbound {
 }
 
 impl Connection {
-    pub(super) fn new(socket: WebSocket<Stream>, peer_clock: Option<SystemTime>) -> Self {
-        Self { socket, peer_clock }
+    pub(super) fn new(socket: WebSocket<Stream>) -> Self {
+        Self { socket }
     }
 
     /// From here on nothing blocks; the poll tells when the socket is ready.

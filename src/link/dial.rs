@@ -89,12 +89,9 @@ impl Dialer {
     }
 
     /// Connects without registering: finds the dialect, and whether the backend accepts the token. A refusal may be a
-    /// close after the upgrade, so this waits for the answer to a Ping. Returns the backend's clock too, if it told it.
+    /// close after the upgrade, so this waits for the answer to a Ping.
     #[cfg(feature = "tools")]
-    pub(crate) fn try_out(
-        &self,
-        now: impl Fn() -> Now,
-    ) -> Result<(Dialect, Option<SystemTime>), Setback> {
+    pub(crate) fn try_out(&self, now: impl Fn() -> Now) -> Result<Dialect, Setback> {
         use super::connection::Inbound;
         use tungstenite::protocol::CloseFrame;
         let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
@@ -114,12 +111,11 @@ impl Dialer {
                 Inbound::Text(_) | Inbound::Binary(_) | Inbound::Other | Inbound::Idle => {}
             }
         }
-        let peer_clock = connection.peer_clock;
         connection.close(Some(CloseFrame {
             code: CloseCode::Normal,
             reason: "doctor".into(),
         }));
-        Ok((dialect, peer_clock))
+        Ok(dialect)
     }
 
     /// Redirects are not followed, because the token would go along.
@@ -137,12 +133,11 @@ impl Dialer {
         }
         match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config))
         {
-            Ok((mut socket, answer)) => {
+            Ok((mut socket, _)) => {
                 if dialect == Dialect::Hub {
                     authenticate(&mut socket, &self.token)?;
                 }
-                let peer_clock = answer.headers().get(header::DATE).and_then(http_date);
-                Ok(Connection::new(socket, peer_clock))
+                Ok(Connection::new(socket))
             }
             Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => Err(Refused {
                 setback: refusal(answer.status(), answer.headers(), now.wall),

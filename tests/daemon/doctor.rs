@@ -3,7 +3,6 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -313,37 +312,6 @@ fn an_unreachable_backend() {
         "is WORKFORCE0_API_URL right",
     );
     assert_right(world.launch("true"), "connection");
-}
-
-/// A clock that does not agree with the backend's.
-#[test]
-fn a_wrong_clock() {
-    let world = World::new();
-    let at = |time: SystemTime| {
-        let date = jiff::fmt::rfc2822::DateTimePrinter::new()
-            .timestamp_to_rfc9110_string(&time.try_into().unwrap());
-        world
-            .backend
-            .next_upgrade(Upgrade::AcceptWith(format!("Date: {}\r\n", date.unwrap())));
-        world.launch("true")
-    };
-    let now = SystemTime::now();
-    assert_found(
-        at(now + Duration::from_secs(3600)),
-        "clock",
-        "warn",
-        "behind the backend's",
-        "NTP",
-    );
-    assert_found(
-        at(now - Duration::from_secs(3600)),
-        "clock",
-        "warn",
-        "ahead of the backend's",
-        "NTP",
-    );
-    assert_found(at(now), "clock", "ok", "agrees", "");
-    assert_right(at(now), "clock");
 }
 
 /// A proxy that is not there, and one that wants other credentials; neither is shown with its password.

@@ -68,8 +68,6 @@ pub struct Request {
 #[derive(Debug, Clone)]
 pub enum Upgrade {
     Accept,
-    /// With further header lines, each ended.
-    AcceptWith(String),
     /// A whole HTTP answer, head and body.
     Answer(String),
     /// The connection is closed without an answer.
@@ -635,9 +633,8 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
             what,
         });
     };
-    let further = match upgrade {
-        Upgrade::Accept => String::new(),
-        Upgrade::AcceptWith(headers) => headers,
+    match upgrade {
+        Upgrade::Accept => {}
         Upgrade::Drop => {
             drop(stream);
             see(What::Refused);
@@ -649,7 +646,7 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
             see(What::Refused);
             return Ok(());
         }
-    };
+    }
     let key = request
         .headers
         .get("sec-websocket-key")
@@ -658,7 +655,7 @@ fn upgrade(mut stream: TcpStream, request: &Request, state: &State) -> io::Resul
     let accept = derive_accept_key(key.as_bytes());
     write!(
         stream,
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n{further}\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     )?;
     let write = Arc::new(Mutex::new(stream.try_clone()?));
     let answers_pings = Arc::new(AtomicBool::new(true));

@@ -1,18 +1,25 @@
-//! What has to be there on this machine: git, the CLI, the state folder, and a daemon that finds the same.
+//! What a ticket needs besides the settings: git, the CLI, the state folder, a daemon that finds the same programs, and a
+//! backend that accepts the token.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::login::sign_of_login;
 use crate::checks::{self, Finding, Level};
 use crate::config::Config;
+use crate::daemon::dialer;
+use crate::domain::event::Setback;
 use crate::environment::Environment;
 use crate::job::cli::{self, Cli, WrongOption, version_in};
 use crate::job::{Git, Halt};
+use crate::link::event_loop::now;
+use crate::net::lookup;
 use crate::store::inspect::{self, Condition, look_at};
-use crate::store::status;
 
 /// `git config --show-scope`, which diffs and clones need.
 const GIT_LEAST: (u32, u32) = (2, 26);
+/// The time limit of each step to the backend.
+const LIMIT: Duration = Duration::from_secs(15);
+const ONLINE: &str = "is WORKFORCE0_API_URL right, is the backend up, and is this machine online?";
 
 pub fn git(environment: &Environment) -> Finding {
     let found = checks::git(environment);
@@ -21,12 +28,11 @@ pub fn git(environment: &Environment) -> Finding {
     }
     let (major, minor) = GIT_LEAST;
     let newer = format!("install git {major}.{minor} or later");
-    let asked = Git::discovering(environment, Path::new("/"))
+    let printed = Git::discovering(environment, Path::new("/"))
         .and_then(|git| git.run(&["version"], None, &Halt::never()));
-    match asked.map(|printed| version_in(&printed)) {
-        Ok(Some(version)) if is_enough(&version) => Finding::ok("git", version),
+    match printed.map(|printed| version_in(&printed).unwrap_or(printed)) {
+        Ok(version) if is_enough(&version) => Finding::ok("git", version),
         Ok(version) => {
-            let version = version.unwrap_or_else(|| "unknown version".to_owned());
             let what = format!("{version}: too old to take diffs and make clones");
             Finding::warning("git", what, newer)
         }
@@ -46,27 +52,20 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
     let mut findings = Vec::new();
     match checks::program(command, environment) {
         None => findings.push(checks::cli(&cli, environment)),
-        Some(program) if !cli.is_known() => findings.push(Finding::ok(
-            NAME,
-            format!("{program} (not a CLI that wf0-agent knows: its version is not asked)"),
-        )),
+        Some(program) if !cli.is_known() => {
+            let what =
+                format!("{program} (not a CLI that wf0-agent knows: its version is not asked)");
+            findings.push(Finding::ok(NAME, what));
+        }
         Some(program) => {
             findings.push(match cli.version(environment, &Halt::never()) {
                 Some(version) => Finding::ok(NAME, format!("{program} is {} {version}", cli.name)),
-                None => Finding::warning(
-                    NAME,
-                    format!("`{program} --version` failed or printed no version"),
-                    format!("run {program} --version yourself"),
-                ),
+                None => {
+                    let what = format!("`{program} --version` failed or printed no version");
+                    Finding::warning(NAME, what, format!("run {program} --version yourself"))
+                }
             });
-            findings.push(match sign_of_login(command, environment) {
-                Ok(sign) => Finding::ok("login", format!("{command} seems logged in: {sign}")),
-                Err(signs) => Finding::warning(
-                    "login",
-                    format!("no sign that {command} is logged in (looked for {signs})"),
-                    format!("run {command} once as this user and log in"),
-                ),
-            });
+            findings.extend(login(command, environment));
         }
     }
     for wrong in cli::wrong_options(&config.cli) {
@@ -75,69 +74,211 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
     findings
 }
 
+/// What exists once a person has logged in to a CLI.
+struct Login {
+    program: &'static str,
+    /// The variable that names the folder.
+    folder_variable: &'static str,
+    /// The folder in the home folder, if that variable is not set.
+    folder: &'static str,
+    file: &'static str,
+    variables: &'static [&'static str],
+}
+
+const LOGINS: &[Login] = &[
+    Login {
+        program: "claude",
+        folder_variable: "CLAUDE_CONFIG_DIR",
+        folder: ".claude",
+        file: ".credentials.json",
+        variables: &[
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+        ],
+    },
+    Login {
+        program: "codex",
+        folder_variable: "CODEX_HOME",
+        folder: ".codex",
+        file: "auth.json",
+        variables: &["CODEX_API_KEY", "OPENAI_API_KEY"],
+    },
+    Login {
+        program: "opencode",
+        folder_variable: "XDG_DATA_HOME",
+        folder: ".local/share",
+        file: "opencode/auth.json",
+        variables: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
+    },
+    Login {
+        program: "gemini",
+        folder_variable: "GEMINI_CLI_HOME",
+        folder: "",
+        file: ".gemini/oauth_creds.json",
+        variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+    },
+    Login {
+        program: "cursor-agent",
+        folder_variable: "XDG_CONFIG_HOME",
+        folder: ".config",
+        file: "cursor/auth.json",
+        variables: &["CURSOR_API_KEY"],
+    },
+];
+
+/// Looks whether a file or a variable of a login exists. It reads no secret, does not ask the CLI's vendor, and cannot see
+/// a login in the system's keychain.
+fn login(command: &str, environment: &Environment) -> Option<Finding> {
+    const NAME: &str = "login";
+    let stem = Path::new(command).file_stem()?;
+    let mut logins = LOGINS.iter();
+    let login = logins.find(|login| stem.eq_ignore_ascii_case(login.program))?;
+    let value = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let seems = |sign: String| Finding::ok(NAME, format!("{command} seems logged in: {sign}"));
+    if let Some(name) = login.variables.iter().find(|name| value(name).is_some()) {
+        return Some(seems(format!("{name} is set")));
+    }
+    let home = value(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
+    let own = value(login.folder_variable).map(PathBuf::from);
+    let folder = own.or_else(|| Some(Path::new(home?).join(login.folder)))?;
+    let file = folder.join(login.file);
+    let shown = file.display();
+    if file.exists() {
+        return Some(seems(format!("{shown} is there")));
+    }
+    let signs = login.variables.join(", ");
+    let what = format!("no sign that {command} is logged in (looked for {shown}, {signs})");
+    let fix = format!("run {command} once as this user and log in");
+    Some(Finding::warning(NAME, what, fix))
+}
+
 pub fn state(folder: &Path) -> Finding {
     const NAME: &str = "state folder";
-    let shown = folder.display();
-    match look_at(folder) {
-        Ok(Condition::Missing) => Finding::ok(
-            NAME,
-            format!("{shown} does not exist yet and will be created"),
-        ),
-        Ok(Condition::Free) => Finding::ok(NAME, format!("{shown} is not in use")),
-        Ok(Condition::InUse) => {
-            Finding::ok(NAME, format!("{shown} is in use by the running daemon"))
-        }
-        Err(e) => Finding::problem(NAME, e.problem(), e.fix()),
-    }
+    let condition = match look_at(folder) {
+        Ok(Condition::Missing) => "does not exist yet and will be created",
+        Ok(Condition::Free) => "is not in use",
+        Ok(Condition::InUse) => "is in use by the running daemon",
+        Err(e) => return Finding::problem(NAME, e.problem(), e.fix()),
+    };
+    Finding::ok(NAME, format!("{} {condition}", folder.display()))
 }
 
 /// Compares what the running daemon finds with what this shell finds. A daemon that runs as a service has another PATH,
 /// so everything can be right here and wrong there.
 pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
     const NAME: &str = "daemon";
+    const FIX: &str = "restart the daemon with this PATH; for a service: wf0-agent service install";
     let is_running = matches!(look_at(&config.state_dir), Ok(Condition::InUse));
     let record = inspect::status(&config.state_dir).ok().flatten();
     let Some(record) = record.filter(|_| is_running) else {
         return Vec::new();
     };
-    let status::Daemon {
-        pid,
-        search_path,
-        git_program,
-        cli_program,
-        ..
-    } = &record.daemon.daemon;
-    let programs = [
-        ("git", git_program),
-        (config.cli.command.as_str(), cli_program),
-    ];
     // The daemon looks for a missing CLI again and again.
     let has_cli = record.daemon.cli.unavailable.as_deref() != Some("not_found");
+    let theirs = &record.daemon.daemon;
+    let subject = format!("the running daemon (pid {})", theirs.pid);
     let mut findings = Vec::new();
-    for (name, theirs) in programs {
+    for (name, program) in [
+        ("git", &theirs.git_program),
+        (config.cli.command.as_str(), &theirs.cli_program),
+    ] {
         let ours = checks::program(name, environment);
-        let is_found_later = theirs.is_none() && name != "git" && has_cli;
-        if ours == *theirs || is_found_later {
+        let is_found_later = program.is_none() && name != "git" && has_cli;
+        if ours == *program || is_found_later {
             continue;
         }
-        let there = match theirs {
-            Some(theirs) => format!("uses {theirs}"),
-            None => format!("did not find {name} at its start (its PATH: {search_path})"),
-        };
-        let here = match &ours {
-            Some(ours) => format!("this shell finds {ours}"),
-            None => format!("this shell does not find {name}"),
-        };
-        let what = format!("the running daemon (pid {pid}) {there}; {here}");
-        let fix = "restart the daemon with this PATH; for a service: wf0-agent service install";
-        findings.push(match (theirs, ours) {
-            (None, _) => Finding::problem(NAME, what, fix),
-            (Some(_), _) => Finding::warning(NAME, what, fix),
+        let here = ours.unwrap_or_else(|| format!("no {name}"));
+        findings.push(match program {
+            Some(program) => {
+                let what = format!("{subject} uses {program}; this shell finds {here}");
+                Finding::warning(NAME, what, FIX)
+            }
+            None => {
+                let path = &theirs.search_path;
+                let there = format!("did not find {name} at its start (its PATH: {path})");
+                Finding::problem(
+                    NAME,
+                    format!("{subject} {there}; this shell finds {here}"),
+                    FIX,
+                )
+            }
         });
     }
     if findings.is_empty() {
-        let what = format!("the running daemon (pid {pid}) finds the same git and CLI");
+        let what = format!("{subject} finds the same git and CLI");
         findings.push(Finding::ok(NAME, what));
     }
     findings
+}
+
+/// The connection to the backend, step by step, and whether it accepts the token. No agent is registered.
+pub fn backend(config: &Config) -> Vec<Finding> {
+    let api = &config.api;
+    let (host, port, setting, proxy) = match &config.proxy {
+        Some(proxy) => {
+            let shown = format!("{proxy} ({})", proxy.setting());
+            (proxy.host(), proxy.port(), proxy.setting(), shown)
+        }
+        None => (
+            api.host(),
+            api.port(),
+            "WORKFORCE0_API_URL",
+            "none".to_owned(),
+        ),
+    };
+    let mut findings = vec![Finding::ok("proxy", proxy)];
+    match lookup(host, port, now().mono + LIMIT) {
+        Ok(addresses) => {
+            let addresses = addresses.iter().map(|address| address.ip().to_string());
+            let addresses = addresses.collect::<Vec<_>>().join(", ");
+            findings.push(Finding::ok("DNS", format!("{host} → {addresses}")));
+        }
+        Err(e) => {
+            let fix = format!("is the host in {setting} right, and is this machine online?");
+            findings.push(Finding::problem("DNS", format!("{host}: {e}"), fix));
+            return findings;
+        }
+    }
+    let dialer = dialer(config, None);
+    if let Err(e) = dialer.route.open(now().mono + LIMIT) {
+        let fix = e.fix.unwrap_or_else(|| ONLINE.to_owned());
+        findings.push(Finding::problem("connection", e.what, fix));
+        return findings;
+    }
+    let kind = match api.is_secure() {
+        true => "over TLS, certificate trusted",
+        false => "unencrypted",
+    };
+    let reachable = format!("{} is reachable ({kind})", api.host_and_port());
+    findings.push(Finding::ok("connection", reachable));
+    findings.push(match dialer.try_out(now) {
+        Ok(dialect) => {
+            let what = format!("token accepted, protocol {:?}", dialect.name());
+            Finding::ok("backend", what)
+        }
+        Err(setback) => refusal(setback),
+    });
+    findings
+}
+
+fn refusal(setback: Setback) -> Finding {
+    const NAME: &str = "backend";
+    match setback {
+        Setback::Failed(why) => Finding::problem(NAME, why, ONLINE),
+        Setback::Wait { why, at_least } => {
+            let seconds = at_least.as_secs();
+            let fix = format!("try again in {seconds} s; the daemon does so by itself");
+            Finding::warning(NAME, format!("not ready: {why}"), fix)
+        }
+        Setback::TokenRejected(why) => Finding::problem(
+            "token",
+            format!("rejected by the backend: {why}"),
+            "create a new one under Settings → Agents → Create token, and set WORKFORCE0_AGENT_TOKEN to it",
+        ),
+        Setback::VersionRefused(why) => {
+            let what = format!("does not speak this version of the protocol: {why}");
+            Finding::problem(NAME, what, "install a newer wf0-agent")
+        }
+    }
 }

@@ -3,8 +3,6 @@
 //! It checks by the daemon's own means. It writes nothing, takes no lock and registers no agent, so a daemon may be
 //! running. No line holds a secret.
 
-mod backend;
-mod login;
 mod machine;
 mod settings;
 
@@ -54,11 +52,8 @@ fn check_all(given: Given, environment: &Environment) -> Vec<Finding> {
     let sources = match Sources::collect(given, environment.clone()) {
         Ok(sources) => sources,
         Err(e) => {
-            findings.push(Finding::problem(
-                "settings file",
-                e.to_string(),
-                format!("correct {}", file.display()),
-            ));
+            let fix = format!("correct {}", file.display());
+            findings.push(Finding::problem("settings file", e.to_string(), fix));
             return findings;
         }
     };
@@ -72,7 +67,7 @@ fn check_all(given: Given, environment: &Environment) -> Vec<Finding> {
             findings.extend(approval(config));
             findings.push(machine::state(&config.state_dir));
             findings.extend(machine::daemon(config, environment));
-            findings.extend(backend::all(config));
+            findings.extend(machine::backend(config));
         }
         Err(_) => {
             // A wrong STATE_DIR is among the settings above.
@@ -80,11 +75,8 @@ fn check_all(given: Given, environment: &Environment) -> Vec<Finding> {
                 findings.push(machine::state(&state_dir));
             }
             let what = "repositories, CLI and backend were not checked";
-            findings.push(Finding::warning(
-                "skipped",
-                what,
-                "fix the settings above, then run wf0-agent doctor again",
-            ));
+            let fix = "fix the settings above, then run wf0-agent doctor again";
+            findings.push(Finding::warning("skipped", what, fix));
         }
     }
     findings
@@ -107,19 +99,20 @@ fn approval(config: &Config) -> Option<Finding> {
 fn to_line(finding: &Finding) -> String {
     let sign = match finding.level {
         Level::Ok => '✓',
-        Level::Warning => '!',
+        Level::Note | Level::Warning => '!',
         Level::Problem => '✗',
     };
-    let fix = finding.fix.as_ref().map(|fix| format!(" → {fix}"));
-    let fix = fix.unwrap_or_default();
-    let line = format!("{sign} {}: {}{fix}", finding.name, finding.what);
+    let mut line = format!("{sign} {}: {}", finding.name, finding.what);
+    if let Some(fix) = &finding.fix {
+        line += &format!(" → {fix}");
+    }
     one_line(&line, LINE_MAX)
 }
 
 fn to_json(finding: &Finding) -> serde_json::Value {
     let status = match finding.level {
         Level::Ok => "ok",
-        Level::Warning => "warn",
+        Level::Note | Level::Warning => "warn",
         Level::Problem => "fail",
     };
     json!({"check": finding.name, "status": status, "message": finding.what, "fix": finding.fix})

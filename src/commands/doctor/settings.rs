@@ -20,26 +20,20 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<F
     for setting in SETTINGS {
         for name in sources.names_of(setting) {
             let found = sources.look_up(&name);
-            let wrong = errors.iter().find(|error| error.setting == name);
-            match (wrong, found) {
-                (Some(error), found) => {
-                    let fix = correct(setting, &name, file, found.map(|(_, origin)| origin));
-                    let why = format!("{} (example: {name}={})", error.problem, error.example);
-                    findings.push(Finding::problem(&name, why, fix));
-                }
-                (None, Some((value, origin))) => {
-                    let from = place(origin, &name, file);
-                    findings.push(Finding::ok(
-                        &name,
-                        format!("{} ({from})", shown(setting, &value)),
-                    ));
-                }
-                (None, None) => match setting.fallback {
-                    Fallback::Value(default) | Fallback::Computed(default) => {
-                        defaults.push(format!("{name}={default}"));
-                    }
-                    Fallback::Required | Fallback::Nothing => {}
-                },
+            if let Some(error) = errors.iter().find(|error| error.setting == name) {
+                let fix = correct(setting, &name, file, found.map(|(_, origin)| origin));
+                let why = format!("{} (example: {name}={})", error.problem, error.example);
+                findings.push(Finding::problem(&name, why, fix));
+            } else if let Some((value, origin)) = found {
+                let what = format!(
+                    "{} ({})",
+                    shown(setting, &value),
+                    place(origin, &name, file)
+                );
+                findings.push(Finding::ok(&name, what));
+            } else if let Fallback::Value(default) | Fallback::Computed(default) = setting.fallback
+            {
+                defaults.push(format!("{name}={default}"));
             }
         }
     }
@@ -79,17 +73,15 @@ fn place(origin: Origin, name: &str, file: &Path) -> String {
 }
 
 fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -> String {
-    match origin {
-        Some(origin) => format!("fix it: {}", place(origin, name, file)),
-        None if setting.has_flag() => {
-            format!(
-                "set it in the environment, in {} or by --{}",
-                file.display(),
-                flag_of_name(name)
-            )
-        }
-        None => format!("set it in the environment or in {}", file.display()),
+    if let Some(origin) = origin {
+        return format!("fix it: {}", place(origin, name, file));
     }
+    let flag = match setting.has_flag() {
+        true => format!(", or by --{}", flag_of_name(name)),
+        false => String::new(),
+    };
+    let file = file.display();
+    format!("set it in the environment or in {file}{flag}")
 }
 
 /// The file with the token, if it is in a file. Every user who can read it can act as this agent.
@@ -102,13 +94,14 @@ fn token_file(sources: &Sources, file: &Path) -> Option<Finding> {
     };
     let shown = path.display();
     let mode = mode(&path)?;
-    Some(if mode & 0o004 == 0 {
-        Finding::ok(NAME, format!("{shown} is private (mode {mode:03o})"))
-    } else {
-        let message =
-            format!("{shown} contains the token and all users can read it (mode {mode:03o})");
-        Finding::warning(NAME, message, format!("chmod 600 {shown}"))
-    })
+    if mode & 0o004 == 0 {
+        return Some(Finding::ok(
+            NAME,
+            format!("{shown} is private (mode {mode:03o})"),
+        ));
+    }
+    let what = format!("{shown} contains the token and all users can read it (mode {mode:03o})");
+    Some(Finding::warning(NAME, what, format!("chmod 600 {shown}")))
 }
 
 #[cfg(unix)]
