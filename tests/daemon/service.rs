@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use wf0_agent::commands::service::Plan;
 use wf0_agent::commands::service::launchd::Launchd;
-use wf0_agent::commands::service::{Manager, Plan};
 use wf0_agent::environment::Environment;
 
 use crate::support::agent::{BINARY, Ended, Launch, TOKEN};
@@ -560,8 +560,8 @@ exit 0"#;
         ("PATH".into(), path.into()),
         ("HOME".into(), world.home().into()),
     ]);
-    let launchd = Launchd::new(environment).unwrap();
-    assert_eq!(launchd.is_installed(), Ok(false));
+    let launchd = Launchd::new(&environment).unwrap();
+    assert_eq!(launchd.status(), Ok(None));
     let plan = Plan {
         program: "/opt/a b/wf0-agent".to_owned(),
         settings: "/home/me/settings".to_owned(),
@@ -578,16 +578,21 @@ exit 0"#;
     let wanted = [
         format!("bootout {agent}"),
         format!("enable {agent}"),
-        format!("bootstrap {target} {}", launchd.place()),
+        format!("bootstrap {target} {}", launchd.place),
     ];
     assert_eq!(told, wanted);
     assert_eq!(
-        fs::read_to_string(launchd.place()).unwrap(),
+        fs::read_to_string(&launchd.place).unwrap(),
         launchd.definition(&plan)
     );
-    assert_eq!(launchd.is_installed(), Ok(true));
-    assert!(launchd.status().unwrap().1);
-    launchd.uninstall().unwrap();
-    assert_eq!(launchd.is_installed(), Ok(false));
-    assert!(!launchd.status().unwrap().1);
+    assert!(
+        launchd
+            .status()
+            .unwrap()
+            .is_some_and(|(_, is_running)| is_running)
+    );
+    assert_eq!(launchd.uninstall(), Ok(true));
+    assert!(!world.path("loaded").exists());
+    assert_eq!(launchd.status(), Ok(None));
+    assert_eq!(launchd.uninstall(), Ok(false));
 }

@@ -46,10 +46,10 @@ fn assert_well_formed(xml: &str) {
 #[cfg(unix)]
 #[test]
 fn a_property_list_has_the_values_of_the_plan() {
+    use wf0_agent::commands::service::Plan;
     use wf0_agent::commands::service::launchd::Launchd;
-    use wf0_agent::commands::service::{Manager, Plan};
     let home = vec![("HOME".into(), "/Users/me too".into())];
-    let launchd = Launchd::new(wf0_agent::environment::Environment::new(home)).unwrap();
+    let launchd = Launchd::new(&wf0_agent::environment::Environment::new(home)).unwrap();
     let plist = launchd.definition(&Plan {
         program: "/opt/my programs/wf0-agent".to_owned(),
         settings: "/Users/me too/.config/wf0-agent/settings".to_owned(),

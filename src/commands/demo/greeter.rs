@@ -1,7 +1,6 @@
 //! What the demo works on: a folder with a repository of one commit, removed at the end; and the built-in stand-in for a
 //! coding CLI, which reads the prompt, changes that repository, and says what it did.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -24,6 +23,8 @@ const LAST_LINE: &str = "Done: 1 file changed, 1 file added.";
 
 pub struct Scratch {
     root: PathBuf,
+    pub repository: PathBuf,
+    pub state: PathBuf,
 }
 
 impl Scratch {
@@ -31,34 +32,27 @@ impl Scratch {
         let name = format!("wf0-agent-demo-{:016x}", rand::random::<u64>());
         let root = std::env::temp_dir().join(name);
         fs::create_dir(&root).map_err(|e| format!("{}: {e}", root.display()))?;
-        Ok(Self { root })
-    }
-
-    pub fn repository(&self) -> PathBuf {
-        self.root.join("greeter")
-    }
-
-    pub fn state(&self) -> PathBuf {
-        self.root.join("state")
+        Ok(Self {
+            repository: root.join("greeter"),
+            state: root.join("state"),
+            root,
+        })
     }
 
     pub fn make_repository(&self, environment: &Environment) -> Result<(), String> {
-        let repository = self.repository();
-        fs::create_dir(&repository)
+        let repository = &self.repository;
+        fs::create_dir(repository)
             .and_then(|()| fs::write(repository.join(FILE), CONTENT))
             .map_err(|e| e.to_string())?;
-        let git = Git::new(environment, &repository, &repository.join(".git"))
+        let git = Git::new(environment, repository, &repository.join(".git"))
             .map_err(|e| format!("{e}, and a diff needs it"))?
-            .with("GIT_WORK_TREE", &repository);
+            .with("GIT_WORK_TREE", repository);
         let user = "-c user.name=demo -c user.email=demo@localhost -c commit.gpgSign=false";
-        for command in [
-            "init --quiet",
-            "add .",
-            &format!("{user} commit --quiet --no-verify --message greeter"),
-        ] {
-            let words: Vec<&OsStr> = command.split(' ').map(OsStr::new).collect();
-            git.run(&words, None, &Halt::never())
-                .map_err(|e| e.to_string())?;
+        let commit = format!("{user} commit --quiet --no-verify --message greeter");
+        for command in ["init --quiet", "add .", &commit] {
+            let words: Vec<&str> = command.split(' ').collect();
+            let done = git.run(&words, None, &Halt::never());
+            done.map_err(|e| e.to_string())?;
         }
         Ok(())
     }

@@ -2,25 +2,18 @@
 //!
 //! The daemon is the real one, over a real WebSocket. Only the backend and, without `--cli`, the CLI are stand-ins.
 
-/// Prints a line. After a reader has closed the pipe, the demo goes on and still cleans up.
-macro_rules! say {
-    ($($words:tt)*) => {{
-        use std::io::Write;
-        let _ = writeln!(std::io::stdout(), $($words)*);
-    }};
-}
-
 mod backend;
 mod greeter;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::thread;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use serde_json::Value;
 
-use super::{exit, flag, given, run};
+use super::{exit, flag, given, print, run};
 use crate::config::{Config, Given, Sources};
 use crate::daemon;
 use crate::domain::event::DaemonEnd;
@@ -63,46 +56,44 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     let token = format!("wfa_demo_{:016x}", rand::random::<u64>());
     let backend = Backend::listen(&token)?;
 
-    let flags = settings(own_cli, given.flags, &backend.url(), &scratch)?;
+    let flags = settings(own_cli, given.flags, &backend.url, &scratch)?;
     let sources = if own_cli {
-        let mut variables = environment.for_cli();
-        variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
-        Sources::collect(Given { flags, ..given }, Environment::new(variables))
-            .map_err(|e| e.to_string())?
+        let environment = Environment::new(environment.for_cli());
+        let environment = environment.with(&[("WORKFORCE0_AGENT_TOKEN".to_owned(), token)]);
+        Sources::collect(Given { flags, ..given }, environment).map_err(|e| e.to_string())?
     } else {
         Sources::only(flags, &environment, token.into())
     };
     let config = Config::load(&sources).map_err(|e| e.to_string())?;
-    let limit = if own_cli {
-        config.roles.iter().map(|(_, limit)| *limit).max()
-    } else {
-        None
-    };
+    let ticket_limit = config.roles.iter().map(|(_, limit)| *limit).max();
+    let ticket_limit = ticket_limit.filter(|_| own_cli).unwrap_or_default();
 
-    say!(
-        "A backend on {}, a repository in {}.\n",
-        backend.url(),
-        scratch.repository().display()
-    );
-    let (ready, stopper) = crossbeam_channel::bounded(1);
-    let serving = backend.serve(limit.unwrap_or_default() + STAND_IN_LIMIT, move || {
-        if let Ok(stopper) = stopper.recv() {
-            daemon::Stopper::stop(&stopper);
-        }
-    })?;
+    let (url, repository) = (backend.url.clone(), scratch.repository.display());
+    print(&format!(
+        "A backend on {url}, a repository in {repository}.\n\n"
+    ));
     run::end_on_panic(|| ());
-    let tell = |stopper: daemon::Stopper| {
+    let mut serving = None;
+    let ready = |stopper: daemon::Stopper| {
         run::stop_on_signals(stopper.clone());
-        let _ = ready.send(stopper);
+        let own = stopper.clone();
+        let serve = move || backend.serve(ticket_limit + STAND_IN_LIMIT, || own.stop());
+        let thread = thread::Builder::new().name("demo-backend".to_owned());
+        serving = thread.spawn(serve).ok();
+        if serving.is_none() {
+            stopper.stop();
+        }
     };
-    match daemon::run(config, environment, tell, |_| {}) {
+    match daemon::run(config, environment, ready, |_| {}) {
         Ok(DaemonEnd::Asked) => {}
         Ok(other) => return Err(format!("the daemon ended with {other:?}")),
         Err(e) => return Err(e.to_string()),
     }
-    let outcome = serving.join();
-    let outcome = outcome.map_err(|_| "the demo's backend has panicked".to_owned())??;
-    judge(&outcome, own_cli)
+    let outcome = serving.and_then(|thread| thread.join().ok());
+    judge(
+        &outcome.ok_or("the demo's backend could not start")??,
+        own_cli,
+    )
 }
 
 /// The settings that make the daemon the demo's own. Everything else is as the user has it.
@@ -113,17 +104,18 @@ fn settings(
     scratch: &Scratch,
 ) -> Result<HashMap<String, OsString>, String> {
     let mut repository = OsString::from("demo/greeter=");
-    repository.push(scratch.repository());
-    flags.insert("WORKFORCE0_API_URL".to_owned(), url.into());
-    flags.insert("WORKFORCE0_PROTOCOL".to_owned(), "ticket".into());
-    flags.insert("REPO_PATHS".to_owned(), repository);
-    flags.insert("AGENT_ROLES".to_owned(), "dev".into());
-    flags.insert("STATE_DIR".to_owned(), scratch.state().into());
+    repository.push(&scratch.repository);
+    let mut set = |name: &str, value: OsString| flags.insert(name.to_owned(), value);
+    set("WORKFORCE0_API_URL", url.into());
+    set("WORKFORCE0_PROTOCOL", "ticket".into());
+    set("REPO_PATHS", repository);
+    set("AGENT_ROLES", "dev".into());
+    set("STATE_DIR", scratch.state.clone().into());
     if !own_cli {
-        let program =
-            std::env::current_exe().map_err(|e| format!("this program's path is unknown: {e}"))?;
-        flags.insert("CLI_COMMAND".to_owned(), program.into());
-        flags.insert("CLI_ARGS_TEMPLATE".to_owned(), STAND_IN.into());
+        let program = std::env::current_exe();
+        let program = program.map_err(|e| format!("this program's path is unknown: {e}"))?;
+        set("CLI_COMMAND", program.into());
+        set("CLI_ARGS_TEMPLATE", STAND_IN.into());
     }
     Ok(flags)
 }
@@ -132,8 +124,7 @@ fn settings(
 fn judge(outcome: &Value, own_cli: bool) -> Result<(), String> {
     let text = |name: &str| outcome[name].as_str().unwrap_or_default().trim_end();
     let (stdout, diff) = (text("stdout"), text("diff"));
-    say!("\n── stdout ──\n{stdout}");
-    say!("\n── diff ──\n{diff}");
+    print(&format!("\n── stdout ──\n{stdout}\n\n── diff ──\n{diff}\n"));
     if text("type") != "ticket.result" {
         return Err(format!("the ticket failed: {}", text("error")));
     }
@@ -144,6 +135,6 @@ fn judge(outcome: &Value, own_cli: bool) -> Result<(), String> {
     if !is_right {
         return Err("the result does not have the change that the ticket asks for".to_owned());
     }
-    say!("\nDone: the backend has the result; the scratch folders are removed.");
+    print("\nDone: the backend has the result; the scratch folders are removed.\n");
     Ok(())
 }

@@ -12,8 +12,15 @@ mod scm;
 #[cfg(unix)]
 pub mod systemd;
 
+// Each system's manager has the same functions.
+#[cfg(target_os = "macos")]
+use launchd::Launchd as Manager;
+#[cfg(windows)]
+use scm::Services as Manager;
+#[cfg(all(unix, not(target_os = "macos")))]
+use systemd::Systemd as Manager;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command};
 
@@ -59,27 +66,6 @@ pub struct Plan {
     pub path: String,
 }
 
-/// The system's service manager. Errors are for people and say what to do.
-pub trait Manager {
-    /// The settings file if `--env-file` names none.
-    fn settings(&self) -> PathBuf;
-    /// The variables that the service gets besides PATH.
-    fn variables(&self) -> Vec<(String, String)> {
-        Vec::new()
-    }
-    /// Where the definition is, or would be.
-    fn place(&self) -> String;
-    fn definition(&self, plan: &Plan) -> String;
-    /// Replaces an older definition and restarts the service. The text says what was done. Stopping the daemon takes up to
-    /// `stop_limit`.
-    fn install(&self, plan: &Plan, stop_limit: Duration) -> Result<String, String>;
-    fn is_installed(&self) -> Result<bool, String>;
-    fn uninstall(&self) -> Result<(), String>;
-    /// What the manager says about the service, and whether it runs.
-    fn status(&self) -> Result<(String, bool), String>;
-    fn log(&self) -> String;
-}
-
 pub fn command() -> Command {
     Command::new("service")
         .about("Runs the daemon in the background: installs it as a service, removes it, or shows its status")
@@ -107,12 +93,12 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let action = matches.get_one::<String>("ACTION").map(String::as_str);
     let is_print = matches.get_flag("print");
     let done = if matches.get_flag("system") && !cfg!(windows) {
-        of_machine(action.unwrap_or_default(), is_print)
+        show_system_unit(is_print)
     } else {
-        manager(&own).and_then(|manager| match action {
-            Some("install") => install(matches, &own, manager.as_ref()),
-            Some("uninstall") => uninstall(manager.as_ref(), is_print),
-            _ => status(manager.as_ref()),
+        Manager::new(&own).and_then(|manager| match action {
+            Some("install") => install(&given(matches), &own, &manager, is_print),
+            Some("uninstall") => uninstall(&manager, is_print),
+            _ => status(&manager),
         })
     };
     done.unwrap_or_else(|why| {
@@ -121,36 +107,32 @@ pub fn run(matches: &ArgMatches) -> u8 {
     })
 }
 
-fn manager(own: &Environment) -> Result<Box<dyn Manager>, String> {
-    #[cfg(windows)]
-    return Ok(Box::new(scm::Services::new(own.clone())));
-    #[cfg(unix)]
-    Ok(if cfg!(target_os = "macos") {
-        Box::new(launchd::Launchd::new(own.clone())?)
-    } else {
-        Box::new(systemd::Systemd::new(own.clone())?)
-    })
-}
-
-fn install(matches: &ArgMatches, own: &Environment, manager: &dyn Manager) -> Result<u8, String> {
-    let settings = given(matches).env_file;
-    let settings = settings.unwrap_or_else(|| manager.settings());
+fn install(
+    given: &Given,
+    own: &Environment,
+    manager: &Manager,
+    is_print: bool,
+) -> Result<u8, String> {
+    let settings = given.env_file.clone();
+    let settings = settings.unwrap_or_else(|| manager.settings.clone());
     let settings = std::path::absolute(&settings)
         .map_err(|e| format!("{} is not usable: {e}", settings.display()))?;
     let plan = Plan::new(&settings, own)?;
-    if matches.get_flag("print") {
-        let place = manager.place();
+    if is_print {
+        let place = &manager.place;
         eprintln!("wf0-agent: nothing was changed; service install writes this to {place}");
         return Ok(print(&manager.definition(&plan)));
     }
     let environment = own.clone().only(IN_EVERY_SERVICE);
-    let environment = environment
-        .with(&manager.variables())
-        .with(&[("PATH".to_owned(), plan.path.clone())]);
+    #[cfg(windows)]
+    let environment = environment.with(&[run::windows_service::state_dir(own)]);
+    let environment = environment.with(&[("PATH".to_owned(), plan.path.clone())]);
     let config = match check(&settings, environment) {
         Ok(config) => config,
         Err(lines) => {
-            complain(&lines);
+            for line in lines {
+                eprintln!("wf0-agent: {line}");
+            }
             return Ok(exit::CONFIG);
         }
     };
@@ -162,64 +144,65 @@ fn install(matches: &ArgMatches, own: &Environment, manager: &dyn Manager) -> Re
         );
     }
     let report = manager.install(&plan, config.stop_limit())?;
-    Ok(print(&format!("{report}\nlog: {}\n", manager.log())))
-}
-
-fn complain(lines: &[String]) {
-    for line in lines {
-        eprintln!("wf0-agent: {line}");
-    }
-}
-
-fn uninstall(manager: &dyn Manager, is_print: bool) -> Result<u8, String> {
-    if !manager.is_installed()? {
-        return Ok(print("no service is installed: nothing to do\n"));
-    }
-    let place = manager.place();
-    if is_print {
-        return Ok(print(&format!(
-            "nothing was changed; service uninstall stops the service and removes {place}\n"
-        )));
-    }
-    manager.uninstall()?;
+    let (place, log) = (&manager.place, &manager.log);
     Ok(print(&format!(
-        "stopped and removed: {place}\nThe settings file and the state folder stay.\n"
+        "installed: {place}\n{report}\nlog: {log}\n"
     )))
 }
 
-fn status(manager: &dyn Manager) -> Result<u8, String> {
-    if !manager.is_installed()? {
+fn uninstall(manager: &Manager, is_print: bool) -> Result<u8, String> {
+    let place = &manager.place;
+    Ok(print(&if is_print {
+        format!("nothing was changed; service uninstall stops the service and removes {place}\n")
+    } else if manager.uninstall()? {
+        format!("stopped and removed: {place}\nThe settings file and the state folder stay.\n")
+    } else {
+        "no service is installed: nothing to do\n".to_owned()
+    }))
+}
+
+fn status(manager: &Manager) -> Result<u8, String> {
+    let Some((text, is_running)) = manager.status()? else {
         print("not installed; to install it: wf0-agent service install\n");
         return Ok(exit::FAILED);
-    }
-    let (text, is_running) = manager.status()?;
-    print(&format!("{}\nlog: {}\n", text.trim_end(), manager.log()));
+    };
+    print(&format!("{}\nlog: {}\n", text.trim_end(), manager.log));
     Ok(if is_running { exit::OK } else { exit::FAILED })
 }
 
 /// A service of the machine needs a user of its own, a token that only root can read, and a choice of folders that it
-/// may write to. Root decides that, so on Linux the commands are shown and not carried out.
-fn of_machine(action: &str, is_print: bool) -> Result<u8, String> {
+/// may write to. Root decides that, so the unit and the commands at its head are shown and nothing is carried out.
+fn show_system_unit(is_print: bool) -> Result<u8, String> {
     if cfg!(target_os = "macos") {
         let why = "it could not reach the keychain, where some CLIs keep their login";
-        return Err(format!(
-            "macOS has no service for --system: {why}; leave out --system"
-        ));
+        return Err(format!("macOS has no service for --system: {why}"));
     }
-    let why = match action {
-        "install" => {
-            print(include_str!("../../../contrib/systemd/wf0-agent.service"));
-            if is_print {
-                return Ok(exit::OK);
-            }
-            "nothing is installed: root installs the unit above with the commands at its head"
-        }
-        "uninstall" => {
-            "as root: systemctl disable --now wf0-agent; rm /etc/systemd/system/wf0-agent.service"
-        }
-        _ => "to see the service of the machine: systemctl status wf0-agent",
-    };
-    Err(why.to_owned())
+    print(include_str!("../../../contrib/systemd/wf0-agent.service"));
+    match is_print {
+        true => Ok(exit::OK),
+        false => Err(
+            "nothing is installed or changed: root uses the commands at the head of the unit above"
+                .to_owned(),
+        ),
+    }
+}
+
+#[cfg(unix)]
+fn make_folder_of(file: &str) -> Result<(), String> {
+    let folder = Path::new(file).parent().unwrap_or(Path::new("/"));
+    let made = std::fs::create_dir_all(folder);
+    made.map_err(|e| format!("{} cannot be created: {e}", folder.display()))
+}
+
+#[cfg(unix)]
+fn write(definition: &str, text: &str) -> Result<(), String> {
+    make_folder_of(definition)?;
+    std::fs::write(definition, text).map_err(|e| format!("{definition} cannot be written: {e}"))
+}
+
+#[cfg(unix)]
+fn remove(definition: &str) -> Result<(), String> {
+    std::fs::remove_file(definition).map_err(|e| format!("{definition} cannot be removed: {e}"))
 }
 
 impl Plan {
@@ -243,6 +226,7 @@ impl Plan {
     }
 }
 
+/// The path as text that a definition can hold without quoting.
 fn plain(what: &str, path: &Path) -> Result<String, String> {
     match path.to_str() {
         Some(text) if !text.contains(|c: char| c.is_control() || NOT_PLAIN.contains(&c)) => {
@@ -271,9 +255,8 @@ fn check(settings: &Path, environment: Environment) -> Result<Config, Vec<String
     }
     let config = run::check(&sources)?;
     if config.require_approval {
-        return Err(vec![
-            "REQUIRE_APPROVAL=1 needs a terminal, and a service has none: unset it".to_owned(),
-        ]);
+        let why = "REQUIRE_APPROVAL=1 needs a terminal, and a service has none: unset it";
+        return Err(vec![why.to_owned()]);
     }
     Ok(config)
 }
@@ -281,22 +264,22 @@ fn check(settings: &Path, environment: Environment) -> Result<Config, Vec<String
 fn how_to_make(settings: &Path) -> String {
     let quoted = |path: &Path| shell_words::quote(&path.to_string_lossy()).into_owned();
     let (folder, file) = (settings.parent().unwrap_or(settings), quoted(settings));
-    let missing = "does not exist: a service has no .env, so write WORKFORCE0_API_URL, WORKFORCE0_AGENT_TOKEN and \
-                   REPO_PATHS into this file";
     let how = match cfg!(windows) {
         true => "see contrib/windows/wf0-agent-service.ps1".to_owned(),
         false => format!("(umask 077; mkdir -p {}; cp .env {file})", quoted(folder)),
     };
-    format!("{} {missing}: {how}", settings.display())
+    format!(
+        "{} does not exist: a service has no .env, so write WORKFORCE0_API_URL, WORKFORCE0_AGENT_TOKEN and REPO_PATHS \
+         into this file: {how}",
+        settings.display()
+    )
 }
 
-/// Paths that mean something else in the working directory of a service.
+/// Complains of paths that mean something else in the working directory of a service.
 fn relative_paths(sources: &Sources) -> Vec<String> {
     let mut lines = Vec::new();
     for setting in SETTINGS {
-        let Some(value) = sources.get(setting.name) else {
-            continue;
-        };
+        let value = sources.get(setting.name).unwrap_or_default();
         let text = value.to_string_lossy();
         let paths: Vec<&str> = match (setting.name, &setting.kind) {
             ("REPO_PATHS", _) => text.split(',').map(path_of_entry).collect(),
@@ -305,13 +288,12 @@ fn relative_paths(sources: &Sources) -> Vec<String> {
             (_, Kind::Program) if text.contains(std::path::is_separator) => vec![text.trim()],
             _ => Vec::new(),
         };
-        for path in paths {
-            if !path.is_empty() && !Path::new(path).is_absolute() {
-                lines.push(format!(
-                    "{}: {path:?} is not an absolute path, and a service does not start in this folder",
-                    setting.name
-                ));
-            }
+        let is_relative = |path: &&str| !path.is_empty() && !Path::new(path).is_absolute();
+        for path in paths.into_iter().filter(is_relative) {
+            let name = setting.name;
+            lines.push(format!(
+                "{name}: {path:?} is not an absolute path, and a service does not start in this folder"
+            ));
         }
     }
     lines

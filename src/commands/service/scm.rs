@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use windows_service::Error;
 use windows_service::service::{
-    Service, ServiceAccess, ServiceAction, ServiceActionType, ServiceErrorControl, ServiceExitCode,
+    Service, ServiceAccess, ServiceAction, ServiceActionType, ServiceErrorControl,
     ServiceFailureActions, ServiceFailureResetPeriod, ServiceInfo, ServiceStartType, ServiceState,
     ServiceType,
 };
 use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 
-use super::{CLOSING_CALLS, Manager, Plan};
+use super::{CLOSING_CALLS, Plan};
 use crate::commands::run::AS_SERVICE;
 use crate::commands::run::windows_service::{NAME, folder, log_file, state_dir, words};
 use crate::environment::Environment;
@@ -34,12 +34,20 @@ const NO_SUCH_SERVICE: i32 = 1060;
 
 /// The service manager of this machine.
 pub struct Services {
+    pub settings: PathBuf,
+    pub place: String,
+    pub log: String,
     environment: Environment,
 }
 
 impl Services {
-    pub fn new(environment: Environment) -> Self {
-        Self { environment }
+    pub fn new(environment: &Environment) -> Result<Self, String> {
+        Ok(Self {
+            settings: folder(environment).join("settings"),
+            place: format!("the Windows service {NAME}"),
+            log: log_file(environment).display().to_string(),
+            environment: environment.clone(),
+        })
     }
 
     /// The service, if there is one.
@@ -127,7 +135,7 @@ impl Services {
             }
             halt.pause(STOP_LOOK);
         }
-        Err(format!("the service does not stop; see {}", self.log()))
+        Err(format!("the service does not stop; see {}", self.log))
     }
 
     /// The variables of the service, as the registry keeps them.
@@ -135,25 +143,9 @@ impl Services {
         let (name, folder) = state_dir(&self.environment);
         format!("PATH={}{SEPARATOR}{name}={folder}", plan.path)
     }
-}
 
-impl Manager for Services {
-    fn settings(&self) -> PathBuf {
-        folder(&self.environment).join("settings")
-    }
-
-    fn variables(&self) -> Vec<(String, String)> {
-        vec![state_dir(&self.environment)]
-    }
-
-    fn place(&self) -> String {
-        format!("the Windows service {NAME}")
-    }
-
-    fn definition(&self, plan: &Plan) -> String {
-        let Plan {
-            program, settings, ..
-        } = plan;
+    pub fn definition(&self, plan: &Plan) -> String {
+        let (program, settings) = (&plan.program, &plan.settings);
         format!(
             "service: {NAME}\naccount: {ACCOUNT}\nstart: with the machine, delayed\n\
              command: \"{program}\" {AS_SERVICE} --env-file \"{settings}\"\n{}\n",
@@ -161,7 +153,7 @@ impl Manager for Services {
         )
     }
 
-    fn install(&self, plan: &Plan, stop_limit: Duration) -> Result<String, String> {
+    pub fn install(&self, plan: &Plan, stop_limit: Duration) -> Result<String, String> {
         let service = self.register(plan)?;
         if let Err(e) = Self::configure(&service, stop_limit) {
             eprintln!(
@@ -188,11 +180,10 @@ impl Manager for Services {
         self.stop(&service)?;
         service.start(&[] as &[&OsStr]).map_err(|e| {
             let what = failed("the service is registered, but does not start", &e);
-            format!("{what}; see {}", self.log())
+            format!("{what}; see {}", self.log)
         })?;
         Ok(format!(
-            "installed: the Windows service {NAME}\n\
-             started as {ACCOUNT}; it starts again with the machine\n\
+            "started as {ACCOUNT}; it starts again with the machine\n\
              Give that account access (icacls, or the properties of a folder): modify for the repositories, read for \
              the CLI and the folders on PATH. List the repositories in git's safe.directory (git config --system), and \
              log the CLI in for that account.\n\
@@ -202,49 +193,38 @@ impl Manager for Services {
         ))
     }
 
-    fn is_installed(&self) -> Result<bool, String> {
-        Ok(self.open(ServiceAccess::QUERY_STATUS)?.is_some())
-    }
-
-    fn uninstall(&self) -> Result<(), String> {
+    /// `false`: there is none.
+    pub fn uninstall(&self) -> Result<bool, String> {
         let Some(service) = self.open(ServiceAccess::ALL_ACCESS)? else {
-            return Ok(());
+            return Ok(false);
         };
         self.stop(&service)?;
         let deleted = service.delete();
-        deleted.map_err(|e| failed("the service cannot be removed", &e))
+        deleted.map_err(|e| failed("the service cannot be removed", &e))?;
+        Ok(true)
     }
 
-    fn status(&self) -> Result<(String, bool), String> {
+    /// What the manager says about the service, and whether it runs. `None`: there is none.
+    pub fn status(&self) -> Result<Option<(String, bool)>, String> {
         let Some(service) = self.open(ServiceAccess::QUERY_STATUS)? else {
-            return Ok((String::new(), false));
+            return Ok(None);
         };
         let status = service.query_status();
         let status = status.map_err(|e| failed("the service manager does not answer", &e))?;
-        let text = match (status.process_id, status.exit_code) {
-            (Some(pid), _) => format!("{:?}, pid {pid}", status.current_state),
-            (None, ServiceExitCode::ServiceSpecific(code)) => {
-                format!("{:?}, exit code {code}", status.current_state)
-            }
-            (None, ServiceExitCode::Win32(code)) => {
-                format!("{:?}, Windows error {code}", status.current_state)
-            }
+        let (state, code) = (status.current_state, status.exit_code);
+        let text = match status.process_id {
+            Some(pid) => format!("{state:?}, pid {pid}"),
+            None => format!("{state:?}, exit code {code:?}"),
         };
-        let is_running = !matches!(status.current_state, ServiceState::Stopped);
-        Ok((text, is_running))
-    }
-
-    fn log(&self) -> String {
-        log_file(&self.environment).display().to_string()
+        Ok(Some((text, state != ServiceState::Stopped)))
     }
 }
 
 fn failed(what: &str, e: &Error) -> String {
     let is_denied = matches!(e, Error::Winapi(e) if e.raw_os_error() == Some(ACCESS_DENIED));
-    let fix = if is_denied {
-        "; administrators do this: open a shell with \"Run as administrator\""
-    } else {
-        ""
+    let fix = match is_denied {
+        true => "; administrators do this: open a shell with \"Run as administrator\"",
+        false => "",
     };
     format!("{what}: {}{fix}", words(e))
 }
