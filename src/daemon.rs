@@ -2,6 +2,7 @@
 
 mod persister;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::net::Route;
 use crate::store::journal::CutOff;
 use crate::store::{Store, StoreError, status};
 use crate::times::{self, Rfc3339};
-use persister::{Persister, Unwritten};
+use persister::Persister;
 
 /// The daemon's own failures. A ticket's are outcomes.
 #[derive(Debug, thiserror::Error)]
@@ -39,20 +40,29 @@ pub enum DaemonError {
     Thread(&'static str, #[source] io::Error),
 }
 
-/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the way to stop it; `watch` sees each new
-/// view of what it does.
+/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the mailbox, which takes
+/// [`Event::Stop`]; `watch` sees each new view of what the daemon does.
 pub fn run(
     config: Config,
     environment: Environment,
-    ready: impl FnOnce(Stopper),
+    ready: impl FnOnce(Mailbox),
     mut watch: impl FnMut(&View),
 ) -> Result<DaemonEnd, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
     let first_child = job::set_up_waiting(environment.for_cli());
-    let only = config.dialect.or_else(|| config.api.dialect());
-    let dialect = only.unwrap_or_else(|| store.dialect());
-    let event_loop = event_loop(&config, dialect, &store, &environment)?;
-    ready(Stopper(event_loop.mailbox()));
+    let dialer = Dialer::new(&config, Some(store.clone()));
+    let dialect = dialer.only.unwrap_or_else(|| store.dialect());
+    let identity = Identity {
+        agent_id: store.agent_id.clone(),
+        name: config.agent_name.clone(),
+    };
+    let codecs = Codecs::new(
+        dialect,
+        ticket::Codec::new(identity, config.api.clone()),
+        hub::Codec::new(tools_on_path(&config.cli.command, &environment)),
+    );
+    let event_loop = EventLoop::new(dialer, codecs, store.clone()).map_err(DaemonError::Poll)?;
+    ready(event_loop.mailbox());
 
     let cli = Cli::from_config(&config.cli);
     let policy = Policy {
@@ -65,11 +75,9 @@ pub fn run(
         seed: rand::random(),
     };
     log_start(&config, dialect);
-    let found = checks::repositories(&policy.repos, config.workspace);
-    for finding in [checks::git(&environment), checks::cli(&cli, &environment)]
-        .iter()
-        .chain(&found)
-    {
+    checks::git(&environment).log();
+    checks::cli(&cli, &environment).log();
+    for finding in checks::repositories(&policy.repos, config.workspace) {
         finding.log();
     }
 
@@ -92,43 +100,6 @@ pub fn run(
     Ok(end)
 }
 
-fn event_loop(
-    config: &Config,
-    dialect: Dialect,
-    store: &Arc<Store>,
-    environment: &Environment,
-) -> Result<EventLoop, DaemonError> {
-    let identity = Identity {
-        agent_id: store.agent_id().to_owned(),
-        name: config.agent_name.clone(),
-    };
-    let codecs = Codecs::new(
-        dialect,
-        ticket::Codec::new(identity, config.api.clone()),
-        hub::Codec::new(tools_on_path(&config.cli.command, environment)),
-    );
-    EventLoop::new(dialer(config, Some(store.clone())), codecs, store.clone())
-        .map_err(DaemonError::Poll)
-}
-
-/// `store`: its audit log records each use of the token. `doctor` has no state folder.
-pub(crate) fn dialer(config: &Config, store: Option<Arc<Store>>) -> Dialer {
-    Dialer {
-        route: route(config),
-        token: config.token.clone(),
-        only: config.dialect.or_else(|| config.api.dialect()),
-        store,
-    }
-}
-
-fn route(config: &Config) -> Route {
-    Route {
-        api: config.api.clone(),
-        proxy: config.proxy.clone(),
-        roots: config.roots.clone(),
-    }
-}
-
 /// The threads beside the event loop, and what they share.
 struct Daemon {
     context: Arc<Context>,
@@ -145,55 +116,43 @@ impl Daemon {
         store: Arc<Store>,
         mailbox: &Mailbox,
     ) -> Result<Self, DaemonError> {
+        let about = about_itself(&config, &environment);
         let approval = config.require_approval.then(Approval::from_terminal);
         let approval = approval.transpose();
-        let chores = Chores::empty();
-        let persister = Persister {
-            store: store.clone(),
-            chores: chores.clone(),
-            cli: cli.name.clone(),
-            keep_delivered: Duration::from_secs(config.keep_days * 24 * 3600),
-            daemon: about_itself(&config, &environment),
-            unwritten: Unwritten::default(),
-            pruned: None,
-        };
         let context = Arc::new(Context {
             cli,
             approval: approval.map_err(|e| DaemonError::Thread("the keyboard", e))?,
-            downloads: Downloads::new(route(&config), config.token, store.clone()),
+            downloads: Downloads::new(Route::new(&config), config.token, store.clone()),
             environment,
             grace: config.grace,
             progress: config.progress,
             limits: config.limits,
+            keep_delivered: Duration::from_secs(config.keep_days * 24 * 3600),
             store,
         });
+        let chores = Chores::empty();
         let start_worker = |slot| {
             let mailbox = mailbox.clone();
             let post = move |run, event| mailbox.post(Event::Job(run, event));
             Worker::start(slot, context.clone(), chores.clone(), Box::new(post))
         };
-        let workers = (0..config.max_concurrent).map(start_worker);
-        let workers: io::Result<Vec<_>> = workers.collect();
+        let workers: io::Result<Vec<_>> = (0..config.max_concurrent).map(start_worker).collect();
         let mut version_probe = version_probe(&context, mailbox);
         version_probe.ask();
         Ok(Self {
-            context,
             workers: workers.map_err(|e| DaemonError::Thread("a worker", e))?,
             version_probe,
-            persister,
+            persister: Persister::new(context.clone(), chores, about),
+            context,
         })
     }
 
     /// What earlier processes left. A run that was cut off gets its outcome here.
     fn take_over(&mut self, repos: &Repos, dialect: Dialect) -> SavedState {
         let store = &self.context.store;
-        let quota = store.quota(&self.context.cli.name);
-        let (left, cut_off) = store.saved_state();
-        let mut saved = SavedState {
-            quota,
-            dialect,
-            ..left
-        };
+        let (mut saved, cut_off) = store.saved_state();
+        saved.quota = store.quota(&self.context.cli.name);
+        saved.dialect = dialect;
         for CutOff { job, started } in cut_off {
             let is_allowed = repos.at(&job.repo.path).is_some();
             let entry = job::recover(&job, &started, is_allowed, &self.context);
@@ -272,16 +231,6 @@ fn log_start(config: &Config, dialect: Dialect) {
     }
 }
 
-/// Tells a running daemon to stop.
-#[derive(Clone)]
-pub struct Stopper(Mailbox);
-
-impl Stopper {
-    pub fn stop(&self) {
-        self.0.post(Event::Stop);
-    }
-}
-
 fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
     let found = tool::find(&cli.command, environment.get("PATH"));
     CliState {
@@ -294,18 +243,8 @@ fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
 /// The tools that the hub's jobs may need and that are on PATH. The hub is told about them.
 fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
     let is_there = |tool: &&str| tool::find(tool, environment.get("PATH")).is_some();
-    let stem = |command| {
-        Path::new(command)
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .unwrap_or(command)
-    };
-    let mut tools: Vec<_> = ["claude", "git", "npm", "gh", cli]
-        .into_iter()
-        .filter(is_there)
-        .map(stem)
-        .collect();
-    tools.sort_unstable();
-    tools.dedup();
-    tools.into_iter().map(str::to_owned).collect()
+    let stem = |tool| Some(Path::new(tool).file_stem()?.to_str()?.to_owned());
+    let tools = ["claude", "git", "npm", "gh", cli].into_iter();
+    let found: BTreeSet<String> = tools.filter(is_there).filter_map(stem).collect();
+    found.into_iter().collect()
 }

@@ -9,67 +9,70 @@ use crate::domain::event::{Event, Record};
 use crate::domain::message::View;
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::RunId;
-use crate::job::Chores;
-use crate::store::Store;
+use crate::job::{Chores, Context};
 use crate::store::status;
 use crate::times::now;
 
 /// How often old run folders are removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
+/// What could not be written yet stays here. A ticket that is answered, but not on disk, would be answered again by the
+/// next daemon.
 pub struct Persister {
-    pub store: Arc<Store>,
-    pub chores: Chores,
-    /// The name of the CLI whose quota is kept.
-    pub cli: String,
-    /// How long a run's folder stays after its outcome was delivered.
-    pub keep_delivered: Duration,
-    pub daemon: status::Daemon,
-    pub unwritten: Unwritten,
-    pub pruned: Option<SystemTime>,
-}
-
-/// What could not be written yet. A ticket that is answered, but not on disk, would be answered again by the next
-/// daemon.
-#[derive(Default)]
-pub struct Unwritten {
-    status: Option<Box<View>>,
-    outcomes: Vec<Entry>,
-    deliveries: Vec<RunId>,
+    context: Arc<Context>,
+    chores: Chores,
+    daemon: status::Daemon,
+    unwritten_status: Option<Box<View>>,
+    unwritten_outcomes: Vec<Entry>,
+    unwritten_deliveries: Vec<RunId>,
+    pruned: Option<SystemTime>,
 }
 
 impl Persister {
+    pub fn new(context: Arc<Context>, chores: Chores, daemon: status::Daemon) -> Self {
+        Self {
+            context,
+            chores,
+            daemon,
+            unwritten_status: None,
+            unwritten_outcomes: Vec::new(),
+            unwritten_deliveries: Vec::new(),
+            pruned: None,
+        }
+    }
+
     /// For `wf0-agent status`.
     pub fn keep_status(&mut self, view: Box<View>) {
-        let kept = self.store.keep_status(&self.daemon, &view, now());
-        if let (Err(e), None) = (&kept, &self.unwritten.status) {
+        let kept = self.context.store.keep_status(&self.daemon, &view, now());
+        if let (Err(e), None) = (&kept, &self.unwritten_status) {
             warn!("the status cannot be written yet, and wf0-agent status shows an old one: {e}");
         }
-        self.unwritten.status = kept.is_err().then_some(view);
+        self.unwritten_status = kept.is_err().then_some(view);
     }
 
     pub fn keep(&mut self, record: Record) -> Option<Event> {
         self.prune_now_and_then();
         self.catch_up();
+        let store = &self.context.store;
         match record {
             Record::Ticket { job, claimed_at } => {
-                let kept = self.store.keep_ticket(&job, claimed_at);
+                let kept = store.keep_ticket(&job, claimed_at);
                 return Some(Event::Kept(job.run, kept.map_err(|e| e.to_string())));
             }
             Record::Attempt { run, attempt } => {
-                if let Err(e) = self.store.keep_attempt(run, attempt) {
+                if let Err(e) = store.keep_attempt(run, attempt) {
                     warn!("run {run}: attempt {attempt} cannot be written to disk: {e}");
                 }
             }
             Record::Outcome(entry) => self.keep_outcome(&entry),
             Record::Delivered(run) => self.keep_delivery(run),
             Record::Dialect(dialect) => {
-                if let Err(e) = self.store.keep_dialect(dialect) {
+                if let Err(e) = store.keep_dialect(dialect) {
                     warn!("the backend's dialect cannot be written to disk: {e}");
                 }
             }
             Record::Quota(quota) => {
-                if let Err(e) = self.store.keep_quota(&self.cli, quota) {
+                if let Err(e) = store.keep_quota(&self.context.cli.name, quota) {
                     warn!("the quota cannot be written to disk; a restart forgets it: {e}");
                 }
             }
@@ -80,54 +83,50 @@ impl Persister {
     /// Scratch files are removed once the outcome is on disk. After a crash in between, the next start needs them to take
     /// the diff.
     pub fn keep_outcome(&mut self, entry: &Entry) {
-        match self.store.keep_outcome(entry) {
+        match self.context.store.keep_outcome(entry) {
             Ok(()) => self.chores.tidy(entry.run),
             Err(e) => {
                 let id = &entry.id;
                 warn!("ticket {id}: its outcome is sent, but cannot be written to disk yet: {e}");
-                self.unwritten.outcomes.push(entry.clone());
+                self.unwritten_outcomes.push(entry.clone());
             }
         }
     }
 
     fn keep_delivery(&mut self, run: RunId) {
         // The outcome of a delivered run need no longer be kept.
-        self.unwritten.outcomes.retain(|entry| entry.run != run);
-        if let Err(e) = self.store.keep_delivery(run) {
+        self.unwritten_outcomes.retain(|entry| entry.run != run);
+        if let Err(e) = self.context.store.keep_delivery(run) {
             warn!(
                 "run {run}: its delivery cannot be written to disk yet; a restart may send it again: {e}"
             );
-            self.unwritten.deliveries.push(run);
+            self.unwritten_deliveries.push(run);
         }
-        if self.store.has_spent_clone(run) {
-            self.chores.remove_clone(run);
-        }
+        self.chores.tidy(run);
     }
 
     /// Tries again what could not be written: there may be room on the disk now.
     pub fn catch_up(&mut self) {
-        if let Some(view) = self.unwritten.status.clone() {
+        if let Some(view) = self.unwritten_status.clone() {
             self.keep_status(view);
         }
-        let (store, chores) = (&self.store, &self.chores);
-        self.unwritten.outcomes.retain(|entry| {
+        let (store, chores) = (&self.context.store, &self.chores);
+        self.unwritten_outcomes.retain(|entry| {
             let kept = store.keep_outcome(entry);
             if kept.is_ok() {
                 chores.tidy(entry.run);
             }
             kept.is_err()
         });
-        let deliveries = &mut self.unwritten.deliveries;
-        deliveries.retain(|run| store.keep_delivery(*run).is_err());
+        self.unwritten_deliveries
+            .retain(|run| store.keep_delivery(*run).is_err());
     }
 
     /// Queues the clean-up that an earlier process did not get to, and that of old clones.
     pub fn tidy_up(&self) {
-        for run in self.store.untidied() {
+        let context = &self.context;
+        for run in context.store.untidied(context.keep_delivered) {
             self.chores.tidy(run);
-        }
-        for run in self.store.spent_clones(self.keep_delivered, now()) {
-            self.chores.remove_clone(run);
         }
     }
 
@@ -139,7 +138,7 @@ impl Persister {
         };
         if !self.pruned.is_some_and(is_recent) {
             self.pruned = Some(now);
-            self.store.prune(self.keep_delivered, now);
+            self.context.store.prune(self.context.keep_delivered);
             self.tidy_up();
         }
     }

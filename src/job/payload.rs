@@ -177,7 +177,7 @@ impl Downloads {
     }
 
     fn get_once<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
-        self.store.audit().asked(address);
+        self.store.audit.asked(address);
         let new_agent = || http_agent(self.route.clone(), REQUEST_LIMIT);
         let request = self.agent.get_or_init(new_agent).get(address);
         let request = request.header("Authorization", self.token.bearer());

@@ -27,7 +27,7 @@ use crate::domain::repos::Workspace;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Phase, Progress, RunId, Span};
 use crate::environment::{Environment, TICKET};
 use crate::store::journal::Started;
-use crate::store::{RunFolder, Store, audit};
+use crate::store::{RunFolder, Store};
 use crate::times::millis;
 
 /// Limit on what is kept of stderr; only its end is ever sent.
@@ -47,6 +47,8 @@ pub struct Context {
     pub grace: Duration,
     pub progress: ProgressConfig,
     pub limits: Limits,
+    /// How long a run's folder stays after its outcome was delivered.
+    pub keep_delivered: Duration,
     pub store: Arc<Store>,
 }
 
@@ -123,8 +125,7 @@ impl<'a> Run<'a> {
         self.run_cli(prompt, branch.as_ref())?;
         if let Some(branch) = branch {
             if let Some(to) = branch.destination() {
-                let audit = self.context.store.audit();
-                audit.pushed(&job.ticket.id, job.run, branch.name(), &to);
+                self.context.store.audit.pushed(job, branch.name(), &to);
             }
             self.outcome.pull_request = branch.publish(&title, &mut self.outcome.warnings)?;
         }
@@ -290,9 +291,8 @@ impl<'a> Run<'a> {
         let Context {
             cli, environment, ..
         } = self.context;
-        let ticket = &self.job.ticket;
         let mut env = environment.for_cli();
-        env.push((TICKET.into(), ticket.id.as_str().into()));
+        env.push((TICKET.into(), self.job.ticket.id.as_str().into()));
         let path_variable = environment.get("PATH");
         let Some(program) = tool::find(&cli.command, path_variable) else {
             let searched = path_variable.unwrap_or_default().to_string_lossy();
@@ -315,16 +315,8 @@ impl<'a> Run<'a> {
         };
         let process = process::start(spec, stdout.clone(), stderr.clone())
             .map_err(|e| self.start_failed(&e, &program, prompt.text.len()))?;
-        let args = args.iter().map(|arg| arg.to_string_lossy().into_owned());
-        self.context.store.audit().started(&audit::ProgramStart {
-            run: self.job.run,
-            ticket: &ticket.id,
-            attempt: ticket.attempt,
-            program: &program,
-            args: args.collect(),
-            cwd: self.cwd(),
-            prompt: &prompt.text,
-        });
+        let audit = &self.context.store.audit;
+        audit.started(self.job, &program, args, self.cwd(), &prompt.text);
         Ok(process)
     }
 

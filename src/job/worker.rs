@@ -47,13 +47,13 @@ impl Worker {
                             let outcome = carry_out(&task, &context, &orders, &post);
                             post(task.job.run, JobEvent::Finished(Arc::new(outcome)));
                         }
-                        recv(chores.list) -> chore => if let Ok(chore) = chore {
-                            chore.carry_out(&context);
+                        recv(chores.list) -> run => if let Ok(run) = run {
+                            tidy(run, &context);
                         }
                     }
                 }
-                for chore in chores.list.try_iter() {
-                    chore.carry_out(&context);
+                for run in chores.list.try_iter() {
+                    tidy(run, &context);
                 }
             })?;
         Ok(Self {
@@ -117,16 +117,11 @@ fn carry_out(
     Run::new(context, task, &folder, &halt, post).carry_out()
 }
 
-enum Chore {
-    Tidy(RunId),
-    RemoveClone(RunId),
-}
-
-/// Clean-up after runs: queued here, and done by a worker that is idle.
+/// The clean-up after runs: queued here, and done by a worker that is idle.
 #[derive(Clone)]
 pub struct Chores {
-    todo: Sender<Chore>,
-    list: Receiver<Chore>,
+    todo: Sender<RunId>,
+    list: Receiver<RunId>,
 }
 
 impl Chores {
@@ -135,31 +130,17 @@ impl Chores {
         Self { todo, list }
     }
 
-    /// Removes what only the run itself needed. For when its outcome is on disk.
+    /// Queues the removal of what is no longer needed of a run. Its outcome must be on disk, or delivered.
     pub fn tidy(&self, run: RunId) {
-        self.add(Chore::Tidy(run));
-    }
-
-    /// Removes the clone of a run whose outcome was delivered.
-    pub fn remove_clone(&self, run: RunId) {
-        self.add(Chore::RemoveClone(run));
-    }
-
-    fn add(&self, chore: Chore) {
         // It cannot fail: `self` holds the other end too.
-        let _ = self.todo.send(chore);
+        let _ = self.todo.send(run);
     }
 }
 
-impl Chore {
-    fn carry_out(self, context: &Context) {
-        let (Self::Tidy(run) | Self::RemoveClone(run)) = self;
-        let Ok(folder) = context.store.run_folder(run) else {
-            return;
-        };
-        match self {
-            Self::Tidy(_) => folder.remove_scratch(),
-            Self::RemoveClone(_) => workspace::remove(&folder, run, context.grace),
-        }
+fn tidy(run: RunId, context: &Context) {
+    let folder = context.store.folder(run);
+    folder.remove_scratch();
+    if folder.has_spent_clone(context.keep_delivered) {
+        workspace::remove(&folder, run, context.grace);
     }
 }

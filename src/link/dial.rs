@@ -16,7 +16,7 @@ use tungstenite::{Message, WebSocket};
 
 use super::connection::{Connection, NO_CODE};
 use super::protocol::{MAX_INBOUND, SEND_BUFFER, hub};
-use crate::config::Token;
+use crate::config::{Config, Token};
 use crate::domain::Now;
 use crate::domain::event::Setback;
 use crate::domain::message::Dialect;
@@ -65,6 +65,15 @@ impl From<Setback> for Refused {
 }
 
 impl Dialer {
+    pub fn new(config: &Config, store: Option<Arc<Store>>) -> Self {
+        Self {
+            route: Route::new(config),
+            token: config.token.clone(),
+            only: config.dialect.or_else(|| config.api.dialect()),
+            store,
+        }
+    }
+
     /// Tries the dialect that the backend spoke last, and the other one if that endpoint does not exist.
     pub(super) fn dial(
         &self,
@@ -129,7 +138,7 @@ impl Dialer {
             .max_message_size(Some(MAX_INBOUND))
             .max_frame_size(Some(MAX_INBOUND));
         if let Some(store) = &self.store {
-            store.audit().connecting(&self.route.api.shown(dialect));
+            store.audit.connecting(&self.route.api.shown(dialect));
         }
         match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config))
         {

@@ -264,7 +264,7 @@ impl EventLoop {
         if self.connection.is_some() {
             let text = self.codecs.encode(message);
             debug!("→ {}", one_line(&text, usize::MAX));
-            self.store.audit().sent(message, &text);
+            self.store.audit.sent(message, &text);
             self.write(Frame::text(text));
         }
     }

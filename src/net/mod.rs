@@ -18,7 +18,7 @@ pub use error::RouteError;
 pub use stream::{PeerActivity, Stream, Wire, left};
 pub use tls::meaning;
 
-use crate::config::{ApiUrl, Proxy, Roots};
+use crate::config::{ApiUrl, Config, Proxy, Roots};
 
 /// The longest that one address is tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -34,6 +34,14 @@ pub struct Route {
 }
 
 impl Route {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            api: config.api.clone(),
+            proxy: config.proxy.clone(),
+            roots: config.roots.clone(),
+        }
+    }
+
     /// Opens a stream to the backend, with TLS if the URL asks for it. Blocks until `until` at the latest.
     pub fn open(&self, until: Instant) -> Result<Stream, RouteError> {
         let (host, port) = (self.api.host(), self.api.port());

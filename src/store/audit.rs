@@ -4,18 +4,19 @@
 //! Heartbeats and progress reports are left out. The log is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, in place of
 //! an older one. Nothing reads it back, and a crash of the machine may lose a line.
 
+use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use log::warn;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::log_file::LogFile;
+use super::LogFile;
 use crate::domain::message::Message;
 use crate::domain::text::one_line;
-use crate::domain::ticket::{RunId, TicketId};
+use crate::domain::ticket::Job;
 use crate::times::{now, rfc3339};
 
 const FILE_MAX: u64 = 8 << 20;
@@ -24,36 +25,21 @@ const ARGUMENT_MAX: usize = 300;
 const ADDRESS_MAX: usize = 1000;
 
 #[derive(Debug)]
-pub struct Audit(Mutex<Log>);
-
-#[derive(Debug)]
-struct Log {
-    path: PathBuf,
-    /// `None`: it is to be opened before the next line.
-    file: Option<LogFile>,
+pub struct Audit {
+    log: LogFile,
     /// Lines are missing since the last that was written.
-    is_broken: bool,
-}
-
-/// A program that is started for a ticket.
-pub struct ProgramStart<'a> {
-    pub run: RunId,
-    pub ticket: &'a TicketId,
-    pub attempt: u32,
-    pub program: &'a Path,
-    pub args: Vec<String>,
-    pub cwd: &'a Path,
-    /// What it reads on its standard input, or as an argument.
-    pub prompt: &'a str,
+    is_broken: Mutex<bool>,
 }
 
 impl Audit {
-    pub fn open(state_dir: &Path) -> Self {
-        Self(Mutex::new(Log {
-            path: state_dir.join("audit.jsonl"),
-            file: None,
-            is_broken: false,
-        }))
+    pub fn new(state_dir: &Path) -> Self {
+        Self {
+            log: LogFile {
+                path: state_dir.join("audit.jsonl"),
+                limit: FILE_MAX,
+            },
+            is_broken: Mutex::new(false),
+        }
     }
 
     /// The token goes to that address, to open a connection in that dialect.
@@ -65,20 +51,19 @@ impl Audit {
     pub fn sent(&self, message: &Message, frame: &str) {
         let mut line = json!({"what": "sent", "frame": message.name()});
         if let Some((ticket, attempt)) = message.ticket() {
-            line["ticket"] = json!(ticket.as_str());
+            line["ticket"] = json!(ticket);
             line["attempt"] = json!(attempt);
         }
         match message {
             Message::Heartbeat(_) | Message::Progress { .. } => return,
             Message::Outcome { outcome, .. } => {
                 let diff = outcome.changes.diff.as_ref();
-                line["diff"] = json!(diff.map(|diff| with_content(json!({}), diff.as_bytes())));
-                let stdout = outcome.stdout.render();
-                line["stdout"] = with_content(json!({}), stdout.as_bytes());
+                line["diff"] = json!(diff.map(|diff| with_content(json!({}), diff)));
+                line["stdout"] = with_content(json!({}), &outcome.stdout.render());
             }
             Message::Register(_) | Message::Claim { .. } => {}
         }
-        self.write(with_content(line, frame.as_bytes()));
+        self.write(with_content(line, frame));
     }
 
     /// The backend was asked for that address, with the token and nothing else.
@@ -86,66 +71,53 @@ impl Audit {
         self.write(json!({"what": "asked", "for": one_line(without_query(address), ADDRESS_MAX)}));
     }
 
-    pub fn started(&self, started: &ProgramStart<'_>) {
-        let args: Vec<_> = started
-            .args
-            .iter()
-            .map(|arg| one_line(arg, ARGUMENT_MAX))
-            .collect();
+    /// A program was started for a ticket. It reads the prompt on its standard input, or as an argument.
+    pub fn started(&self, job: &Job, program: &Path, args: &[OsString], cwd: &Path, prompt: &str) {
+        let shown = |arg: &OsString| one_line(&arg.to_string_lossy(), ARGUMENT_MAX);
         let line = json!({
             "what": "started",
-            "ticket": started.ticket.as_str(),
-            "attempt": started.attempt,
-            "run": started.run.to_string(),
-            "program": started.program,
-            "args": args,
-            "cwd": started.cwd,
+            "ticket": job.ticket.id,
+            "attempt": job.ticket.attempt,
+            "run": job.run.to_string(),
+            "program": program.to_string_lossy(),
+            "args": args.iter().map(shown).collect::<Vec<_>>(),
+            "cwd": cwd.to_string_lossy(),
         });
-        self.write(with_content(line, started.prompt.as_bytes()));
+        self.write(with_content(line, prompt));
     }
 
     /// A branch was pushed, or was to be, to that address, which holds no credentials.
-    pub fn pushed(&self, ticket: &TicketId, run: RunId, branch: &str, to: &str) {
-        let (ticket, run) = (ticket.as_str(), run.to_string());
+    pub fn pushed(&self, job: &Job, branch: &str, to: &str) {
+        let (ticket, run) = (&job.ticket.id, job.run.to_string());
         self.write(
             json!({"what": "pushed", "ticket": ticket, "run": run, "branch": branch, "to": to}),
         );
     }
 
-    fn write(&self, line: Value) {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        log.write(line);
-    }
-}
-
-impl Log {
     /// An error is logged once and stops no ticket. The next line that can be written comes after one that says that
     /// lines are missing.
-    fn write(&mut self, line: Value) {
+    fn write(&self, line: Value) {
+        let mut is_broken = self
+            .is_broken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let mut written = Ok(());
-        if self.is_broken {
-            written = self.try_write(json!({"what": "missing"}));
+        if *is_broken {
+            written = self.append(json!({"what": "missing"}));
         }
-        written = written.and_then(|()| self.try_write(line));
-        if let (Err(e), false) = (&written, self.is_broken) {
+        written = written.and_then(|()| self.append(line));
+        if let (Err(e), false) = (&written, *is_broken) {
             warn!(
                 "{}: the audit log cannot be written, and until it can, lines are missing in it: {e}",
-                self.path.display()
+                self.log.path.display()
             );
         }
-        self.is_broken = written.is_err();
+        *is_broken = written.is_err();
     }
 
-    fn try_write(&mut self, mut line: Value) -> io::Result<()> {
+    fn append(&self, mut line: Value) -> io::Result<()> {
         line["at"] = json!(rfc3339(now()));
-        let mut file = match self.file.take() {
-            Some(file) => file,
-            None => LogFile::open(&self.path, FILE_MAX)?,
-        };
-        // After an error it is opened anew, which finds out whether a part of the line is there.
-        file.write_line(&line.to_string())?;
-        self.file = Some(file);
-        Ok(())
+        self.log.append(format!("{line}\n").as_bytes())
     }
 }
 
@@ -156,7 +128,7 @@ fn without_query(address: &str) -> &str {
         .map_or(address, |(address, _)| address)
 }
 
-fn with_content(mut line: Value, content: &[u8]) -> Value {
+fn with_content(mut line: Value, content: &str) -> Value {
     let hash = Sha256::digest(content);
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     line["bytes"] = json!(content.len());

@@ -1,8 +1,8 @@
-//! Files and folders that are closed to other users, and files that are there whole or not at all.
+//! Files and folders that are closed to other users, files that are there whole or not at all, and logs of bounded size.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,10 +18,6 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 pub fn create(path: &Path) -> io::Result<File> {
     let mut options = for_this_user();
     options.write(true).create(true).truncate(true).open(path)
-}
-
-pub fn append_to(path: &Path) -> io::Result<File> {
-    for_this_user().append(true).create(true).open(path)
 }
 
 /// For a lock. It is not emptied: Windows refuses that while another process has it locked.
@@ -68,15 +64,12 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// A new name is on disk when its folder is (fsync(2)).
-#[cfg(unix)]
+/// A new name is on disk when its folder is (fsync(2)). Windows opens no folder as a file.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-#[cfg(not(unix))]
-pub fn sync_folder(_path: &Path) -> io::Result<()> {
-    Ok(())
+    match cfg!(unix) {
+        true => File::open(path)?.sync_all(),
+        false => Ok(()),
+    }
 }
 
 pub fn write_json<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
@@ -94,8 +87,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 /// What cannot be read is kept under another name, so that a person can look at it.
 pub fn set_aside(path: &Path, why: &io::Error) {
-    let aside = path.with_extension("unusable");
-    let (path, shown) = (path, path.display());
+    let (aside, shown) = (path.with_extension("unusable"), path.display());
     match fs::rename(path, &aside) {
         Ok(()) => log::warn!("{shown}: {why}: set aside as {}", aside.display()),
         Err(e) => log::warn!("{shown}: {why}, and it cannot be set aside: {e}"),
@@ -123,4 +115,61 @@ fn make_removable(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A log in a file of bounded size: the audit log, and the log of a Windows service. At its limit the file is renamed to
+/// `NAME.1`, in place of an older one: there are never more than two.
+#[derive(Debug, Clone)]
+pub struct LogFile {
+    pub(super) path: PathBuf,
+    pub(super) limit: u64,
+}
+
+impl LogFile {
+    /// Makes its folder, and finds out whether the file can be written.
+    pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let path = path.to_owned();
+        let log = Self { path, limit };
+        log.append(b"")?;
+        Ok(log)
+    }
+
+    /// Writes whole lines. They begin on a line of their own: the last line in the file has no end if the machine lost its
+    /// power or the disk was full.
+    pub fn append(&self, lines: &[u8]) -> io::Result<()> {
+        let written = fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        if written > 0 && written + lines.len() as u64 > self.limit {
+            let mut aside = self.path.clone().into_os_string();
+            aside.push(".1");
+            // A file that cannot be renamed, because another program has it open, grows beyond the limit: no line is lost.
+            let _ = fs::rename(&self.path, aside);
+        }
+        let mut options = for_this_user();
+        options.read(true).append(true).create(true);
+        let mut file = options.open(&self.path)?;
+        let mut last = *b"\n";
+        if file.metadata()?.len() > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        if last != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+        file.write_all(lines)
+    }
+}
+
+/// Each call is to bring whole lines.
+impl Write for LogFile {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.append(lines)?;
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

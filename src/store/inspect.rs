@@ -10,8 +10,7 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::files::read_json;
-use super::journal::{Started, modified};
-use super::run_folder::{PATCH, RunFolder};
+use super::journal::{PATCH, RunFolder, Started, modified};
 use super::status::StatusRecord;
 use super::{LOCK, STATUS, StoreError, is_foreign, journal};
 use crate::domain::outbox::Entry;

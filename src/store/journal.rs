@@ -5,8 +5,8 @@
 //! outcome). A folder that cannot be read is set aside under another name, never dropped.
 
 use std::cmp::Reverse;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,19 +15,31 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::Store;
-use super::files::{read_json, set_aside, sync_folder, write_json};
-use super::run_folder::{LEFT_OUT, PATCH, RunFolder, SCRATCH, TICKETS};
+use super::files::{
+    create, make_folder, read_json, remove_all, set_aside, sync_folder, write_json,
+};
 use crate::domain::outbox::{DELIVERED_MAX, Delivered, Entry};
 use crate::domain::repos::{Repo, Workspace};
 use crate::domain::session::SavedState;
 use crate::domain::ticket::{Job, Outcome, RunId, Ticket, TicketId};
-use crate::times::{from_millis, millis};
+use crate::times::{from_millis, millis, now};
 
 pub(super) const TICKET: &str = "ticket.json";
 const ATTEMPT: &str = "attempt.json";
 pub(super) const STARTED: &str = "started.json";
 pub(super) const OUTCOME: &str = "outcome.json";
 pub(super) const DELIVERED: &str = "delivered";
+
+/// The folder of the runs' folders, in the state folder.
+pub(super) const TICKETS: &str = "tickets";
+/// What only the run itself needs.
+const SCRATCH: &str = "scratch";
+/// The clone that the run works in.
+const CLONE: &str = "clone";
+/// What the run changed. The file is there only once it is complete.
+pub const PATCH: &str = "diff.patch";
+/// The file is there if something that the run changed is not in the patch.
+pub const LEFT_OUT: &str = "left-out";
 
 /// Folders that one [`Store::prune`] removes at most: a ticket waits for it.
 const PRUNE_MAX: usize = 50;
@@ -142,16 +154,16 @@ impl Store {
 
     /// The outcome of a run that ended here, if it can still be read.
     pub fn outcome(&self, run: RunId) -> Option<Entry> {
-        RunFolder::of(&self.root, run).outcome().ok()?
+        self.folder(run).outcome().ok()?
     }
 
     /// Removes folders of runs whose outcome was delivered that long ago.
-    pub fn prune(&self, keep: Duration, now: SystemTime) {
+    pub fn prune(&self, keep: Duration) {
         // A clone is removed first, by a worker: that can take long.
         let old = self
             .run_folders()
             .into_iter()
-            .filter(|folder| folder.is_older(keep, now) && !folder.clone_path().exists());
+            .filter(|folder| folder.is_older(keep) && !folder.clone_path().exists());
         for folder in old.take(PRUNE_MAX) {
             if let Err(e) = fs::remove_dir_all(&folder.path) {
                 warn!("{}: cannot be removed: {e}", folder.path.display());
@@ -159,26 +171,13 @@ impl Store {
         }
     }
 
-    /// The runs whose clones may go. A clone that alone has what the run did stays as long as the run's folder would.
-    pub fn spent_clones(&self, keep: Duration, now: SystemTime) -> Vec<RunId> {
-        let is_spent = |folder: &RunFolder| {
-            folder.has_spent_clone() || folder.clone_path().exists() && folder.is_older(keep, now)
+    /// The runs that still have what only the run itself needed: its scratch files, or a clone that is no longer needed.
+    pub fn untidied(&self, keep: Duration) -> Vec<RunId> {
+        let is_untidied = |folder: &RunFolder| {
+            let has_ended = folder.path(OUTCOME).exists();
+            has_ended && folder.path(SCRATCH).exists() || folder.has_spent_clone(keep)
         };
-        self.runs_that(is_spent)
-    }
-
-    /// Runs that have ended and still have what only the run itself needed.
-    pub fn untidied(&self) -> Vec<RunId> {
-        self.runs_that(|folder| folder.path(SCRATCH).exists() && folder.path(OUTCOME).exists())
-    }
-
-    /// Whether the run has a clone that is no longer needed.
-    pub fn has_spent_clone(&self, run: RunId) -> bool {
-        RunFolder::of(&self.root, run).has_spent_clone()
-    }
-
-    fn runs_that(&self, wanted: impl Fn(&RunFolder) -> bool) -> Vec<RunId> {
-        let folders = self.run_folders().into_iter().filter(wanted);
+        let folders = self.run_folders().into_iter().filter(is_untidied);
         folders.map(|folder| folder.run).collect()
     }
 
@@ -235,7 +234,78 @@ enum Stage {
     Ended(Entry),
 }
 
+/// The folder of one run: its records, its output, its diff, and its clone if it has one.
+#[derive(Debug)]
+pub struct RunFolder {
+    pub(super) run: RunId,
+    pub(super) path: PathBuf,
+}
+
 impl RunFolder {
+    /// Those that exist below this state folder, in no order.
+    pub(super) fn all(state_dir: &Path) -> io::Result<Vec<Self>> {
+        let folder = |path: PathBuf| {
+            let run = u128::from_str_radix(path.file_name()?.to_str()?, 16).ok()?;
+            let run = RunId(run);
+            Some(Self { run, path })
+        };
+        let entries = fs::read_dir(state_dir.join(TICKETS))?.flatten();
+        Ok(entries.filter_map(|entry| folder(entry.path())).collect())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A new file, open for writing.
+    pub fn create(&self, name: &str) -> io::Result<File> {
+        create(&self.path(name))
+    }
+
+    /// A new file with that content, open for reading from its start.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<File> {
+        self.create(name)?.write_all(content)?;
+        File::open(self.path(name))
+    }
+
+    pub fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path(name);
+        make_folder(&path)?;
+        Ok(path)
+    }
+
+    /// Removes what only the run itself needed. What cannot be removed takes room and does no harm.
+    pub fn remove_scratch(&self) {
+        let _ = fs::remove_dir_all(self.path(SCRATCH));
+    }
+
+    /// Where the run's clone is, if it has one.
+    pub fn clone_path(&self) -> PathBuf {
+        self.path(CLONE)
+    }
+
+    pub fn make_clone_folder(&self) -> io::Result<PathBuf> {
+        self.folder(CLONE)
+    }
+
+    /// For when no process of the run is alive any more.
+    pub fn remove_clone(&self) -> io::Result<()> {
+        match remove_all(&self.clone_path()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Before the clone is removed: from then on the patch may be all that is left of the run's work.
+    pub fn flush_patch(&self) -> io::Result<()> {
+        // Windows flushes only files that are open for writing.
+        match File::options().write(true).open(self.path(PATCH)) {
+            Ok(patch) => patch.sync_all(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Before the run's program is started.
     pub fn keep_start(&self, started: &Started) -> io::Result<()> {
         write_json(&self.path(STARTED), started)
@@ -295,16 +365,19 @@ impl RunFolder {
     }
 
     /// Whether its outcome was delivered longer ago than that.
-    fn is_older(&self, than: Duration, now: SystemTime) -> bool {
-        let age = self.delivered_at().map(|at| now.duration_since(at));
+    fn is_older(&self, than: Duration) -> bool {
+        let age = self.delivered_at().map(|at| now().duration_since(at));
         age.is_some_and(|age| age.is_ok_and(|age| age > than))
     }
 
-    /// Whether there is a clone, the outcome was delivered, and the run's changes are all on disk, or there are none.
-    fn has_spent_clone(&self) -> bool {
+    /// Whether there is a clone whose outcome was delivered, and the run's changes are all in the patch, or there are none. A
+    /// clone that alone has them stays for the time `keep`, as long as the run's folder would.
+    pub fn has_spent_clone(&self, keep: Duration) -> bool {
+        if !self.clone_path().exists() || !self.path(DELIVERED).exists() {
+            return false;
+        }
         let is_whole = self.path(PATCH).exists() && !self.path(LEFT_OUT).exists();
-        let is_only_copy = || self.path(STARTED).exists() && !is_whole;
-        self.clone_path().exists() && self.path(DELIVERED).exists() && !is_only_copy()
+        is_whole || !self.path(STARTED).exists() || self.is_older(keep)
     }
 
     fn or_set_aside<T>(&self, read: io::Result<Option<T>>) -> Option<T> {

@@ -4,15 +4,12 @@
 pub(crate) mod audit;
 mod files;
 #[cfg(feature = "tools")]
-#[cfg(feature = "tools")]
 pub(crate) mod inspect;
 pub mod journal;
-pub mod log_file;
-mod run_folder;
 pub(crate) mod status;
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,10 +20,12 @@ use crate::domain::quota::Quota;
 use crate::domain::ticket::RunId;
 use crate::times::{from_millis, millis};
 use audit::Audit;
+pub use files::LogFile;
 use files::{
     close_to_others, make_folder, open_to_lock, read_json, set_aside, write_atomically, write_json,
 };
-pub use run_folder::{LEFT_OUT, PATCH, RunFolder};
+use journal::TICKETS;
+pub use journal::{LEFT_OUT, PATCH, RunFolder};
 
 /// What the daemon is doing, for `wf0-agent status`.
 const STATUS: &str = "status.json";
@@ -41,8 +40,9 @@ const LOCK_TRY_EVERY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    agent_id: String,
-    audit: Audit,
+    /// A UUID that is made once and then stays.
+    pub agent_id: String,
+    pub(crate) audit: Audit,
     /// The kernel releases the lock when the process ends, however it ends.
     _lock: File,
 }
@@ -103,10 +103,8 @@ impl Store {
         // It may have been there before, open to others.
         close_to_others(root).map_err(at(root))?;
         let lock_path = root.join(LOCK);
-        let lock = match lock_soon(&lock_path).map_err(at(&lock_path))? {
-            Some(lock) => lock,
-            None => return Err(StoreError::Locked(root.to_owned())),
-        };
+        let lock = lock_soon(&lock_path).map_err(at(&lock_path))?;
+        let lock = lock.ok_or_else(|| StoreError::Locked(root.to_owned()))?;
         // What an earlier daemon wrote about itself is not true for this one.
         let _ = fs::remove_file(root.join(STATUS));
         let id_path = root.join("agent-id");
@@ -114,18 +112,9 @@ impl Store {
         Ok(Self {
             root: root.to_owned(),
             agent_id,
-            audit: Audit::open(root),
+            audit: Audit::new(root),
             _lock: lock,
         })
-    }
-
-    /// A UUID that is made once and then stays.
-    pub fn agent_id(&self) -> &str {
-        &self.agent_id
-    }
-
-    pub fn audit(&self) -> &Audit {
-        &self.audit
     }
 
     /// The dialect that the backend spoke last.
@@ -164,9 +153,15 @@ impl Store {
         write_json(&self.root.join("quota.json"), &record)
     }
 
+    /// The run's folder, which need not exist.
+    pub fn folder(&self, run: RunId) -> RunFolder {
+        let path = self.root.join(TICKETS).join(run.to_string());
+        RunFolder { run, path }
+    }
+
     /// The run's folder, made if it is missing.
     pub fn run_folder(&self, run: RunId) -> io::Result<RunFolder> {
-        let folder = RunFolder::of(&self.root, run);
+        let folder = self.folder(run);
         make_folder(&folder.path)?;
         Ok(folder)
     }
@@ -177,32 +172,23 @@ fn is_foreign(root: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(root)?.next().is_some() && !root.join(LOCK).exists())
 }
 
-fn lock_soon(path: &Path) -> io::Result<Option<File>> {
-    for _ in 0..LOCK_TRIES {
-        if let Some(lock) = lock(path)? {
-            return Ok(Some(lock));
-        }
-        std::thread::sleep(LOCK_TRY_EVERY);
-    }
-    lock(path)
-}
-
 /// `None`: another process has it. No child inherits it: the file is closed when a program is started.
-fn lock(path: &Path) -> io::Result<Option<File>> {
+fn lock_soon(path: &Path) -> io::Result<Option<File>> {
     let file = open_to_lock(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(e)) => Err(e),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_TRY_EVERY),
+            Err(TryLockError::Error(e)) => return Err(e),
+        }
     }
+    Ok(None)
 }
 
 fn agent_id(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(256).read_to_end(&mut bytes).map(|_| ())?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e),
+    let bytes = match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
     };
     // A crash of the machine can leave bytes that are no text.
     let text = String::from_utf8_lossy(&bytes);
@@ -212,8 +198,7 @@ fn agent_id(path: &Path) -> io::Result<String> {
     }
     if !bytes.is_empty() {
         let why = "it holds no UUID, so a new one is made";
-        log::warn!("{}: set aside: {why}", path.display());
-        fs::rename(path, path.with_extension("unusable"))?;
+        set_aside(path, &io::Error::other(why));
     }
     let id = uuid_v4(rand::random());
     write_atomically(path, format!("{id}\n").as_bytes())?;
@@ -223,15 +208,11 @@ fn agent_id(path: &Path) -> io::Result<String> {
 /// RFC 9562 section 5.4.
 fn uuid_v4(random: u128) -> String {
     let bits = (random & !(0xF << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let hex = format!("{bits:032x}");
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
-    parts.join("-")
+    let mut id = format!("{bits:032x}");
+    for at in [20, 16, 12, 8] {
+        id.insert(at, '-');
+    }
+    id
 }
 
 fn is_uuid(text: &str) -> bool {

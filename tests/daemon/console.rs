@@ -21,8 +21,7 @@ fn log_of_a_ticket(world: &World, agent: &mut Agent) -> String {
     agent.log()
 }
 
-/// At a terminal lines are short, each with a sign, with colours, without levels; what runs is shown below them and wiped
-/// out before the next line.
+/// At a terminal lines are short, each with a sign, with colours, without levels.
 #[test]
 fn at_a_terminal() {
     let world = World::new();
@@ -33,8 +32,6 @@ fn at_a_terminal() {
         "\u{1b}[1m▸\u{1b}[0m \u{1b}[1mT-1\u{1b}[0m claimed: dev in ",
         "\u{1b}[32m✓\u{1b}[0m \u{1b}[1mT-1\u{1b}[0m done after ",
         "1 file, +1 −0",
-        "\u{1b}[?7l  \u{1b}[1mT-1\u{1b}[0m since ",
-        "Z \u{1b}[2mrunning\u{1b}[0m\u{1b}[?7h\r\u{1b}[2K",
     ] {
         assert!(log.contains(words), "{words:?} is not in:\n{log:?}");
     }
@@ -42,14 +39,9 @@ fn at_a_terminal() {
         !log.contains("INFO") && !log.contains("(attempt 1)"),
         "{log}"
     );
-    let last = log.lines().last().unwrap();
-    assert!(
-        !last.ends_with("\u{1b}[?7h"),
-        "the line below is left at the end: {last:?}"
-    );
 }
 
-/// `NO_COLOR` takes the colours away, and nothing else; a terminal that knows nothing gets none either.
+/// `NO_COLOR` takes the colours away, and so does a terminal that knows no escape sequences.
 #[test]
 fn without_colours() {
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
@@ -61,15 +53,7 @@ fn without_colours() {
             log.contains("● connected and registered") && log.contains("✓ T-1 done after "),
             "{log}"
         );
-        assert!(
-            !log.contains("\u{1b}[32m") && !log.contains("\u{1b}[2m"),
-            "{log:?}"
-        );
-        assert_eq!(
-            log.contains('\u{1b}'),
-            name == "NO_COLOR",
-            "what is shown in place: {log:?}"
-        );
+        assert!(!log.contains('\u{1b}'), "{log:?}");
     }
 }
 

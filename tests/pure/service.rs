@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 
 use wf0_agent::commands::service::CLOSING_CALLS;
-use wf0_agent::store::log_file::LogFile;
+use wf0_agent::store::LogFile;
 
 /// Whether every element is closed in order, every comment is one, and every `&` begins an entity.
 fn assert_well_formed(xml: &str) {

@@ -592,7 +592,7 @@ impl State {
         fs::write(root.join("lock"), "").unwrap();
         fs::write(root.join("agent-id"), held).unwrap();
         let store = Store::open(&root).unwrap_or_else(|e| panic!("{e}"));
-        let id = store.agent_id().to_owned();
+        let id = store.agent_id.to_owned();
         assert_eq!(id.len(), 36, "{id:?}");
         assert!(
             contains(&fs::read(root.join("agent-id")).unwrap(), &id),

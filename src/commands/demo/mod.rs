@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{exit, flag, given, print, run};
 use crate::config::{Config, Given, Sources};
-use crate::daemon;
-use crate::domain::event::DaemonEnd;
+use crate::daemon::{self, Mailbox};
+use crate::domain::event::{DaemonEnd, Event};
 use crate::environment::Environment;
 use backend::Backend;
 pub use greeter::stand_in;
@@ -74,14 +74,15 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     ));
     run::end_on_panic(|| ());
     let mut serving = None;
-    let ready = |stopper: daemon::Stopper| {
-        run::stop_on_signals(stopper.clone());
-        let own = stopper.clone();
-        let serve = move || backend.serve(ticket_limit + STAND_IN_LIMIT, || own.stop());
+    let ready = |mailbox: Mailbox| {
+        run::stop_on_signals(mailbox.clone());
+        let own = mailbox.clone();
+        let stop = move || own.post(Event::Stop);
+        let serve = move || backend.serve(ticket_limit + STAND_IN_LIMIT, stop);
         let thread = thread::Builder::new().name("demo-backend".to_owned());
         serving = thread.spawn(serve).ok();
         if serving.is_none() {
-            stopper.stop();
+            mailbox.post(Event::Stop);
         }
     };
     match daemon::run(config, environment, ready, |_| {}) {

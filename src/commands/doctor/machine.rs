@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::checks::{self, Finding, Level};
 use crate::config::Config;
-use crate::daemon::dialer;
 use crate::domain::event::Setback;
 use crate::environment::Environment;
 use crate::job::cli::{self, Cli, WrongOption, version_in};
 use crate::job::{Git, Halt};
+use crate::link::Dialer;
 use crate::link::event_loop::now;
 use crate::net::lookup;
 use crate::store::inspect::{self, Condition, look_at};
@@ -240,7 +240,7 @@ pub fn backend(config: &Config) -> Vec<Finding> {
             return findings;
         }
     }
-    let dialer = dialer(config, None);
+    let dialer = Dialer::new(config, None);
     if let Err(e) = dialer.route.open(now().mono + LIMIT) {
         let fix = e.fix.unwrap_or_else(|| ONLINE.to_owned());
         findings.push(Finding::problem("connection", e.what, fix));

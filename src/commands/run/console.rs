@@ -12,20 +12,18 @@ use log::kv::{Key, Value};
 use log::{Level, LevelFilter, Record};
 use serde_json::json;
 
-use crate::commands::style::{Colour, clock, knows_colours, knows_sequences};
+use crate::commands::style::{Colour, clock, knows_colours};
 use crate::config::{LogFilter, LogFormat};
-use crate::domain::message::View;
-use crate::domain::text::{escaped, for_terminal, one_line};
-use crate::domain::ticket::{ActiveTicket, Progress};
+use crate::domain::text::{escaped, for_terminal};
 use crate::environment::Environment;
+#[cfg(windows)]
+use crate::store::LogFile;
 use crate::times::{now, rfc3339};
 
 /// Lines that may wait for the thread that writes.
 const LINES_MAX: usize = 1024;
 /// How long the end of the process waits for that thread.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
-/// The most characters that one run takes in the line below the log.
-const ACTIVITY_MAX: usize = 60;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
@@ -36,17 +34,10 @@ enum Form {
 }
 
 #[derive(Clone)]
-pub struct Console {
-    messages: Sender<Message>,
-    /// Whether what runs is shown below the log, and whether in colours.
-    live: Option<bool>,
-}
+pub struct Console(Sender<Message>);
 
 enum Message {
-    /// A line of the log.
     Line(String),
-    /// What runs, shown below the log in place of what was there; empty if nothing runs.
-    Live(String),
     /// Dropped when everything before it is written.
     Mark(Sender<()>),
 }
@@ -58,35 +49,29 @@ impl Console {
         filter: &LogFilter,
         environment: &Environment,
     ) -> io::Result<Self> {
-        let colours = knows_colours(environment);
         let form = match format {
             LogFormat::Json => Form::Json,
             LogFormat::Text => Form::Text,
-            LogFormat::Auto if stderr().is_terminal() => Form::Terminal { colours },
+            LogFormat::Auto if stderr().is_terminal() => Form::Terminal {
+                colours: knows_colours(environment),
+            },
             LogFormat::Auto if is_journal(environment) => Form::Journal,
             LogFormat::Auto => Form::Text,
         };
-        let is_live = matches!(form, Form::Terminal { .. }) && knows_sequences(environment);
-        let mut console = Self::start_with(Box::new(stderr()), form, filter)?;
-        if is_live && log::max_level() >= LevelFilter::Info {
-            console.live = Some(colours);
-        }
-        Ok(console)
+        Self::start(Box::new(stderr()), form, filter)
     }
 
     /// The log in a file.
     #[cfg(windows)]
-    pub fn start(
-        to: Box<dyn Write + Send>,
-        format: LogFormat,
-        filter: &LogFilter,
-    ) -> io::Result<Self> {
-        let is_json = format == LogFormat::Json;
-        let form = if is_json { Form::Json } else { Form::Text };
-        Self::start_with(to, form, filter)
+    pub fn in_file(file: LogFile, format: LogFormat, filter: &LogFilter) -> io::Result<Self> {
+        let form = match format {
+            LogFormat::Json => Form::Json,
+            LogFormat::Text | LogFormat::Auto => Form::Text,
+        };
+        Self::start(Box::new(file), form, filter)
     }
 
-    fn start_with(to: Box<dyn Write + Send>, form: Form, filter: &LogFilter) -> io::Result<Self> {
+    fn start(to: Box<dyn Write + Send>, form: Form, filter: &LogFilter) -> io::Result<Self> {
         let (messages, written) = crossbeam_channel::bounded(LINES_MAX);
         thread::Builder::new()
             .name("log".to_owned())
@@ -105,33 +90,16 @@ impl Console {
         }
         // It fails only where there is a log already, and then that one stays.
         let _ = logger.try_init();
-        let live = None;
-        Ok(Self { messages, live })
-    }
-
-    /// Shows below the log what runs.
-    pub fn show(&self, view: &View) {
-        if let Some(colours) = self.live {
-            // Without room it is left out: the next one tells more.
-            let live = Message::Live(live(view, colours));
-            let _ = self.messages.try_send(live);
-        }
+        Ok(Self(messages))
     }
 
     /// Waits until what was logged is written, and not for long: the terminal may be paused.
     pub fn flush(&self) {
         let (mark, passed) = crossbeam_channel::bounded(0);
-        let sent = self.messages.send_timeout(Message::Mark(mark), FLUSH_LIMIT);
+        let sent = self.0.send_timeout(Message::Mark(mark), FLUSH_LIMIT);
         if sent.is_ok() {
             let _ = passed.recv_timeout(FLUSH_LIMIT);
         }
-    }
-
-    /// Leaves the terminal as it was found.
-    pub fn end(&self) {
-        let nothing = Message::Live(String::new());
-        let _ = self.messages.send_timeout(nothing, FLUSH_LIMIT);
-        self.flush();
     }
 }
 
@@ -165,27 +133,15 @@ impl Write for Queue {
     }
 }
 
-/// Writes each line in place of what runs, and what runs below it.
 fn write_all(mut to: Box<dyn Write + Send>, messages: &Receiver<Message>) {
-    let mut live = String::new();
     for message in messages {
-        // Where nothing was shown nothing is wiped out: a person may be typing there.
-        let clear = if live.is_empty() { "" } else { "\r\x1b[2K" };
-        let line = match message {
-            Message::Line(line) => line,
-            Message::Live(text) if text == live => continue,
-            Message::Live(text) => {
-                live = text;
-                String::new()
+        match message {
+            Message::Mark(mark) => drop(mark),
+            // In one piece. A log that cannot be written is no reason to end runs.
+            Message::Line(line) => {
+                let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
             }
-            Message::Mark(mark) => {
-                drop(mark);
-                continue;
-            }
-        };
-        // In one piece. A log that cannot be written is no reason to end runs.
-        let text = format!("{clear}{line}{live}");
-        let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+        }
     }
 }
 
@@ -252,43 +208,12 @@ fn for_person(record: &Record<'_>, colours: bool) -> String {
     let attempt = attempt.unwrap_or(1);
     let start = format!("ticket {id} (attempt {attempt}): ");
     let text = text.strip_prefix(&start).unwrap_or(&text);
-    let again = if attempt > 1 {
-        format!(" (attempt {attempt})")
-    } else {
-        String::new()
+    let again = match attempt {
+        0 | 1 => String::new(),
+        _ => format!(" (attempt {attempt})"),
     };
     let id = paint(Colour::Bold, &id);
     format!("{time} {sign} {id}{again} {text}\n")
-}
-
-/// The line below the log: each run with its start and what it does; empty if nothing runs. The terminal cuts it at its
-/// own width. It changes only when something happens, so nothing in it depends on the time of now.
-fn live(view: &View, colours: bool) -> String {
-    let running: Vec<_> = view
-        .active
-        .iter()
-        .filter_map(|active| one_run(active, colours))
-        .collect();
-    if running.is_empty() {
-        return String::new();
-    }
-    let waiting = match view.active.len() - running.len() {
-        0 => String::new(),
-        waiting => Colour::Dim.paint(&format!("  +{waiting} waiting"), colours),
-    };
-    format!("\x1b[?7l  {}{waiting}\x1b[?7h", running.join("  "))
-}
-
-/// `None`: it waits.
-fn one_run(active: &ActiveTicket, colours: bool) -> Option<String> {
-    let since = clock(active.started_at?);
-    let what = active
-        .progress
-        .as_ref()
-        .map_or("running", Progress::activity);
-    let what = Colour::Dim.paint(&one_line(&for_terminal(what), ACTIVITY_MAX), colours);
-    let id = Colour::Bold.paint(active.id.as_str(), colours);
-    Some(format!("{id} since {since} {what}"))
 }
 
 /// The numbers of syslog(3).
@@ -304,11 +229,11 @@ fn priority(level: Level) -> u8 {
 /// Whether standard error is the journal: systemd names the device and inode of what it connects (systemd.exec(5)).
 #[cfg(unix)]
 fn is_journal(environment: &Environment) -> bool {
-    let Some(named) = environment.get("JOURNAL_STREAM") else {
-        return false;
-    };
-    nix::sys::stat::fstat(stderr())
-        .is_ok_and(|stat| *named == *format!("{}:{}", stat.st_dev, stat.st_ino))
+    let named = environment.get("JOURNAL_STREAM");
+    nix::sys::stat::fstat(stderr()).is_ok_and(|stat| {
+        let own = format!("{}:{}", stat.st_dev, stat.st_ino);
+        named.is_some_and(|named| *named == *own)
+    })
 }
 
 #[cfg(not(unix))]

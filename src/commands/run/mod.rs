@@ -1,6 +1,6 @@
-//! `wf0-agent run`: the daemon, until a signal or the backend ends it.
+//! `wf0-agent run`: the daemon, until a signal or the backend ends it. Here is also what each other way to start the daemon
+//! needs: checked settings, signals, panics and exit codes.
 
-mod bootstrap;
 mod console;
 mod service_manager;
 #[cfg(windows)]
@@ -9,16 +9,20 @@ pub(crate) mod windows_service;
 use std::io::{IsTerminal, stderr, stdin};
 
 use clap::{Arg, ArgMatches, Command};
-use log::LevelFilter;
+use log::{LevelFilter, error};
 
 use super::{exit, flag, given};
-use crate::config::Sources;
-use crate::daemon;
+use crate::config::{Config, Given, Sources};
+use crate::daemon::{self, DaemonError, Mailbox};
+use crate::domain::event::{DaemonEnd, Event};
 use crate::environment::Environment;
-use bootstrap::exit_code;
-pub use bootstrap::{AS_SERVICE, check, end_on_panic, hide_memory, stop_on_signals};
+use crate::job::cli;
+use crate::store::StoreError;
 use console::Console;
 use service_manager::ServiceManager;
+
+/// The word by which the Windows service manager starts the daemon. People do not use it.
+pub const AS_SERVICE: &str = "run-as-service";
 
 pub fn command() -> Command {
     Command::new("run")
@@ -41,9 +45,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let environment = Environment::of_process();
     let own = matches.subcommand_matches("run");
     let quiet = matches.get_flag("quiet") || own.is_some_and(|own| own.get_flag("quiet"));
-    let sources =
-        Sources::collect(given(matches), environment.clone()).map_err(|e| vec![e.to_string()]);
-    let config = match sources.and_then(|sources| check(&sources)) {
+    let config = match load(given(matches), &environment) {
         Ok(config) => config,
         Err(lines) => {
             for line in lines {
@@ -70,18 +72,11 @@ pub fn run(matches: &ArgMatches) -> u8 {
         }
     };
     let mut service_manager = ServiceManager::new(&environment, config.stop_limit());
-    // A person who is asked types in the last line of the terminal.
-    let shows_live = !config.require_approval;
     let log = console.clone();
     end_on_panic(move || log.flush());
-    let end = daemon::run(config, environment, stop_on_signals, |view| {
-        service_manager.show(view);
-        if shows_live {
-            console.show(view);
-        }
-    });
-    let code = exit_code(end);
-    console.end();
+    let show = |view: &_| service_manager.show(view);
+    let code = exit_code(daemon::run(config, environment, stop_on_signals, show));
+    console.flush();
     code
 }
 
@@ -96,4 +91,65 @@ pub use windows_service::answer as run_as_service;
 pub fn run_as_service(_matches: &ArgMatches) -> u8 {
     eprintln!("wf0-agent: only the Windows service manager can use {AS_SERVICE}");
     exit::USAGE
+}
+
+/// The process exit code for that end of the daemon. An error is logged.
+pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
+    match end {
+        Ok(DaemonEnd::Asked) => exit::OK,
+        Ok(DaemonEnd::TokenRejected) => exit::TOKEN_REJECTED,
+        Ok(DaemonEnd::VersionRefused) => exit::VERSION_REFUSED,
+        Err(e) => {
+            error!("{e}");
+            match e {
+                DaemonError::Store(StoreError::Locked(_)) => exit::LOCKED,
+                DaemonError::Store(StoreError::Io(..) | StoreError::Foreign(_)) => exit::CONFIG,
+                DaemonError::Poll(_) | DaemonError::Thread(..) => exit::INTERNAL,
+            }
+        }
+    }
+}
+
+/// The settings, or the lines that say what is wrong with them.
+fn load(given: Given, environment: &Environment) -> Result<Config, Vec<String>> {
+    let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e.to_string()])?;
+    check(&sources)
+}
+
+pub fn check(sources: &Sources) -> Result<Config, Vec<String>> {
+    let config = Config::load(sources).map_err(|e| e.lines())?;
+    let wrong = cli::wrong_options(&config.cli);
+    match wrong.is_empty() {
+        true => Ok(config),
+        false => Err(wrong.iter().map(ToString::to_string).collect()),
+    }
+}
+
+/// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.
+pub fn stop_on_signals(mailbox: Mailbox) {
+    if let Err(e) = ctrlc::set_handler(move || mailbox.post(Event::Stop)) {
+        panic!("signals cannot be handled: {e}");
+    }
+}
+
+/// A panic in any thread is a bug. It ends the process: half a daemon is worse than none, and the service manager starts
+/// a whole one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing can be trusted to unwind after a bug"
+)]
+pub fn end_on_panic(before: impl Fn() + Send + Sync + 'static) {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        before();
+        print(info);
+        std::process::exit(i32::from(exit::INTERNAL));
+    }));
+}
+
+/// The CLI runs as the same user and could read this process's environment, where the token may be. A process
+/// that is not dumpable belongs to root in /proc (prctl(2), PR_SET_DUMPABLE).
+pub fn hide_memory() {
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
 }
