@@ -12,7 +12,6 @@ use super::past::{TicketRun, ticket, with_run};
 use super::print;
 use crate::config::canonicalize;
 use crate::domain::text::one_line;
-use crate::environment::Environment;
 use crate::job::{Git, GitDirs, Halt};
 use crate::store::inspect::Seen;
 
@@ -50,7 +49,7 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
         .ok_or_else(|| format!("{ticket} has not ended yet"))?
         .outcome;
     let failed = outcome.failure.as_ref().map(|failure| &failure.error);
-    let Some(started) = past.started()? else {
+    let Some(started) = seen.started().map_err(|e| past.unreadable(&e))? else {
         let why = failed.map(String::as_str).unwrap_or_default();
         return Err(format!("{ticket} never ran: {why}"));
     };
@@ -74,20 +73,21 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
     let dirs = GitDirs::find(&folder)
         .ok_or_else(|| format!("{} is not in a git repository", folder.display()))?;
     let top = dirs.top.display();
-    let git = |options: &[&str]| git_apply(&past.environment, &dirs.top, &patch, options);
-    if let Err(complaints) = git(&["--check"])? {
-        if git(&["--check", "--reverse"])?.is_ok() {
+    // At the root of the work tree: below it, git would leave out what is not below that folder.
+    let git = Git::discovering(&past.environment, &dirs.top).map_err(|e| e.to_string())?;
+    if let Err(complaints) = git_apply(&git, &patch, &["--check"])? {
+        if git_apply(&git, &patch, &["--check", "--reverse"])?.is_ok() {
             return Ok(format!("the changes of {ticket} are already in {top}"));
         }
         let base = outcome.changes.base_commit.as_deref();
-        let why = why_not(&past.environment, &dirs, base.unwrap_or("no commit"));
+        let why = why_not(&git, base.unwrap_or("no commit"));
         return Err(format!(
             "{ticket} does not apply cleanly to {top}; nothing was changed:\n{complaints}\n{why}\n\
              to merge by hand: git -C {top} apply --3way {}",
             patch.display()
         ));
     }
-    let stat = git(&["--apply", "--stat"])?.map_err(|complaints| {
+    let stat = git_apply(&git, &patch, &["--apply", "--stat"])?.map_err(|complaints| {
         format!("git stopped while it applied {ticket} to {top}; see git status:\n{complaints}")
     })?;
     let mut report = format!("applied {ticket} to {top} (not committed):\n{stat}");
@@ -101,20 +101,13 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
 }
 
 /// What `git apply` prints, or with which complaints it fails.
-fn git_apply(
-    environment: &Environment,
-    top: &Path,
-    patch: &Path,
-    options: &[&str],
-) -> Result<Result<String, String>, String> {
+fn git_apply(git: &Git, patch: &Path, options: &[&str]) -> Result<Result<String, String>, String> {
     // The user's settings must not make it another patch.
     let fixed = ["apply", "--whitespace=nowarn", "--no-ignore-whitespace"];
     let words = fixed.iter().chain(options).map(OsStr::new);
     let words: Vec<&OsStr> = words.chain([OsStr::new("--"), patch.as_os_str()]).collect();
-    // At the root of the work tree: below it, git would leave out what is not below that folder.
-    let git = Git::discovering(environment, top).map_err(|e| e.to_string())?;
-    let call = git.start(&words, None, None).map_err(|e| e.to_string())?;
-    let output = call.finish_any(&Halt::never());
+    let call = git.start(&words, None, None);
+    let output = call.and_then(|call| call.finish_any(&Halt::never()));
     let output = output.map_err(|e| e.to_string())?;
     Ok(match output.code {
         0 => Ok(output.stdout.trim_end().to_owned()),
@@ -123,15 +116,12 @@ fn git_apply(
 }
 
 /// Why a patch of changes to `base` does not apply.
-fn why_not(environment: &Environment, dirs: &GitDirs, base: &str) -> String {
-    let words = ["rev-parse", "--verify", "--quiet", "HEAD"].map(OsStr::new);
-    let head = Git::new(environment, &dirs.top, &dirs.git_dir)
-        .and_then(|git| git.run(&words, None, &Halt::never()));
+fn why_not(git: &Git, base: &str) -> String {
+    let words = ["rev-parse", "--verify", "--quiet", "HEAD"];
+    let head = git.run(&words, None, &Halt::never());
     match head.as_deref().map_or("no commit", str::trim) {
         head if head == base => {
-            format!(
-                "the checkout is still at {base}, where the run began, with uncommitted changes"
-            )
+            format!("the run began at {base} too: the checkout has uncommitted changes")
         }
         head => format!("the run began at {base}, and the checkout is now at {head}"),
     }

@@ -11,8 +11,6 @@ mod demo;
 #[cfg(feature = "tools")]
 mod doctor;
 #[cfg(feature = "tools")]
-mod logs;
-#[cfg(feature = "tools")]
 mod past;
 #[cfg(feature = "tools")]
 pub mod service;
@@ -73,7 +71,7 @@ const DAEMON: &[CommandEntry] = &[
 const TOOLS: &[CommandEntry] = &[
     (status::command, status::run),
     (show::command, show::run),
-    (logs::command, logs::run),
+    (show::logs_command, show::logs),
     (apply::command, apply::run),
     (doctor::command, doctor::run),
     (service::command, service::run),

@@ -13,7 +13,6 @@ use crate::domain::outbox::Entry;
 use crate::domain::text::one_line;
 use crate::environment::Environment;
 use crate::store::inspect::{Condition, Seen, look_at, look_into};
-use crate::store::journal::Started;
 
 /// Number of tickets that are named if the wanted one does not exist.
 const NEWEST: usize = 5;
@@ -26,11 +25,6 @@ pub struct TicketRun {
 }
 
 impl TicketRun {
-    /// `None`: its program was not started.
-    pub fn started(&self) -> Result<Option<Started>, String> {
-        self.seen.started().map_err(|e| self.unreadable(&e))
-    }
-
     /// `None`: it has not ended.
     pub fn outcome(&self) -> Result<Option<Entry>, String> {
         self.seen.outcome().map_err(|e| self.unreadable(&e))
@@ -66,28 +60,23 @@ pub fn with_run(
             .map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()));
         Ok((runs?, state_dir))
     });
-    let (runs, state_dir) = match runs {
-        Ok(found) => found,
-        Err(why) => {
-            eprintln!("wf0-agent: {why}");
-            return exit::CONFIG;
+    let (done, failure) = match runs {
+        Ok((runs, state_dir)) => {
+            let seen = find(ticket.unwrap_or_default(), runs, preferred, &state_dir);
+            let past = |seen| TicketRun {
+                seen,
+                environment,
+                state_dir,
+            };
+            (seen.map(past).and_then(command), exit::FAILED)
         }
+        Err(why) => (Err(why), exit::CONFIG),
     };
-    let seen = find(ticket.unwrap_or_default(), runs, preferred, &state_dir);
-    let done = seen.and_then(|seen| {
-        command(TicketRun {
-            seen,
-            environment,
-            state_dir,
-        })
-    });
-    match done {
-        Ok(()) => exit::OK,
-        Err(why) => {
-            eprintln!("wf0-agent: {why}");
-            exit::FAILED
-        }
-    }
+    let Err(why) = done else {
+        return exit::OK;
+    };
+    eprintln!("wf0-agent: {why}");
+    failure
 }
 
 /// The daemon's state folder, or what is wrong with the setting.
@@ -111,12 +100,9 @@ fn find(
     if let Some(at) = found {
         return Ok(runs.swap_remove(at));
     }
-    let mut newest: Vec<&str> = Vec::new();
-    for seen in &runs {
-        if newest.len() < NEWEST && !newest.contains(&seen.ticket.as_str()) {
-            newest.push(seen.ticket.as_str());
-        }
-    }
+    let mut newest: Vec<_> = runs.iter().map(|seen| seen.ticket.as_str()).collect();
+    newest.dedup();
+    newest.truncate(NEWEST);
     let newest = match newest.is_empty() {
         true => format!("{} has no tickets", state_dir.display()),
         false => format!("newest: {}", newest.join(", ")),

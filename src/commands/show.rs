@@ -1,23 +1,28 @@
-//! `wf0-agent show`: what became of a ticket's newest run: how it ended, what the CLI was told, what it answered, and what
-//! it changed.
+//! `wf0-agent show` and `wf0-agent logs`: what became of a ticket's newest run: how it ended, what the CLI was told, what
+//! it printed, and what it changed.
 
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use clap::{ArgGroup, ArgMatches, Command};
 
-use super::logs::Tail;
 use super::past::{TicketRun, ticket, with_run};
 use super::style::date_and_time;
 use super::{flag, ignore_closed_pipe};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;
-use crate::store::journal::Started;
 
-const LINE_MAX: usize = 2000;
-
+const FACT_MAX: usize = 2000;
 /// What can be shown by itself: the names of flags and titles.
 const PARTS: [&str; 3] = ["prompt", "stdout", "diff"];
+/// The files are looked at again and again, because a growing file announces itself to nobody.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A line that does not end is printed in parts.
+const LINE_MAX: usize = 1 << 20;
 
 pub fn command() -> Command {
     Command::new("show")
@@ -35,32 +40,45 @@ pub fn command() -> Command {
         .group(ArgGroup::new("part").args(PARTS))
 }
 
+pub fn logs_command() -> Command {
+    Command::new("logs")
+        .about("Prints everything that the CLI printed for a ticket")
+        .long_about("Prints everything that the CLI printed for a ticket. Needs only STATE_DIR; a daemon may be running.")
+        .arg(ticket())
+        .arg(flag("follow", "Continue until the run has ended"))
+}
+
 pub fn run(matches: &ArgMatches) -> u8 {
     let only = PARTS.into_iter().find(|part| matches.get_flag(part));
     with_run(
         matches,
         |_| true,
         |past| {
-            let (started, ended) = (past.started()?, past.outcome()?);
+            let ended = past.outcome()?;
             let mut to = io::stdout().lock();
             let shown = match only {
                 Some(part) => show_part(part, &past, ended.as_ref(), &mut to)
                     .and_then(|missing| missing.map_or(Ok(()), |why| Err(io::Error::other(why)))),
-                None => show_all(&past, started.as_ref(), ended.as_ref(), &mut to),
+                None => show_all(&past, ended.as_ref(), &mut to),
             };
             ignore_closed_pipe(shown).map_err(|e| format!("{}: {e}", past.seen.ticket))
         },
     )
 }
 
-fn show_all(
-    past: &TicketRun,
-    started: Option<&Started>,
-    ended: Option<&Entry>,
-    to: &mut impl Write,
-) -> io::Result<()> {
-    for (name, value) in facts(past, started, ended) {
-        writeln!(to, "{name:<13} {}", one_line(&value, LINE_MAX))?;
+/// Prints standard output to standard output, and errors to errors.
+pub fn logs(matches: &ArgMatches) -> u8 {
+    let follow = matches.get_flag("follow");
+    with_run(
+        matches,
+        |_| true,
+        |past| ignore_closed_pipe(print_logs(&past, follow)).map_err(|e| past.unreadable(&e)),
+    )
+}
+
+fn show_all(past: &TicketRun, ended: Option<&Entry>, to: &mut impl Write) -> io::Result<()> {
+    for (name, value) in facts(past, ended)? {
+        writeln!(to, "{name:<13} {}", one_line(&value, FACT_MAX))?;
     }
     for part in PARTS {
         writeln!(to, "\n== {part}")?;
@@ -71,13 +89,10 @@ fn show_all(
     Ok(())
 }
 
-fn facts(
-    past: &TicketRun,
-    started: Option<&Started>,
-    ended: Option<&Entry>,
-) -> Vec<(&'static str, String)> {
+fn facts(past: &TicketRun, ended: Option<&Entry>) -> io::Result<Vec<(&'static str, String)>> {
     let seen = &past.seen;
-    let state = match (ended, started) {
+    let started = seen.started()?;
+    let state = match (ended, &started) {
         (Some(_), _) if seen.is_delivered() => "finished, result delivered",
         (Some(_), _) => "finished, result not delivered yet",
         (None, _) if !past.has_daemon() => {
@@ -87,9 +102,9 @@ fn facts(
         (None, None) => "claimed, not started yet",
     };
     let attempt = ended.map_or(seen.attempt, |entry| entry.attempt);
-    let workspace = match started {
-        Some(Started { clone: Some(_), .. }) => ", in a clone",
-        Some(_) => ", in place",
+    let workspace = match started.map(|started| started.clone.is_some()) {
+        Some(true) => ", in a clone",
+        Some(false) => ", in place",
         None => "",
     };
     let mut facts = vec![
@@ -103,37 +118,28 @@ fn facts(
     ];
     facts.extend(seen.title.clone().map(|title| ("title", title)));
     let Some(outcome) = ended.map(|entry| &*entry.outcome) else {
-        return facts;
+        return Ok(facts);
     };
     if let Some(span) = &outcome.span {
         facts.push(("started", date_and_time(span.started_at)));
         facts.push(("took", format!("{:.1} s", span.duration.as_secs_f64())));
     }
-    facts.extend(outcome.exit.map(|exit| match exit {
-        Exit::Code(code) => ("exit code", code.to_string()),
-        Exit::Signal(signal) => ("signal", signal.to_string()),
-    }));
-    let failure = outcome.failure.as_ref();
-    facts.extend(failure.map(|failure| {
-        (
-            "failure",
-            format!("{}: {}", failure.code.as_str(), failure.error),
-        )
-    }));
-    facts.extend(outcome.changes.stat.map(|stat| ("diff", stat.to_string())));
-    facts.extend(
-        outcome
-            .pull_request
-            .clone()
-            .map(|address| ("pull request", address)),
-    );
-    facts.extend(
-        outcome
-            .warnings
-            .iter()
-            .map(|warning| ("warning", warning.clone())),
-    );
-    facts
+    match outcome.exit {
+        Some(Exit::Code(code)) => facts.push(("exit code", code.to_string())),
+        Some(Exit::Signal(signal)) => facts.push(("signal", signal.to_string())),
+        None => {}
+    }
+    if let Some(failure) = &outcome.failure {
+        let (code, error) = (failure.code.as_str(), &failure.error);
+        facts.push(("failure", format!("{code}: {error}")));
+    }
+    let stat = outcome.changes.stat.map(|stat| stat.to_string());
+    facts.extend(stat.map(|stat| ("diff", stat)));
+    let address = outcome.pull_request.clone();
+    facts.extend(address.map(|address| ("pull request", address)));
+    let warnings = outcome.warnings.iter().cloned();
+    facts.extend(warnings.map(|warning| ("warning", warning)));
+    Ok(facts)
 }
 
 /// Shows that part. If there is none, the text says why.
@@ -144,24 +150,18 @@ fn show_part(
     to: &mut impl Write,
 ) -> io::Result<Option<String>> {
     let is_for_terminal = io::stdout().is_terminal();
-    let path = match part {
-        "prompt" => past.seen.path("prompt.md"),
-        "diff" => past.seen.patch(),
+    let path = match (part, ended) {
+        ("prompt", _) => past.seen.path("prompt.md"),
+        ("diff", _) => past.seen.patch(),
         // The stdout that was sent. All that was printed may be lines of JSON, which `logs` shows.
-        _ => {
-            let Some(entry) = ended else {
-                let ticket = &past.seen.ticket;
-                return Ok(Some(format!("not ended yet: see wf0-agent logs {ticket}")));
-            };
+        (_, Some(entry)) => {
             let text = entry.outcome.stdout.render();
-            if is_for_terminal {
-                for line in text.lines() {
-                    writeln!(to, "{}", for_terminal(line))?;
-                }
-            } else {
-                to.write_all(text.as_bytes())?;
-            }
+            pass_on(text.as_bytes(), is_for_terminal, to)?;
             return Ok(None);
+        }
+        (_, None) => {
+            let ticket = &past.seen.ticket;
+            return Ok(Some(format!("not ended yet: see wf0-agent logs {ticket}")));
         }
     };
     if !path.exists() {
@@ -169,4 +169,72 @@ fn show_part(
     }
     Tail::new(path, is_for_terminal).pass_on(to, true)?;
     Ok(None)
+}
+
+fn print_logs(past: &TicketRun, follow: bool) -> io::Result<()> {
+    let (mut stdout, mut stderr) = (io::stdout().lock(), io::stderr().lock());
+    let mut out = Tail::new(past.seen.path("stdout.log"), stdout.is_terminal());
+    let mut errors = Tail::new(past.seen.path("stderr.log"), stderr.is_terminal());
+    loop {
+        // Asked before the last look, because nothing is written after the end. Without a daemon the run is over too.
+        let is_last = !follow || !past.has_daemon() || past.seen.outcome()?.is_some();
+        out.pass_on(&mut stdout, is_last)?;
+        errors.pass_on(&mut stderr, is_last)?;
+        if is_last {
+            return Ok(());
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A file that grows, and how much of it is passed on.
+struct Tail {
+    path: PathBuf,
+    is_for_terminal: bool,
+    at: u64,
+}
+
+impl Tail {
+    fn new(path: PathBuf, is_for_terminal: bool) -> Self {
+        Self {
+            path,
+            is_for_terminal,
+            at: 0,
+        }
+    }
+
+    /// Passes on what has come since the last time. A file that does not exist yet is empty.
+    fn pass_on(&mut self, to: &mut impl Write, is_last: bool) -> io::Result<()> {
+        let mut file = match File::open(&self.path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        loop {
+            let mut chunk = Vec::new();
+            file.seek(SeekFrom::Start(self.at))?;
+            let read = (&mut file).take(LINE_MAX as u64).read_to_end(&mut chunk)?;
+            let lines = chunk.iter().rposition(|byte| *byte == b'\n');
+            match lines {
+                Some(end) if self.is_for_terminal => chunk.truncate(end + 1),
+                None if self.is_for_terminal && !is_last && read < LINE_MAX => chunk.clear(),
+                _ => {}
+            }
+            if chunk.is_empty() {
+                return to.flush();
+            }
+            pass_on(&chunk, self.is_for_terminal, to)?;
+            self.at += chunk.len() as u64;
+        }
+    }
+}
+
+/// Passes on text unchanged, or for a terminal line by line without control characters.
+fn pass_on(bytes: &[u8], is_for_terminal: bool, to: &mut impl Write) -> io::Result<()> {
+    if !is_for_terminal {
+        return to.write_all(bytes);
+    }
+    for line in String::from_utf8_lossy(bytes).lines() {
+        writeln!(to, "{}", for_terminal(line))?;
+    }
+    Ok(())
 }
