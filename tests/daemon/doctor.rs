@@ -426,14 +426,17 @@ fn a_folder_without_git() {
     );
     world.git(&folder, &["init", "--quiet"]);
     assert_right(named(), "repository");
-    let launch = world.launch("true").env("REPO_PATHS", folder.clone());
+    let launch = || world.launch("true").env("REPO_PATHS", folder.clone());
     assert_found(
-        launch,
+        launch(),
         "repository",
         "warn",
         "no owner/name",
         &format!("owner/name={}", folder.display()),
     );
+    // The log of a daemon does not warn of it: tickets can name the path.
+    let line = world.registered(launch()).logged("no owner/name");
+    assert!(line.contains("INFO"), "{line}");
 }
 
 /// A CLI that is not on PATH: where it was looked for.

@@ -66,8 +66,9 @@ pub fn run(matches: &ArgMatches) -> u8 {
             return exit::CONFIG;
         }
     };
-    let is_page = io::stdout().is_terminal() && knows_sequences(&environment) && !is_json;
-    let colours = io::stdout().is_terminal() && knows_colours(&environment);
+    let is_terminal = io::stdout().is_terminal();
+    let is_page = is_terminal && knows_sequences(&environment) && !is_json;
+    let colours = is_terminal && knows_colours(&environment);
     let mut shown = String::new();
     loop {
         let overview = match look(&state_dir) {
@@ -90,18 +91,17 @@ pub fn run(matches: &ArgMatches) -> u8 {
             };
         }
         // A page is written again while its times go on, other output only with something new.
-        let seen = if is_page { &text } else { &json };
-        if *seen != shown {
-            let text = if is_page { page(&text) } else { text.clone() };
+        let (text, seen) = match is_page {
+            true => (page(&text), text),
+            false => (text, json),
+        };
+        if seen != shown {
             let mut to = io::stdout();
-            if to
-                .write_all(text.as_bytes())
-                .and_then(|()| to.flush())
-                .is_err()
-            {
+            let written = to.write_all(text.as_bytes());
+            if written.and_then(|()| to.flush()).is_err() {
                 return exit::OK;
             }
-            shown.clone_from(seen);
+            shown = seen;
         }
         thread::sleep(LOOK_EVERY);
     }

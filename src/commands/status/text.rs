@@ -18,11 +18,13 @@ pub fn of(overview: &Overview, now: SystemTime, colours: bool) -> String {
         None if overview.is_running => vec!["a daemon is starting".to_owned()],
         None => vec![page.no_daemon(overview)],
     };
-    let active = overview.current().map(|record| record.active.as_slice());
-    let active = active.unwrap_or_default();
-    if !active.is_empty() {
+    if let Some(record) = overview
+        .current()
+        .filter(|record| !record.active.is_empty())
+    {
         lines.push(String::new());
-        lines.extend(active.iter().map(|active| page.active(active, overview)));
+        let active = record.active.iter();
+        lines.extend(active.map(|active| page.active(active, overview)));
     }
     let waiting = overview.active.iter().filter(|seen| !seen.has_started());
     let waiting = waiting.count();
@@ -65,27 +67,19 @@ impl Page {
             }
             (false, None) => format!("{down} connecting to {backend}"),
         };
-        let who = format!(
-            "  {} · wf0-agent {} · pid {} · up {}",
-            daemon.name,
-            daemon.version,
-            daemon.pid,
-            self.age(daemon.started_at.0)
-        );
-        let running = record.active.iter();
-        let running = running.filter(|active| active.started_at.is_some());
-        let running = running.count();
+        let (name, version, pid) = (&daemon.name, &daemon.version, daemon.pid);
+        let up_for = self.age(daemon.started_at.0);
+        let who = format!("  {name} · wf0-agent {version} · pid {pid} · up {up_for}");
+        let has_started = |active: &&ActiveStatus| active.started_at.is_some();
+        let running = record.active.iter().filter(has_started).count();
         let state = match status.status.as_str() {
             "draining" => "stopping",
             "degraded" => "takes no tickets",
             _ if running == 0 => "idle",
             _ => "working",
         };
-        let mut state = format!(
-            "  {state} ({running} of {} running) · {}",
-            status.capacity.max,
-            self.cli(&status.cli)
-        );
+        let (max, cli) = (status.capacity.max, self.cli(&status.cli));
+        let mut state = format!("  {state} ({running} of {max} running) · {cli}");
         if status.undelivered > 0 {
             state += &format!(" · {} results to deliver", status.undelivered);
         }
@@ -95,37 +89,34 @@ impl Page {
     fn cli(&self, cli: &CliStatus) -> String {
         let name = &cli.name;
         match cli.unavailable.as_deref() {
-            None => cli
-                .version
-                .as_ref()
-                .map_or(name.clone(), |version| format!("{name} {version}")),
+            None => match &cli.version {
+                Some(version) => format!("{name} {version}"),
+                None => name.clone(),
+            },
             Some("quota_exceeded") => {
-                let until = cli.quota_until.map(|until| clock(until.0));
-                let until = until.map(|at| format!(", next try at {at}"));
-                let until = until.unwrap_or_default();
-                self.paint(
-                    Colour::Yellow,
-                    &format!("the quota of {name} is used up{until}"),
-                )
+                let mut text = format!("the quota of {name} is used up");
+                if let Some(until) = cli.quota_until {
+                    text += &format!(", next try at {}", clock(until.0));
+                }
+                self.paint(Colour::Yellow, &text)
             }
             Some(_) => self.paint(Colour::Red, &format!("{name} is not on PATH")),
         }
     }
 
     fn no_daemon(&self, overview: &Overview) -> String {
-        let last = overview.record.as_ref().map(|record| {
-            let age = self.age(record.daemon.written_at.0);
-            match record.daemon.status.as_str() {
-                "draining" => format!(" (stopped {age} ago)"),
-                _ => format!(" (last seen {age} ago)"),
-            }
-        });
-        format!(
-            "{} not running{} with the state folder {}. Start it: wf0-agent",
+        let (sign, folder) = (
             self.paint(Colour::Yellow, "○"),
-            last.unwrap_or_default(),
-            overview.state_dir.display()
-        )
+            overview.state_dir.display(),
+        );
+        let last = overview.record.as_ref().map_or(String::new(), |record| {
+            let what = match record.daemon.status.as_str() {
+                "draining" => "stopped",
+                _ => "last seen",
+            };
+            format!(" ({what} {} ago)", self.age(record.daemon.written_at.0))
+        });
+        format!("{sign} not running{last} with the state folder {folder}. Start it: wf0-agent")
     }
 
     fn active(&self, active: &ActiveStatus, overview: &Overview) -> String {
