@@ -12,14 +12,6 @@ mod scm;
 #[cfg(unix)]
 pub mod systemd;
 
-// Each system's manager has the same functions.
-#[cfg(target_os = "macos")]
-use launchd::Launchd as Manager;
-#[cfg(windows)]
-use scm::Services as Manager;
-#[cfg(all(unix, not(target_os = "macos")))]
-use systemd::Systemd as Manager;
-
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command};
@@ -30,6 +22,14 @@ use crate::config::{Config, Given, Sources};
 use crate::domain::repos::is_slug;
 use crate::environment::Environment;
 use crate::job::tool;
+
+/// This system's service manager. Each has the same functions.
+#[cfg(target_os = "macos")]
+type Manager = launchd::Launchd;
+#[cfg(windows)]
+type Manager = scm::Services;
+#[cfg(all(unix, not(target_os = "macos")))]
+type Manager = systemd::Systemd;
 
 /// What `icacls` is called with, in this order, to close the Windows service's folder. Everyone may create folders below
 /// `%ProgramData%`: a folder that another user made before would stay that user's own, with the rights that this user
