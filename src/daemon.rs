@@ -227,7 +227,7 @@ fn log_start(config: &Config, dialect: Dialect) {
         config.api.shown(dialect)
     );
     if let Some(proxy) = &config.proxy {
-        info!("through the proxy {proxy} ({})", proxy.setting());
+        info!("through the proxy {proxy} ({})", proxy.setting);
     }
 }
 

@@ -184,20 +184,11 @@ fn flag(name: &'static str, about: &'static str) -> Arg {
 
 /// The names under which a setting can be given. clap cannot say that a flag's name depends on a role.
 fn names(setting: &Setting, args: &[OsString]) -> Vec<String> {
-    if !setting.is_for_roles() {
-        return vec![setting.name.to_owned()];
-    }
-    let usual = USUAL_ROLES.map(settings::ticket_timeout);
     let flags = args
         .iter()
         .filter_map(|arg| arg.to_str()?.strip_prefix("--")?.split('=').next());
-    let given = flags
-        .map(name_of_flag)
-        .filter(|name| settings::find(name).is_some_and(|found| found.name == setting.name));
-    let mut names: Vec<_> = usual.into_iter().chain(given).collect();
-    names.sort();
-    names.dedup();
-    names
+    let usual = USUAL_ROLES.map(settings::ticket_timeout);
+    setting.names(usual.into_iter().chain(flags.map(name_of_flag)))
 }
 
 fn setting_flag(setting: &'static Setting, name: String) -> Arg {

@@ -81,7 +81,7 @@ pub fn with_run(
 
 /// The daemon's state folder, or what is wrong with the setting.
 pub fn state_dir(given: Given, environment: &Environment) -> Result<PathBuf, String> {
-    let sources = Sources::collect(given, environment.clone()).map_err(|e| e.to_string())?;
+    let sources = Sources::collect(given, environment.clone())?;
     Config::load_state_dir(&sources).map_err(|e| e.to_string())
 }
 

@@ -25,10 +25,9 @@ fn path_of(dialect: Dialect) -> &'static str {
 /// A checked `WORKFORCE0_API_URL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiUrl {
-    secure: bool,
-    /// In lower case; an IPv6 address is in brackets.
-    host: String,
-    port: u16,
+    /// With TLS.
+    pub secure: bool,
+    pub address: HostPort,
     /// The path before `/api/…`: empty, or it begins with `/` and does not end with one.
     prefix: String,
     /// Path and query of the WebSocket, if the URL has them.
@@ -46,10 +45,11 @@ impl ApiUrl {
             "ws" => (false, true),
             _ => return Err("must begin with https:// (or wss://)".to_owned()),
         };
-        let HostPort { host, port } = host_port(&uri, secure)?;
-        if !secure && !allow_insecure && !is_loopback(&host) {
+        let address = HostPort::of(&uri, secure)?;
+        if !secure && !allow_insecure && !address.is_loopback() {
             return Err(format!(
-                "would send the token unencrypted to {host}: use https://, or set ALLOW_INSECURE=1 if you accept that"
+                "would send the token unencrypted to {}: use https://, or set ALLOW_INSECURE=1 if you accept that",
+                address.host
             ));
         }
         let path = uri.path().trim_end_matches('/');
@@ -63,36 +63,12 @@ impl ApiUrl {
         } else {
             (path, None)
         };
-        let prefix = prefix.to_owned();
         Ok(Self {
             secure,
-            host,
-            port,
-            prefix,
+            address,
+            prefix: prefix.to_owned(),
             socket_path,
         })
-    }
-
-    pub fn is_secure(&self) -> bool {
-        self.secure
-    }
-
-    /// Without the brackets of an IPv6 address: for name lookup and TLS.
-    pub fn host(&self) -> &str {
-        bare(&self.host)
-    }
-
-    /// For CONNECT: with brackets, and always with the port.
-    pub fn host_and_port(&self) -> String {
-        format!("{}:{}", self.host, self.port)
-    }
-
-    pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.host)
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
     }
 
     /// The URL of that dialect's WebSocket.
@@ -113,13 +89,9 @@ impl ApiUrl {
     /// The dialect of a URL with a path of its own, which belongs to one dialect only.
     pub fn dialect(&self) -> Option<Dialect> {
         let path = self.socket_path.as_ref()?.split('?').next()?;
-        let ends_as = |dialect| path.ends_with(path_of(dialect));
-        let is_hub = ends_as(Dialect::Hub) && !ends_as(Dialect::Ticket);
-        Some(if is_hub {
-            Dialect::Hub
-        } else {
-            Dialect::Ticket
-        })
+        let mut dialects = Dialect::ALL.into_iter();
+        let named = dialects.find(|dialect| path.ends_with(path_of(*dialect)));
+        Some(named.unwrap_or(Dialect::Ticket))
     }
 
     /// A URL of the HTTP interface. Each segment is escaped, so that none can lead elsewhere.
@@ -138,11 +110,8 @@ impl ApiUrl {
         let uri: Uri = url
             .parse()
             .map_err(|e| format!("payloadUrl is not a URL: {e}"))?;
-        let theirs = host_port(&uri, self.secure).map_err(|e| format!("payloadUrl {e}"))?;
-        let is_same = uri.scheme_str() == Some(self.scheme())
-            && theirs.host == self.host
-            && theirs.port == self.port;
-        if !is_same {
+        let theirs = HostPort::of(&uri, self.secure).map_err(|e| format!("payloadUrl {e}"))?;
+        if uri.scheme_str() != Some(self.scheme()) || theirs != self.address {
             return Err("payloadUrl does not have the API URL's origin".to_owned());
         }
         Ok(uri.to_string())
@@ -153,10 +122,10 @@ impl ApiUrl {
     }
 
     fn authority(&self) -> String {
-        if self.port == default_port(self.secure) {
-            self.host.clone()
+        if self.address.port == default_port(self.secure) {
+            self.address.host.clone()
         } else {
-            self.host_and_port()
+            self.address.to_string()
         }
     }
 }
@@ -168,29 +137,48 @@ impl fmt::Display for ApiUrl {
     }
 }
 
-pub(super) struct HostPort {
-    pub host: String,
+/// `Display` has always the port, as CONNECT requires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// In lower case; an IPv6 address is in brackets.
+    host: String,
     pub port: u16,
 }
 
-pub(super) fn host_port(uri: &Uri, secure: bool) -> Result<HostPort, String> {
-    let authority = uri.authority().ok_or("has no host")?;
-    if authority.as_str().contains('@') {
-        return Err("must not contain a user name or password".to_owned());
+impl HostPort {
+    pub(super) fn of(uri: &Uri, secure: bool) -> Result<Self, String> {
+        let authority = uri.authority().ok_or("has no host")?;
+        if authority.as_str().contains('@') {
+            return Err("must not contain a user name or password".to_owned());
+        }
+        let host = authority.host();
+        if host.is_empty() {
+            return Err("has no host".to_owned());
+        }
+        let port = match authority.port_u16() {
+            Some(port) if port > 0 => port,
+            None if authority.as_str() == host => default_port(secure),
+            _ => return Err("has a port that is not a number from 1 to 65535".to_owned()),
+        };
+        let host = host.to_ascii_lowercase();
+        Ok(Self { host, port })
     }
-    let host = authority.host();
-    if host.is_empty() {
-        return Err("has no host".to_owned());
+
+    /// Without the brackets of an IPv6 address: for name lookup and TLS.
+    pub fn host(&self) -> &str {
+        bare(&self.host)
     }
-    let port = match authority.port_u16() {
-        Some(port) if port > 0 => port,
-        None if authority.as_str() == host => default_port(secure),
-        _ => return Err("has a port that is not a number from 1 to 65535".to_owned()),
-    };
-    Ok(HostPort {
-        host: host.to_ascii_lowercase(),
-        port,
-    })
+
+    pub(super) fn is_loopback(&self) -> bool {
+        let host = self.host();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 fn default_port(secure: bool) -> u16 {
@@ -200,11 +188,6 @@ fn default_port(secure: bool) -> u16 {
 /// Without the brackets of an IPv6 address.
 pub(super) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = bare(host);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// RFC 3986 section 2.1. A segment of dots alone would name a parent, so its dots are escaped too.

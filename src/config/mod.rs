@@ -1,26 +1,21 @@
 //! Raw settings into one validated [`Config`]. Code that has a `Config` need not check a setting again.
 
 mod api_url;
-mod log_filter;
 mod paths;
 pub mod proxy;
-mod reader;
-mod roots;
 pub mod settings;
 mod sources;
 mod token;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use api_url::ApiUrl;
-pub use log_filter::LogFilter;
-pub use paths::canonicalize;
+use log::LevelFilter;
+
+pub use api_url::{ApiUrl, HostPort};
+pub use paths::{Roots, canonicalize};
 pub use proxy::Proxy;
-pub use reader::SettingError;
-pub use roots::Roots;
-pub use sources::{EnvFileError, Given, Origin, Sources};
+pub use sources::{Given, Origin, SettingError, Sources};
 pub use token::Token;
 
 use crate::domain::invocation::Template;
@@ -28,7 +23,7 @@ use crate::domain::message::Dialect;
 use crate::domain::quota::QuotaMessage;
 use crate::domain::repos::Repo;
 use crate::domain::ticket::Role;
-use reader::Reader;
+use sources::Reader;
 
 /// What the daemon needs to end its runs and to have their outcomes confirmed, beside drain and grace.
 const STOP_RESERVE: Duration = Duration::from_secs(20);
@@ -112,7 +107,8 @@ pub struct Limits {
 }
 
 /// Everything that is wrong with the settings.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.lines().join("\n"))]
 pub struct ConfigError(pub Vec<SettingError>);
 
 impl ConfigError {
@@ -121,16 +117,13 @@ impl ConfigError {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.lines().join("\n"))
-    }
-}
-
 impl Config {
     /// Reads every setting, and reports all errors at once.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut r = Reader::new(sources);
+        let mut r = Reader {
+            sources,
+            errors: Vec::new(),
+        };
         match Self::read(&mut r) {
             Some(config) if r.errors.is_empty() => Ok(config),
             _ => Err(ConfigError(r.errors)),
@@ -144,6 +137,11 @@ impl Config {
         let repos = r.value("REPO_PATHS", paths::parse_repos);
         let state_dir = paths::state_dir(r, repos.as_deref().unwrap_or_default());
         let roles = r.value("AGENT_ROLES", parse_roles).unwrap_or_default();
+        let with_limit = |role: Role| {
+            let limit = r.seconds(&settings::ticket_timeout(role.as_str()));
+            (role, limit)
+        };
+        let roles = roles.into_iter().map(with_limit).collect();
         let name = |text: &str| Ok(text.chars().take(AGENT_NAME_MAX).collect());
         Some(Self {
             proxy: api.as_ref().and_then(|api| Proxy::read(r, api)),
@@ -153,10 +151,7 @@ impl Config {
                 [None, Some(Dialect::Ticket), Some(Dialect::Hub)],
             ),
             cli: CliConfig::read(r),
-            roles: roles
-                .into_iter()
-                .map(|role| with_time_limit(r, role))
-                .collect(),
+            roles,
             agent_name: r.value("AGENT_NAME", name).unwrap_or_else(host_name),
             max_concurrent: r.number("MAX_CONCURRENT_TICKETS") as usize,
             grace: r.seconds("KILL_GRACE_SECONDS"),
@@ -194,7 +189,10 @@ impl Config {
 
     /// The state folder alone, for commands that only look into it.
     pub fn load_state_dir(sources: &Sources) -> Result<PathBuf, ConfigError> {
-        let mut r = Reader::new(sources);
+        let mut r = Reader {
+            sources,
+            errors: Vec::new(),
+        };
         paths::state_dir(&mut r, &[]).ok_or(ConfigError(r.errors))
     }
 
@@ -238,11 +236,6 @@ fn parse_roles(text: &str) -> Result<Vec<Role>, String> {
     Ok(roles)
 }
 
-fn with_time_limit(r: &mut Reader, role: Role) -> (Role, Duration) {
-    let limit = r.seconds(&settings::ticket_timeout(role.as_str()));
-    (role, limit)
-}
-
 fn host_name() -> String {
     #[cfg(unix)]
     let name = nix::unistd::gethostname()
@@ -251,4 +244,44 @@ fn host_name() -> String {
     #[cfg(not(unix))]
     let name = std::env::var("COMPUTERNAME").ok();
     name.unwrap_or_else(|| "wf0-agent".to_owned())
+}
+
+/// The prefix of every module of this program.
+const OWN: &str = "wf0_agent";
+
+/// Modules, by the prefix of their name, each with the least urgent level that is logged. The last entry of a module counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogFilter(pub Vec<(String, LevelFilter)>);
+
+impl LogFilter {
+    /// `LEVEL`, `MODULE=LEVEL`, or several of them with commas between. A level without a module is that of this program.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut filter = Self(vec![(OWN.to_owned(), LevelFilter::Info)]);
+        for directive in text.split(',').map(str::trim) {
+            let (module, level) = directive.split_once('=').unwrap_or((OWN, directive));
+            let (Ok(level), false) = (level.parse(), module.is_empty()) else {
+                return Err(
+                    "must be error, warn, info, debug or trace; a module has its own level as MODULE=LEVEL, after a comma"
+                        .to_owned(),
+                );
+            };
+            let is_own = module == OWN || module.starts_with("wf0_agent::");
+            // At this level, the WebSocket and HTTP libraries log headers and frames with the token in them.
+            if level == LevelFilter::Trace && !is_own {
+                return Err(format!(
+                    "{module} can be logged at debug, not at trace, where it shows the token"
+                ));
+            }
+            filter.0.push((module.to_owned(), level));
+        }
+        Ok(filter)
+    }
+
+    /// Nothing less urgent than that.
+    pub fn at_most(mut self, most: LevelFilter) -> Self {
+        for (_, level) in &mut self.0 {
+            *level = (*level).min(most);
+        }
+        self
+    }
 }

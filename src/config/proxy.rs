@@ -11,17 +11,17 @@ use base64::prelude::BASE64_STANDARD;
 use http::Uri;
 use percent_encoding::percent_decode_str;
 
-use super::api_url::{ApiUrl, HostPort, bare, host_port};
-use super::reader::Reader;
+use super::api_url::{ApiUrl, HostPort, bare};
+use super::sources::Reader;
 
 /// A proxy that supports CONNECT. `Debug` and `Display` show nothing of the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    setting: &'static str,
-    host: String,
-    port: u16,
+    /// The setting that names it.
+    pub setting: &'static str,
+    pub address: HostPort,
     /// The value of the `Proxy-Authorization` header.
-    authorization: Option<String>,
+    pub authorization: Option<String>,
 }
 
 impl Proxy {
@@ -29,7 +29,7 @@ impl Proxy {
     pub(super) fn read(r: &mut Reader, api: &ApiUrl) -> Option<Self> {
         let exceptions = r.value("NO_PROXY", |text| Ok(text.to_owned()));
         let name = settings_for(api).iter().find(|name| r.is_set(name))?;
-        if is_exempt(api.host(), &exceptions.unwrap_or_default()) {
+        if is_exempt(api.address.host(), &exceptions.unwrap_or_default()) {
             return None;
         }
         r.value(name, |text| Self::parse(name, text))
@@ -54,37 +54,17 @@ impl Proxy {
         let uri: Option<Uri> = format!("http://{address}").parse().ok();
         let uri = uri.filter(|uri| uri.path() == "/" && uri.query().is_none());
         let uri = uri.ok_or("is not host:port or http://host:port")?;
-        let HostPort { host, port } = host_port(&uri, false)?;
         Ok(Self {
             setting,
-            host,
-            port,
+            address: HostPort::of(&uri, false)?,
             authorization,
         })
-    }
-
-    pub fn setting(&self) -> &'static str {
-        self.setting
-    }
-
-    /// Without the brackets of an IPv6 address: for name lookup.
-    pub fn host(&self) -> &str {
-        bare(&self.host)
-    }
-
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The value of the `Proxy-Authorization` header.
-    pub fn authorization(&self) -> Option<&str> {
-        self.authorization.as_deref()
     }
 }
 
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        self.address.fmt(f)
     }
 }
 
@@ -104,8 +84,8 @@ fn basic(credentials: &str) -> String {
 }
 
 /// The settings that may name a proxy for `api`; the first one that is set counts. None for this machine itself.
-pub fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
-    match (api.is_loopback(), api.is_secure()) {
+fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
+    match (api.address.is_loopback(), api.secure) {
         (true, _) => &[],
         (false, true) => &["HTTPS_PROXY", "ALL_PROXY"],
         (false, false) => &["HTTP_PROXY", "ALL_PROXY"],

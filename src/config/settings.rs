@@ -1,6 +1,7 @@
 //! The table of settings: name, default, range and meaning of each stand here and nowhere else. `Config::load`, the flags,
 //! `--help`, the completions and `doctor` read it.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 #[derive(Debug)]
@@ -105,6 +106,16 @@ impl Setting {
     /// Whether each role has a setting of its own.
     pub fn is_for_roles(&self) -> bool {
         self.name.contains(ROLE)
+    }
+
+    /// The names by which it can be set: its own, or those of `candidates` that are its name for a role.
+    pub fn names(&self, candidates: impl Iterator<Item = String>) -> Vec<String> {
+        if !self.is_for_roles() {
+            return vec![self.name.to_owned()];
+        }
+        let is_own = |name: &String| find(name).is_some_and(|found| found.name == self.name);
+        let names: BTreeSet<_> = candidates.filter(is_own).collect();
+        names.into_iter().collect()
     }
 }
 

@@ -1,10 +1,12 @@
-//! Where the values of settings come from: a flag, the environment, `.env`, in this order. Values are not checked here.
+//! Reads the values of settings: from a flag, the environment or `.env`, in this order, or else the default of the table.
+//! The reader collects what is wrong with them, so that all errors are reported at once.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::settings::{Setting, find};
+use super::settings::{Fallback, Kind, Setting, find};
 use crate::environment::Environment;
 
 /// Where a value was found.
@@ -23,7 +25,6 @@ pub struct Given {
     pub env_file: Option<PathBuf>,
 }
 
-#[derive(Default)]
 pub struct Sources {
     flags: HashMap<String, OsString>,
     environment: Environment,
@@ -31,35 +32,19 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// `environment` is that of this process.
-    pub fn collect(given: Given, environment: Environment) -> Result<Self, EnvFileError> {
-        let Given { flags, env_file } = given;
-        let default = || Some(PathBuf::from(".env")).filter(|path| path.is_file());
-        let env_file = match env_file.or_else(default) {
+    /// `environment` is that of this process. The error never quotes the file of settings, which may contain the token.
+    pub fn collect(given: Given, environment: Environment) -> Result<Self, String> {
+        let default = PathBuf::from(".env");
+        let env_file = match given.env_file {
             Some(path) => read_env_file(&path)?,
+            None if default.is_file() => read_env_file(&default)?,
             None => HashMap::new(),
         };
         Ok(Self {
-            flags,
+            flags: given.flags,
             environment,
             env_file,
         })
-    }
-
-    /// These flags and this token alone: no file, and no setting of the user's environment.
-    pub fn only(
-        flags: HashMap<String, OsString>,
-        environment: &Environment,
-        token: OsString,
-    ) -> Self {
-        let mut variables = environment.for_cli();
-        variables.retain(|(name, _)| find(&name.to_string_lossy()).is_none());
-        variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token));
-        Self {
-            flags,
-            environment: Environment::new(variables),
-            env_file: HashMap::new(),
-        }
     }
 
     pub fn environment(&self) -> &Environment {
@@ -76,54 +61,30 @@ impl Sources {
     pub fn look_up(&self, name: &str) -> Option<(OsString, Origin)> {
         // curl and most other programs read proxies in lower case too, and before those in upper case.
         let lower = name.ends_with("_PROXY").then(|| name.to_ascii_lowercase());
-        let names = || lower.as_deref().into_iter().chain([name]);
-        let flag = self
-            .flags
-            .get(name)
-            .map(|value| (value.clone(), Origin::Flag));
-        let variables = names()
-            .filter_map(|name| Some((self.environment.get(name)?.into(), Origin::Environment)));
-        let lines =
-            names().filter_map(|name| Some((self.env_file.get(name)?.into(), Origin::File)));
-        flag.into_iter()
-            .chain(variables)
-            .chain(lines)
-            .find(|(value, _)| !value.is_empty())
+        for origin in [Origin::Flag, Origin::Environment, Origin::File] {
+            for name in lower.as_deref().into_iter().chain([name]) {
+                let value: Option<OsString> = match origin {
+                    Origin::Flag => self.flags.get(name).cloned(),
+                    Origin::Environment => self.environment.get(name).map(Into::into),
+                    Origin::File => self.env_file.get(name).map(Into::into),
+                };
+                if let Some(value) = value.filter(|value| !value.is_empty()) {
+                    return Some((value, origin));
+                }
+            }
+        }
+        None
     }
 
     /// The names by which a setting can be looked up: its own, or one for each role that a source names.
     pub fn names_of(&self, setting: &Setting) -> Vec<String> {
-        if !setting.is_for_roles() {
-            return vec![setting.name.to_owned()];
-        }
-        let names = self
-            .flags
-            .keys()
-            .chain(self.env_file.keys())
-            .cloned()
-            .chain(self.environment.names());
-        let mut names: Vec<_> = names
-            .filter(|name| find(name).is_some_and(|found| found.name == setting.name))
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+        let given = self.flags.keys().chain(self.env_file.keys()).cloned();
+        setting.names(given.chain(self.environment.names()))
     }
 }
 
-/// Why the file of settings cannot be read. It never quotes the file, which may contain the token.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", .path.display())]
-pub struct EnvFileError {
-    path: PathBuf,
-    problem: String,
-}
-
-fn read_env_file(path: &Path) -> Result<HashMap<String, String>, EnvFileError> {
-    let failed = |problem: String| EnvFileError {
-        path: path.to_owned(),
-        problem,
-    };
+fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
+    let failed = |problem: String| format!("{}: {problem}", path.display());
     let bytes = std::fs::read(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
     // Some editors of Windows begin a file with a byte order mark.
     let entries = dotenvy::from_read_iter(bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes));
@@ -151,4 +112,96 @@ fn read_env_file(path: &Path) -> Result<HashMap<String, String>, EnvFileError> {
         values.insert(name, value);
     }
     Ok(values)
+}
+
+/// One setting that cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{setting}: {problem} (example: {setting}={example})")]
+pub struct SettingError {
+    pub setting: String,
+    pub problem: String,
+    /// A value that could stand there.
+    pub example: &'static str,
+}
+
+pub(super) struct Reader<'a> {
+    pub sources: &'a Sources,
+    pub errors: Vec<SettingError>,
+}
+
+impl Reader<'_> {
+    pub fn is_set(&self, name: &str) -> bool {
+        self.sources.get(name).is_some()
+    }
+
+    /// Notes the error. The setting has no value then.
+    pub fn wrong<T>(&mut self, name: &str, problem: impl Into<String>) -> Option<T> {
+        self.errors.push(SettingError {
+            setting: name.to_owned(),
+            problem: problem.into(),
+            example: known(name).example,
+        });
+        None
+    }
+
+    /// The value that counts or else the default, parsed. `None`: there is neither, or an error was noted.
+    pub fn value<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let parsed = match (self.sources.get(name), known(name).fallback) {
+            (Some(value), _) => match value.to_str() {
+                Some(text) => parse(text),
+                None => Err("is not UTF-8".to_owned()),
+            },
+            (None, Fallback::Value(default)) => parse(default),
+            (None, Fallback::Required) => Err("is not set".to_owned()),
+            (None, Fallback::Nothing | Fallback::Computed(_)) => return None,
+        };
+        match parsed {
+            Ok(value) => Some(value),
+            Err(problem) => self.wrong(name, problem),
+        }
+    }
+
+    /// After an error any number: the settings are refused then.
+    pub fn number(&mut self, name: &str) -> u64 {
+        let Kind::Number(range) = &known(name).kind else {
+            panic!("{name} is no number in the table of settings");
+        };
+        let (least, most) = (range.start(), range.end());
+        let parse = |text: &str| match text.trim().parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(format!("must be a whole number from {least} to {most}")),
+        };
+        self.value(name, parse).unwrap_or_default()
+    }
+
+    pub fn seconds(&mut self, name: &str) -> Duration {
+        Duration::from_secs(self.number(name))
+    }
+
+    /// `values` are in the order of the table's words. After an error the first: the settings are refused then.
+    pub fn choice<T: Copy, const N: usize>(&mut self, name: &str, values: [T; N]) -> T {
+        let Kind::Choice(words) = known(name).kind else {
+            panic!("{name} is no choice in the table of settings");
+        };
+        let parse = |text: &str| {
+            let mut pairs = words.iter().zip(values);
+            match pairs.find(|(word, _)| word.eq_ignore_ascii_case(text.trim())) {
+                Some((_, value)) => Ok(value),
+                None => Err(format!("must be one of {}", words.join(", "))),
+            }
+        };
+        self.value(name, parse).unwrap_or(values[0])
+    }
+
+    pub fn switch(&mut self, name: &str) -> bool {
+        self.choice(name, [false, true])
+    }
+}
+
+fn known(name: &str) -> &'static Setting {
+    find(name).unwrap_or_else(|| panic!("{name} is not in the table of settings"))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::reader::Reader;
+use super::sources::Reader;
 
 /// `Debug` shows nothing of it.
 #[derive(Clone)]

@@ -18,7 +18,7 @@ pub use error::RouteError;
 pub use stream::{PeerActivity, Stream, Wire, left};
 pub use tls::meaning;
 
-use crate::config::{ApiUrl, Config, Proxy, Roots};
+use crate::config::{ApiUrl, Config, HostPort, Proxy, Roots};
 
 /// The longest that one address is tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -44,14 +44,13 @@ impl Route {
 
     /// Opens a stream to the backend, with TLS if the URL asks for it. Blocks until `until` at the latest.
     pub fn open(&self, until: Instant) -> Result<Stream, RouteError> {
-        let (host, port) = (self.api.host(), self.api.port());
+        let host = self.api.address.host();
         let wire = match &self.proxy {
             Some(proxy) => self.tunnel(proxy, until)?,
-            None => {
-                reach(host, port, until).map_err(|e| RouteError::new(format!("{host}: {e}")))?
-            }
+            None => reach(&self.api.address, until)
+                .map_err(|e| RouteError::new(format!("{host}: {e}")))?,
         };
-        if !self.api.is_secure() {
+        if !self.api.secure {
             return Ok(Stream::Plain(wire));
         }
         tls::secure(host, wire, &self.roots).map(|tls| Stream::Tls(Box::new(tls)))
@@ -59,14 +58,14 @@ impl Route {
 
     /// CONNECT (RFC 9110 section 9.3.6), also for clear text: an ordinary proxy request would show the token to the proxy.
     fn tunnel(&self, proxy: &Proxy, until: Instant) -> Result<Wire, RouteError> {
-        let setting = proxy.setting();
-        let mut wire = reach(proxy.host(), proxy.port(), until).map_err(|e| {
+        let setting = proxy.setting;
+        let mut wire = reach(&proxy.address, until).map_err(|e| {
             let what = format!("the proxy {proxy} cannot be reached ({e})");
             RouteError::with_fix(what, format!("is {setting} right?"))
         })?;
-        let to = self.api.host_and_port();
+        let to = &self.api.address;
         let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
-        if let Some(value) = proxy.authorization() {
+        if let Some(value) = &proxy.authorization {
             request.push_str(&format!("Proxy-Authorization: {value}\r\n"));
         }
         request.push_str("\r\n");
@@ -92,8 +91,8 @@ impl Route {
     }
 }
 
-fn reach(host: &str, port: u16, until: Instant) -> io::Result<Wire> {
-    let stream = connect(&lookup(host, port, until)?, until)?;
+fn reach(to: &HostPort, until: Instant) -> io::Result<Wire> {
+    let stream = connect(&lookup(to.host(), to.port, until)?, until)?;
     // A small frame, such as a claim, must not wait until the one before it is acknowledged.
     stream.set_nodelay(true)?;
     Ok(Wire::Blocking { stream, until })

@@ -15,7 +15,7 @@ const SHOWN_MAX: usize = 300;
 pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, RouteError> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));
-    for root in roots.certificates() {
+    for root in &roots.0 {
         builder.add_root_certificate(root.clone());
     }
     let connector = builder

@@ -134,7 +134,7 @@ fn where_socket_and_endpoints_are() {
         let api = ApiUrl::parse(url, false).unwrap_or_else(|e| panic!("{label}: {e}"));
         assert_eq!(api.socket(Dialect::Ticket), socket, "{label}");
         assert_eq!(api.endpoint(&["api", "x"]), endpoint, "{label}");
-        assert_eq!(api.is_secure(), socket.starts_with("wss:"), "{label}");
+        assert_eq!(api.secure, socket.starts_with("wss:"), "{label}");
     }
 }
 
@@ -204,7 +204,8 @@ fn host_and_port() {
         ("http://[::1]:65535", "::1", 65535),
     ];
     for (url, host, port) in rows {
-        assert_eq!((api(url).host(), api(url).port()), (host, port), "{url}");
+        let address = api(url).address;
+        assert_eq!((address.host(), address.port), (host, port), "{url}");
     }
 }
 

@@ -284,8 +284,12 @@ fn proxies() {
     ];
     for (text, shown, host, port, authorization) in rows {
         let proxy = Proxy::parse("HTTPS_PROXY", text).unwrap_or_else(|e| panic!("{text}: {e}"));
-        assert_eq!((proxy.host(), proxy.port()), (host, port), "{text}");
-        assert_eq!(proxy.authorization(), authorization, "{text}");
+        assert_eq!(
+            (proxy.address.host(), proxy.address.port),
+            (host, port),
+            "{text}"
+        );
+        assert_eq!(proxy.authorization.as_deref(), authorization, "{text}");
         assert_eq!(proxy.to_string(), shown, "{text}");
         assert_eq!(
             format!("{proxy:?}"),
@@ -343,7 +347,7 @@ k827ng==
 #[test]
 fn further_roots() {
     let home = Home::new();
-    let roots = |changes: &[(&str, &str)]| home.load(changes).unwrap().roots.certificates().len();
+    let roots = |changes: &[(&str, &str)]| home.load(changes).unwrap().roots.0.len();
     assert_eq!(roots(&[]), 0);
     let file = home.file(
         "company.pem",

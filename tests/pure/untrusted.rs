@@ -434,7 +434,6 @@ fn env_file(home: &Home, data: &[u8]) -> bool {
     ) {
         Ok(sources) => sources,
         Err(e) => {
-            let e = e.to_string();
             assert!(
                 e.contains("fuzzed.env") && !e.contains('\n') && !e.contains(TOKEN),
                 "{e}"

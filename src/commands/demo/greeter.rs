@@ -39,6 +39,13 @@ impl Scratch {
         })
     }
 
+    /// An empty file of settings. With it the daemon does not read the user's `.env`.
+    pub fn empty_settings(&self) -> Result<PathBuf, String> {
+        let path = self.root.join("settings.env");
+        fs::write(&path, "").map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(path)
+    }
+
     pub fn make_repository(&self, environment: &Environment) -> Result<(), String> {
         let repository = &self.repository;
         fs::create_dir(repository)

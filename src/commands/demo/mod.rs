@@ -14,6 +14,7 @@ use clap::{ArgMatches, Command};
 use serde_json::Value;
 
 use super::{exit, flag, given, print, run};
+use crate::config::settings::find;
 use crate::config::{Config, Given, Sources};
 use crate::daemon::{self, Mailbox};
 use crate::domain::event::{DaemonEnd, Event};
@@ -57,13 +58,15 @@ fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
     let backend = Backend::listen(&token)?;
 
     let flags = settings(own_cli, given.flags, &backend.url, &scratch)?;
-    let sources = if own_cli {
-        let environment = Environment::new(environment.for_cli());
-        let environment = environment.with(&[("WORKFORCE0_AGENT_TOKEN".to_owned(), token)]);
-        Sources::collect(Given { flags, ..given }, environment).map_err(|e| e.to_string())?
+    let mut variables = environment.for_cli();
+    let env_file = if own_cli {
+        given.env_file
     } else {
-        Sources::only(flags, &environment, token.into())
+        variables.retain(|(name, _)| find(&name.to_string_lossy()).is_none());
+        Some(scratch.empty_settings()?)
     };
+    variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
+    let sources = Sources::collect(Given { flags, env_file }, Environment::new(variables))?;
     let config = Config::load(&sources).map_err(|e| e.to_string())?;
     let ticket_limit = config.roles.iter().map(|(_, limit)| *limit).max();
     let ticket_limit = ticket_limit.filter(|_| own_cli).unwrap_or_default();

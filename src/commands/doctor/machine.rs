@@ -215,20 +215,16 @@ pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
 /// The connection to the backend, step by step, and whether it accepts the token. No agent is registered.
 pub fn backend(config: &Config) -> Vec<Finding> {
     let api = &config.api;
-    let (host, port, setting, proxy) = match &config.proxy {
+    let (first, setting, proxy) = match &config.proxy {
         Some(proxy) => {
-            let shown = format!("{proxy} ({})", proxy.setting());
-            (proxy.host(), proxy.port(), proxy.setting(), shown)
+            let shown = format!("{proxy} ({})", proxy.setting);
+            (&proxy.address, proxy.setting, shown)
         }
-        None => (
-            api.host(),
-            api.port(),
-            "WORKFORCE0_API_URL",
-            "none".to_owned(),
-        ),
+        None => (&api.address, "WORKFORCE0_API_URL", "none".to_owned()),
     };
+    let host = first.host();
     let mut findings = vec![Finding::ok("proxy", proxy)];
-    match lookup(host, port, now().mono + LIMIT) {
+    match lookup(host, first.port, now().mono + LIMIT) {
         Ok(addresses) => {
             let addresses = addresses.iter().map(|address| address.ip().to_string());
             let addresses = addresses.collect::<Vec<_>>().join(", ");
@@ -246,11 +242,11 @@ pub fn backend(config: &Config) -> Vec<Finding> {
         findings.push(Finding::problem("connection", e.what, fix));
         return findings;
     }
-    let kind = match api.is_secure() {
+    let kind = match api.secure {
         true => "over TLS, certificate trusted",
         false => "unencrypted",
     };
-    let reachable = format!("{} is reachable ({kind})", api.host_and_port());
+    let reachable = format!("{} is reachable ({kind})", api.address);
     findings.push(Finding::ok("connection", reachable));
     findings.push(match dialer.try_out(now) {
         Ok(dialect) => {

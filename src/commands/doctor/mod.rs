@@ -53,7 +53,7 @@ fn check_all(given: Given, environment: &Environment) -> Vec<Finding> {
         Ok(sources) => sources,
         Err(e) => {
             let fix = format!("correct {}", file.display());
-            findings.push(Finding::problem("settings file", e.to_string(), fix));
+            findings.push(Finding::problem("settings file", e, fix));
             return findings;
         }
     };

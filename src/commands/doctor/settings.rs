@@ -51,7 +51,7 @@ fn shown(setting: &Setting, value: &OsStr) -> String {
         // A value that is not a proxy may hold anything.
         name if name.ends_with("_PROXY") && name != "NO_PROXY" => {
             match Proxy::parse(name, &value) {
-                Ok(proxy) if proxy.authorization().is_some() => format!("{HIDDEN}@{proxy}"),
+                Ok(proxy) if proxy.authorization.is_some() => format!("{HIDDEN}@{proxy}"),
                 Ok(proxy) => proxy.to_string(),
                 Err(_) => HIDDEN.to_owned(),
             }

@@ -85,8 +85,8 @@ impl Console {
             .filter_level(LevelFilter::Off)
             .format(move |to, record| to.write_all(form.line(record).as_bytes()))
             .target(env_logger::Target::Pipe(Box::new(queue)));
-        for (module, level) in filter.modules() {
-            logger.filter_module(module, level);
+        for (module, level) in &filter.0 {
+            logger.filter_module(module, *level);
         }
         // It fails only where there is a log already, and then that one stays.
         let _ = logger.try_init();

@@ -112,7 +112,7 @@ pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
 
 /// The settings, or the lines that say what is wrong with them.
 fn load(given: Given, environment: &Environment) -> Result<Config, Vec<String>> {
-    let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e.to_string()])?;
+    let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e])?;
     check(&sources)
 }
 

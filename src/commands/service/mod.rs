@@ -248,7 +248,7 @@ fn check(settings: &Path, environment: Environment) -> Result<Config, Vec<String
         env_file: Some(settings.to_owned()),
         ..Given::default()
     };
-    let sources = Sources::collect(given, environment).map_err(|e| vec![e.to_string()])?;
+    let sources = Sources::collect(given, environment).map_err(|e| vec![e])?;
     let relative = relative_paths(&sources);
     if !relative.is_empty() {
         return Err(relative);
