@@ -13,6 +13,7 @@ use super::print;
 use crate::config::canonicalize;
 use crate::domain::text::one_line;
 use crate::job::{Git, GitDirs, Halt};
+use crate::store::PATCH;
 use crate::store::inspect::Seen;
 
 const WARNING_MAX: usize = 500;
@@ -59,7 +60,7 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
             "{ticket} ran directly in {repo}, so its changes are already there"
         ));
     }
-    let patch = seen.patch();
+    let patch = seen.path(PATCH);
     match fs::metadata(&patch) {
         Ok(found) if found.len() == 0 => return Ok(format!("{ticket} changed nothing")),
         Ok(_) => {}

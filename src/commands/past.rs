@@ -35,7 +35,7 @@ impl TicketRun {
     }
 
     pub fn unreadable(&self, e: &io::Error) -> String {
-        let Seen { ticket, run, .. } = &self.seen;
+        let (ticket, run) = (&self.seen.ticket, self.seen.folder.run);
         format!("{ticket}: the files of run {run} cannot be read: {e}")
     }
 }
@@ -96,7 +96,10 @@ fn find(
         .iter()
         .position(|seen| is_ticket(seen) && preferred(seen))
         .or_else(|| runs.iter().position(is_ticket))
-        .or_else(|| runs.iter().position(|seen| seen.run.to_string() == ticket));
+        .or_else(|| {
+            runs.iter()
+                .position(|seen| seen.folder.run.to_string() == ticket)
+        });
     if let Some(at) = found {
         return Ok(runs.swap_remove(at));
     }

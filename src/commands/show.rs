@@ -15,6 +15,7 @@ use super::{flag, ignore_closed_pipe};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;
+use crate::store::PATCH;
 
 const FACT_MAX: usize = 2000;
 /// What can be shown by itself: the names of flags and titles.
@@ -109,7 +110,7 @@ fn facts(past: &TicketRun, ended: Option<&Entry>) -> io::Result<Vec<(&'static st
     };
     let mut facts = vec![
         ("ticket", seen.ticket.to_string()),
-        ("run", seen.run.to_string()),
+        ("run", seen.folder.run.to_string()),
         ("attempt", attempt.to_string()),
         ("state", state.to_owned()),
         ("role", seen.role.clone()),
@@ -152,7 +153,7 @@ fn show_part(
     let is_for_terminal = io::stdout().is_terminal();
     let path = match (part, ended) {
         ("prompt", _) => past.seen.path("prompt.md"),
-        ("diff", _) => past.seen.patch(),
+        ("diff", _) => past.seen.path(PATCH),
         // The stdout that was sent. All that was printed may be lines of JSON, which `logs` shows.
         (_, Some(entry)) => {
             let text = entry.outcome.stdout.render();

@@ -132,11 +132,8 @@ impl Persister {
 
     fn prune_now_and_then(&mut self) {
         let now = now();
-        let is_recent = |last: SystemTime| {
-            let since = now.duration_since(last);
-            since.is_ok_and(|since| since < PRUNE_EVERY)
-        };
-        if !self.pruned.is_some_and(is_recent) {
+        let since = self.pruned.and_then(|last| now.duration_since(last).ok());
+        if since.is_none_or(|since| since >= PRUNE_EVERY) {
             self.pruned = Some(now);
             self.context.store.prune(self.context.keep_delivered);
             self.tidy_up();

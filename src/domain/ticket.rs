@@ -31,7 +31,7 @@ impl TicketId {
 checked_text!(TicketId);
 
 /// One run of one ticket on this machine. Names its folder and marks its processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RunId(pub u128);
 
 impl fmt::Display for RunId {

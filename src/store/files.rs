@@ -35,15 +35,11 @@ fn for_this_user() -> OpenOptions {
     options
 }
 
-#[cfg(unix)]
-pub fn close_to_others(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-}
-
 /// On Windows the state folder is in the user's own profile.
-#[cfg(not(unix))]
-pub fn close_to_others(_folder: &Path) -> io::Result<()> {
+#[cfg_attr(not(unix), expect(unused_variables, reason = "Windows has no modes"))]
+pub fn close_to_others(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     Ok(())
 }
 
@@ -94,9 +90,10 @@ pub fn set_aside(path: &Path, why: &io::Error) {
     }
 }
 
-/// Removes a folder even where folders in it are read-only, as some package managers make them.
+/// Removes a folder, if it exists, even where folders in it are read-only, as some package managers make them.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             make_removable(path)?;
             fs::remove_dir_all(path)

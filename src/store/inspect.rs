@@ -10,12 +10,12 @@ use std::time::SystemTime;
 use serde::Deserialize;
 
 use super::files::read_json;
-use super::journal::{PATCH, RunFolder, Started, modified};
+use super::journal::{RunFolder, Started, modified};
 use super::status::StatusRecord;
 use super::{LOCK, STATUS, StoreError, is_foreign, journal};
 use crate::domain::outbox::Entry;
-use crate::domain::ticket::{RunId, TicketId};
-use crate::times::from_millis;
+use crate::domain::ticket::TicketId;
+use crate::times::millis_since_1970;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
@@ -32,6 +32,8 @@ pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
     // A missing folder would be made in the nearest one that exists.
     let nearest = root.ancestors().find(|path| path.exists()).unwrap_or(root);
     fs::read_dir(nearest).map_err(at)?;
+    // On Windows only trying would tell.
+    #[cfg(unix)]
     check_access(nearest, nearest == root).map_err(at)?;
     if nearest != root {
         return Ok(Condition::Missing);
@@ -39,12 +41,10 @@ pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
     if is_foreign(root).map_err(at)? {
         return Err(StoreError::Foreign(root.to_owned()));
     }
-    let in_use = is_in_use(root).map_err(at)?;
-    Ok(if in_use {
-        Condition::InUse
-    } else {
-        Condition::Free
-    })
+    match is_in_use(root).map_err(at)? {
+        true => Ok(Condition::InUse),
+        false => Ok(Condition::Free),
+    }
 }
 
 /// Whether this user could work there. Only its owner can close a folder to others.
@@ -58,12 +58,6 @@ fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
         let why = "it belongs to another user";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
-    Ok(())
-}
-
-/// On Windows only trying would tell.
-#[cfg(not(unix))]
-fn check_access(_folder: &Path, _is_own: bool) -> io::Result<()> {
     Ok(())
 }
 
@@ -85,29 +79,22 @@ pub fn status(state_dir: &Path) -> io::Result<Option<StatusRecord>> {
     read_json(&state_dir.join(STATUS))
 }
 
-/// A run as its files tell.
+/// A run as its files tell: the part of `ticket.json` that people ask for, without the long texts, and its folder.
+#[derive(Deserialize)]
 pub struct Seen {
-    pub run: RunId,
+    #[serde(rename = "ticket_id")]
     pub ticket: TicketId,
     pub attempt: u32,
+    #[serde(rename = "claimed_at_ms", with = "millis_since_1970")]
     pub claimed_at: SystemTime,
     pub role: String,
     /// The title that came with the assignment. The payload may have another.
     pub title: Option<String>,
     /// The entry of `REPO_PATHS`.
+    #[serde(rename = "repo_path")]
     pub repo: PathBuf,
-    folder: RunFolder,
-}
-
-/// The part of `ticket.json` that people ask for, without the long texts.
-#[derive(Deserialize)]
-struct TicketSummary {
-    claimed_at_ms: u64,
-    ticket_id: TicketId,
-    attempt: u32,
-    role: String,
-    title: Option<String>,
-    repo_path: PathBuf,
+    #[serde(skip)]
+    pub folder: RunFolder,
 }
 
 /// The runs in a state folder, the newest first, without those that cannot be read.
@@ -121,18 +108,10 @@ pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
 impl Seen {
     /// `None`: it was never claimed, or cannot be read.
     fn in_folder(folder: RunFolder) -> Option<Self> {
-        let summary: TicketSummary = read_json(&folder.path(journal::TICKET)).ok()??;
-        let attempt = folder.attempt().ok()?;
-        Some(Self {
-            run: folder.run,
-            ticket: summary.ticket_id,
-            attempt: attempt.unwrap_or(summary.attempt),
-            claimed_at: from_millis(summary.claimed_at_ms),
-            role: summary.role,
-            title: summary.title,
-            repo: summary.repo_path,
-            folder,
-        })
+        let mut seen: Self = read_json(&folder.path(journal::TICKET)).ok()??;
+        seen.attempt = folder.attempt().ok()?.unwrap_or(seen.attempt);
+        seen.folder = folder;
+        Some(seen)
     }
 
     /// Its program was started, or was about to be.
@@ -162,9 +141,5 @@ impl Seen {
     /// A file of its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path(name)
-    }
-
-    pub fn patch(&self) -> PathBuf {
-        self.path(PATCH)
     }
 }

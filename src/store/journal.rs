@@ -4,7 +4,6 @@
 //! a newer attempt), `started.json` (its program was started), `outcome.json` (ended), `delivered` (the backend has the
 //! outcome). A folder that cannot be read is set aside under another name, never dropped.
 
-use std::cmp::Reverse;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -92,7 +91,6 @@ impl TicketRecord<Ticket> {
 /// The part of `ticket.json` by which a repeated assignment is recognised.
 #[derive(Deserialize)]
 struct TicketName {
-    claimed_at_ms: u64,
     ticket_id: TicketId,
     attempt: u32,
 }
@@ -141,14 +139,12 @@ impl Store {
                 Stage::Ended(entry) => past.ended.push(entry),
             }
         }
-        delivered.sort_by_key(|(at, _)| Reverse(*at));
-        delivered.truncate(DELIVERED_MAX);
-        let mut delivered: Vec<_> = delivered
-            .into_iter()
-            .filter_map(|(_, folder)| folder.or_set_aside(folder.delivered()))
-            .collect();
-        delivered.sort_by_key(|(claimed_at_ms, _)| *claimed_at_ms);
-        past.delivered = delivered.into_iter().map(|(_, run)| run).collect();
+        delivered.sort_by_key(|(at, _)| *at);
+        let forgotten = delivered.len().saturating_sub(DELIVERED_MAX);
+        for (_, folder) in delivered.drain(forgotten..) {
+            let delivered = folder.or_set_aside(folder.delivered());
+            past.delivered.extend(delivered);
+        }
         (past, cut_off)
     }
 
@@ -235,9 +231,9 @@ enum Stage {
 }
 
 /// The folder of one run: its records, its output, its diff, and its clone if it has one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RunFolder {
-    pub(super) run: RunId,
+    pub run: RunId,
     pub(super) path: PathBuf,
 }
 
@@ -290,10 +286,7 @@ impl RunFolder {
 
     /// For when no process of the run is alive any more.
     pub fn remove_clone(&self) -> io::Result<()> {
-        match remove_all(&self.clone_path()) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        }
+        remove_all(&self.clone_path())
     }
 
     /// Before the clone is removed: from then on the patch may be all that is left of the run's work.
@@ -347,17 +340,16 @@ impl RunFolder {
         }))
     }
 
-    /// With the time of its claim. The outcome itself is not read: there may be many, each of megabytes.
-    fn delivered(&self) -> io::Result<Option<(u64, Delivered)>> {
+    /// The outcome itself is not read: there may be many, each of megabytes.
+    fn delivered(&self) -> io::Result<Option<Delivered>> {
         let Some(ticket) = read_json::<TicketName>(&self.path(TICKET))? else {
             return Ok(None);
         };
-        let delivered = Delivered {
+        Ok(Some(Delivered {
             run: self.run,
             id: ticket.ticket_id,
             attempt: self.attempt()?.unwrap_or(ticket.attempt),
-        };
-        Ok(Some((ticket.claimed_at_ms, delivered)))
+        }))
     }
 
     fn delivered_at(&self) -> Option<SystemTime> {

@@ -92,21 +92,11 @@ pub struct ProgressStatus {
 impl Store {
     /// Not flushed: after a crash of the machine the status is out of date in any case.
     pub fn keep_status(&self, daemon: &Daemon, view: &View, now: SystemTime) -> io::Result<()> {
-        let record = StatusRecord {
-            daemon: DaemonStatus::of(daemon, view, now),
-            active: view.active.iter().map(ActiveStatus::of).collect(),
-        };
-        replace(&self.root.join(STATUS), &serde_json::to_vec(&record)?)
-    }
-}
-
-impl DaemonStatus {
-    fn of(daemon: &Daemon, view: &View, now: SystemTime) -> Self {
         let (since, why) = match &view.link {
             Link::Up { since } => (*since, None),
             Link::Down { since, why } => (*since, why.clone()),
         };
-        Self {
+        let daemon = DaemonStatus {
             daemon: daemon.clone(),
             written_at: Rfc3339(now),
             connected: view.link.is_up(),
@@ -122,7 +112,10 @@ impl DaemonStatus {
             },
             capacity: view.capacity,
             undelivered: view.undelivered,
-        }
+        };
+        let active = view.active.iter().map(ActiveStatus::of).collect();
+        let record = StatusRecord { daemon, active };
+        replace(&self.root.join(STATUS), &serde_json::to_vec(&record)?)
     }
 }
 

@@ -49,12 +49,11 @@ impl Console {
         filter: &LogFilter,
         environment: &Environment,
     ) -> io::Result<Self> {
+        let colours = knows_colours(environment);
         let form = match format {
             LogFormat::Json => Form::Json,
             LogFormat::Text => Form::Text,
-            LogFormat::Auto if stderr().is_terminal() => Form::Terminal {
-                colours: knows_colours(environment),
-            },
+            LogFormat::Auto if stderr().is_terminal() => Form::Terminal { colours },
             LogFormat::Auto if is_journal(environment) => Form::Journal,
             LogFormat::Auto => Form::Text,
         };
@@ -161,6 +160,10 @@ fn field<'a>(record: &'a Record<'_>, name: &str) -> Option<Value<'a>> {
     record.key_values().get(Key::from_str(name))
 }
 
+fn attempt(record: &Record<'_>) -> Option<u64> {
+    field(record, "attempt")?.to_u64()
+}
+
 fn as_text(record: &Record<'_>) -> String {
     let run = field(record, "run").map(|run| format!(" (run {run})"));
     let (time, level) = (rfc3339(now()), record.level());
@@ -179,7 +182,7 @@ fn as_json(record: &Record<'_>) -> String {
             line[name] = json!(value.to_string());
         }
     }
-    if let Some(attempt) = field(record, "attempt").and_then(|attempt| attempt.to_u64()) {
+    if let Some(attempt) = attempt(record) {
         line["attempt"] = json!(attempt);
     }
     escaped(&line.to_string()) + "\n"
@@ -204,8 +207,7 @@ fn for_person(record: &Record<'_>, colours: bool) -> String {
     let Some(id) = field(record, "ticket").map(|id| id.to_string()) else {
         return format!("{time} {sign} {text}\n");
     };
-    let attempt = field(record, "attempt").and_then(|attempt| attempt.to_u64());
-    let attempt = attempt.unwrap_or(1);
+    let attempt = attempt(record).unwrap_or(1);
     let start = format!("ticket {id} (attempt {attempt}): ");
     let text = text.strip_prefix(&start).unwrap_or(&text);
     let again = match attempt {

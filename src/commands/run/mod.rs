@@ -12,7 +12,7 @@ use clap::{Arg, ArgMatches, Command};
 use log::{LevelFilter, error};
 
 use super::{exit, flag, given};
-use crate::config::{Config, Given, Sources};
+use crate::config::{Config, Sources};
 use crate::daemon::{self, DaemonError, Mailbox};
 use crate::domain::event::{DaemonEnd, Event};
 use crate::environment::Environment;
@@ -45,7 +45,9 @@ pub fn run(matches: &ArgMatches) -> u8 {
     let environment = Environment::of_process();
     let own = matches.subcommand_matches("run");
     let quiet = matches.get_flag("quiet") || own.is_some_and(|own| own.get_flag("quiet"));
-    let config = match load(given(matches), &environment) {
+    let has_terminal = stdin().is_terminal() && stderr().is_terminal();
+    let sources = Sources::collect(given(matches), environment.clone()).map_err(|e| vec![e]);
+    let config = match sources.and_then(|sources| check(&sources, has_terminal)) {
         Ok(config) => config,
         Err(lines) => {
             for line in lines {
@@ -54,12 +56,6 @@ pub fn run(matches: &ArgMatches) -> u8 {
             return exit::CONFIG;
         }
     };
-    if config.require_approval && !(stdin().is_terminal() && stderr().is_terminal()) {
-        eprintln!(
-            "wf0-agent: REQUIRE_APPROVAL=1 needs a terminal to ask on: start wf0-agent in a terminal, or unset it"
-        );
-        return exit::CONFIG;
-    }
     let mut filter = config.log_filter.clone();
     if quiet {
         filter = filter.at_most(LevelFilter::Warn);
@@ -111,17 +107,17 @@ pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
 }
 
 /// The settings, or the lines that say what is wrong with them.
-fn load(given: Given, environment: &Environment) -> Result<Config, Vec<String>> {
-    let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e])?;
-    check(&sources)
-}
-
-pub fn check(sources: &Sources) -> Result<Config, Vec<String>> {
+pub fn check(sources: &Sources, has_terminal: bool) -> Result<Config, Vec<String>> {
     let config = Config::load(sources).map_err(|e| e.lines())?;
-    let wrong = cli::wrong_options(&config.cli);
-    match wrong.is_empty() {
+    let wrong = cli::wrong_options(&config.cli).into_iter();
+    let mut lines: Vec<_> = wrong.map(|wrong| wrong.to_string()).collect();
+    if config.require_approval && !has_terminal {
+        let why = "REQUIRE_APPROVAL=1 needs a terminal, and a service has none: start wf0-agent in a terminal, or unset it";
+        lines.push(why.to_owned());
+    }
+    match lines.is_empty() {
         true => Ok(config),
-        false => Err(wrong.iter().map(ToString::to_string).collect()),
+        false => Err(lines),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::environment::{Environment, NOTIFY_SOCKET};
 #[cfg(unix)]
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 
+#[derive(Default)]
 pub struct ServiceManager {
     socket: Option<OsString>,
     is_ready: bool,
@@ -23,16 +24,12 @@ pub struct ServiceManager {
 
 impl ServiceManager {
     pub fn new(environment: &Environment, stop_limit: Duration) -> Self {
-        let socket = environment
-            .get(NOTIFY_SOCKET)
-            .filter(|name| !name.is_empty())
-            .map(OsString::from);
+        let socket = environment.get(NOTIFY_SOCKET);
+        let socket = socket.filter(|name| !name.is_empty());
         Self {
-            socket,
-            is_ready: false,
-            is_stopping: false,
+            socket: socket.map(OsString::from),
             stop_limit,
-            status: String::new(),
+            ..Self::default()
         }
     }
 

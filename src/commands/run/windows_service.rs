@@ -19,9 +19,9 @@ use windows_service::service_control_handler::{
 use windows_service::{Error, define_windows_service, service_dispatcher};
 
 use super::console::Console;
-use super::{AS_SERVICE, end_on_panic, exit_code, load};
+use super::{AS_SERVICE, check, end_on_panic, exit_code};
 use crate::commands::{exit, given};
-use crate::config::Given;
+use crate::config::{Given, Sources};
 use crate::daemon::{self, Mailbox};
 use crate::domain::event::Event;
 use crate::environment::Environment;
@@ -81,15 +81,6 @@ fn report(status: ServiceStatus) {
     }
 }
 
-fn report_stopped(exit_code: ServiceExitCode) {
-    report(ServiceStatus {
-        current_state: ServiceState::Stopped,
-        controls_accepted: ServiceControlAccept::empty(),
-        exit_code,
-        ..RUNNING
-    });
-}
-
 /// A plain function on purpose: the crate would free what a closure holds after the first stop, and a later call would
 /// use it after that.
 fn on_control(control: ServiceControl) -> ServiceControlHandlerResult {
@@ -123,14 +114,20 @@ fn serve_and_report(_arguments: Vec<OsString>) {
     report(STARTING);
     let code = serve(GIVEN.get().cloned().unwrap_or_default());
     CODE.store(code, Ordering::SeqCst);
-    match code {
-        exit::OK => report_stopped(ServiceExitCode::NO_ERROR),
+    let exit_code = match code {
+        exit::OK => ServiceExitCode::NO_ERROR,
         // A restart does not help with these codes, and the manager does not restart a service that reports its end.
         exit::VERSION_REFUSED | exit::TOKEN_REJECTED | exit::CONFIG => {
-            report_stopped(ServiceExitCode::ServiceSpecific(u32::from(code)));
+            ServiceExitCode::ServiceSpecific(u32::from(code))
         }
         _ => std::process::exit(i32::from(code)),
-    }
+    };
+    report(ServiceStatus {
+        current_state: ServiceState::Stopped,
+        controls_accepted: ServiceControlAccept::empty(),
+        exit_code,
+        ..RUNNING
+    });
 }
 
 fn serve(given: Given) -> u8 {
@@ -147,11 +144,8 @@ fn serve(given: Given) -> u8 {
     let note = move |line: &str| {
         let _ = notes.append(format!("wf0-agent: {line}\n").as_bytes());
     };
-    let config = match load(given, &environment) {
-        Ok(config) if config.require_approval => {
-            note("REQUIRE_APPROVAL=1 needs a terminal, and a service has none: unset it");
-            return exit::CONFIG;
-        }
+    let sources = Sources::collect(given, environment.clone()).map_err(|e| vec![e]);
+    let config = match sources.and_then(|sources| check(&sources, false)) {
         Ok(config) => config,
         Err(lines) => {
             for line in lines {

@@ -151,7 +151,7 @@ impl Overview {
 
     fn seen(&self, active: &ActiveStatus) -> Option<&Seen> {
         let mut runs = self.active.iter();
-        runs.find(|seen| seen.run.to_string() == active.run)
+        runs.find(|seen| seen.folder.run.to_string() == active.run)
     }
 }
 
