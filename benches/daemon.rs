@@ -1,7 +1,7 @@
-//! The daemon's figures, as medians, beside what they are to be compared with: a bare spawn, bare git commands.
+//! Measures the daemon and prints medians, beside figures to compare them with: a bare spawn, bare git commands.
 //!
-//! `scripts/bench` runs it. Nothing here is asserted: it measures, and prints; `scripts/budgets` reads what is printed with
-//! `--tsv`. Linux only, for it reads /proc.
+//! `scripts/bench` runs it. It checks no figure; `scripts/budgets` reads what `--tsv` prints. It needs Linux, because it reads
+//! /proc.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ use support::world::{World, ticket_with};
 const FILES: usize = 2000;
 const FLOOD_MIB: usize = 300;
 
-/// For programs: name, value and unit, with a tab between them.
+/// Output for programs: name, value and unit, with a tab between them.
 static TSV: AtomicBool = AtomicBool::new(false);
 
 fn main() {
@@ -51,7 +51,7 @@ fn main() {
     }
 }
 
-/// The figures that are named, or all of them. cargo adds words of its own, which begin with a dash.
+/// Measures the named figures, or all of them. cargo adds words that begin with a dash.
 fn bench(words: &[String]) {
     let quick = words.iter().any(|word| word == "--quick");
     TSV.store(words.iter().any(|word| word == "--tsv"), Ordering::Relaxed);
@@ -129,11 +129,11 @@ fn starts(rounds: usize) {
     row("start → register", median(times.collect()), "ms");
 }
 
-/// Without a minute only what needs none.
+/// With 0 minutes, it measures only the memory.
 fn idle(minutes: usize) {
     let world = World::new();
     let agent = world.registered(launch(&world, "cli-touch"));
-    // One heartbeat later everything that is done once has been done.
+    // After one heartbeat, all work that is done only once is done.
     world.backend.frame("agent.heartbeat");
     let memory_now = || status_kib(agent.pid(), "VmRSS") / 1024.0;
     let (mut switches, mut cpu, mut memory) = (Vec::new(), Vec::new(), vec![memory_now()]);
@@ -245,17 +245,17 @@ fn tickets(rounds: usize, git: bool) {
     drop(agent);
 }
 
-/// How many tickets may be under way in the soak: one runs, the others wait.
+/// The number of open tickets in the soak: one runs, the others wait.
 const SOAK_IN_FLIGHT: usize = 4;
-/// After so many, what is made once has been made.
+/// After this number of tickets, the daemon has made all that it makes only once.
 const SOAK_WARM: usize = 100;
 
-/// Many tickets in one daemon: what it has in memory and open, when quiet, early and late.
+/// Runs many tickets in one daemon and measures its memory and open files early and late, while it is quiet.
 fn soak(count: usize) {
     let world = World::new();
     fs::remove_dir_all(world.repo().join(".git")).expect("no git");
     let agent = world.registered(launch(&world, "cli-touch"));
-    // Those in between show whether it is growth without end, or up to a bound.
+    // The stations in between show whether growth has a bound.
     let mut stations = vec![SOAK_WARM, count / 10, count / 2, count];
     stations.dedup();
     let (mut assigned, mut answered) = (0, 0);
@@ -277,9 +277,9 @@ fn soak(count: usize) {
             answered += 1;
         }
         let rate = (answered - before) as f64 / from.elapsed().as_secs_f64();
-        // Quiet: the last run has been tidied too, before the next one of the same worker.
+        // Now the daemon is quiet: a worker cleans up after a run before it starts the next one.
         world.fence();
-        // What was seen is not needed any more, and ten thousand tickets are much of it.
+        // Frames of ten thousand tickets need much memory, and these are not needed any more.
         world.backend.past.lock().expect("nobody panicked").clear();
         let (memory, files) = (
             status_kib(agent.pid(), "VmRSS") / 1024.0,
@@ -308,7 +308,7 @@ fn soak(count: usize) {
     }
 }
 
-/// Only root and the daemon itself can see them; to others they are no number.
+/// Only root and the daemon itself can see them; for others the result is NaN.
 fn open_files(agent: &Agent) -> f64 {
     fs::read_dir(format!("/proc/{}/fd", agent.pid())).map_or(f64::NAN, |files| files.count() as f64)
 }
@@ -349,7 +349,7 @@ fn bare_spawn(world: &World) -> f64 {
     )
 }
 
-/// The commands that a diff takes, as anybody would type them: before the run, and after it.
+/// Times the plain git commands that a diff takes: those before the run, and those after it.
 fn bare_git(world: &World) -> (f64, f64) {
     let repo = world.repo();
     let scratch = world.path("bare");
@@ -417,7 +417,7 @@ fn fill(world: &World, repo: &Path) {
         fs::create_dir_all(&folder).expect("a folder");
         let path = folder.join(format!("file{number}.rs"));
         fs::write(&path, "pub fn nothing() {}\n".repeat(40)).expect("a file");
-        // As in life: files as new as the index would be read again by every git command.
+        // An older time, as in real repositories: git reads files again that are as new as the index.
         let file = fs::File::options()
             .write(true)
             .open(&path)
@@ -429,7 +429,7 @@ fn fill(world: &World, repo: &Path) {
     world.git(repo, &["commit", "--quiet", "--message", "many files"]);
 }
 
-/// The fake CLI: says when it began, changes a few files, says when it ended.
+/// The fake CLI: changes a few files, and prints when it began and when it ended.
 fn touch() {
     let began = now_ns();
     change(Path::new("."));
@@ -512,7 +512,7 @@ fn status_kib(pid: u32, field: &str) -> f64 {
         .expect("a number")
 }
 
-/// Elsewhere a process cannot be stopped so simply.
+/// Only Unix can stop a process by a signal.
 #[cfg(unix)]
 mod stopped {
     use std::net::{Shutdown, TcpListener, TcpStream};
@@ -524,15 +524,15 @@ mod stopped {
 
     use super::{World, launch, row};
 
-    /// A peer that is stopped: its system goes on acknowledging what is sent, and nobody ever answers. Each connection
-    /// goes through a process of its own, and only the first one is stopped.
+    /// Stops the peer: its system still acknowledges what is sent, but no answer comes. Each connection goes through a process
+    /// of its own, and only the first one is stopped.
     pub fn frozen() {
         let world = World::new();
         let front = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let url = format!("http://{}", front.local_addr().expect("its address"));
         let (tell, relays) = mpsc::channel();
         let backend = world.backend.port().to_string();
-        // It ends with this process: it waits for connections, and nobody has to wait for it.
+        // This thread waits for connections and ends with the process.
         thread::spawn(move || {
             for stream in front.incoming().flatten() {
                 let relay = Command::new(std::env::current_exe().expect("this program"))
@@ -567,7 +567,7 @@ mod stopped {
         assert_eq!(world.outcome_of("after")["type"], "ticket.result");
     }
 
-    /// Ended with what it was needed for, stopped or not.
+    /// The process is killed when this is dropped, also while it is stopped.
     struct Relay(Child);
 
     impl Drop for Relay {
@@ -577,7 +577,7 @@ mod stopped {
         }
     }
 
-    /// Passes on what comes between its standard input, which is a connection, and a port, until one side ends.
+    /// Passes bytes between its standard input, which is a connection, and a port, until one side ends.
     pub fn relay() {
         let port = std::env::args()
             .nth(2)

@@ -1,4 +1,4 @@
-//! Puts the parts together: settings and state in, threads and channels between them, and an orderly end.
+//! Puts the parts of the daemon together: opens the state, starts the threads, connects them, and joins them at the end.
 
 mod persister;
 
@@ -29,7 +29,7 @@ use crate::store::{Store, StoreError, status};
 use crate::times::{self, Rfc3339};
 use persister::Persister;
 
-/// The daemon's own failures. A ticket's are outcomes.
+/// A failure of the daemon itself. The failure of a ticket is an outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     #[error(transparent)]
@@ -40,7 +40,7 @@ pub enum DaemonError {
     Thread(&'static str, #[source] io::Error),
 }
 
-/// Runs until it is told to stop, or until going on makes no sense. `ready` gets the mailbox, which takes
+/// Runs until [`Event::Stop`], or until the backend refuses the token or the version. `ready` gets the mailbox, which takes
 /// [`Event::Stop`]; `watch` sees each new view of what the daemon does.
 pub fn run(
     config: Config,
@@ -147,7 +147,7 @@ impl Daemon {
         })
     }
 
-    /// What earlier processes left. A run that was cut off gets its outcome here.
+    /// Reads what earlier daemons left. A run that was cut off gets its outcome here.
     fn take_over(&mut self, repos: &Repos, dialect: Dialect) -> SavedState {
         let store = &self.context.store;
         let (mut saved, cut_off) = store.saved_state();
@@ -156,7 +156,7 @@ impl Daemon {
         for CutOff { job, started } in cut_off {
             let is_allowed = repos.at(&job.repo.path).is_some();
             let entry = job::recover(&job, &started, is_allowed, &self.context);
-            // At once: if this process is ended too, the next one need not do it again.
+            // At once, so that the next daemon need not do it again if this one is killed too.
             self.persister.keep_outcome(&entry);
             saved.ended.push(entry);
         }
@@ -240,7 +240,7 @@ fn cli_state(cli: &Cli, environment: &Environment) -> CliState {
     }
 }
 
-/// The tools that the hub's jobs may need and that are on PATH. The hub is told about them.
+/// The tools on PATH that the hub's jobs may need. The daemon sends this list to the hub.
 fn tools_on_path(cli: &str, environment: &Environment) -> Vec<String> {
     let is_there = |tool: &&str| tool::find(tool, environment.get("PATH")).is_some();
     let stem = |tool| Some(Path::new(tool).file_stem()?.to_str()?.to_owned());

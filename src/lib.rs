@@ -1,8 +1,8 @@
 //! wf0-agent runs WorkForce0 tickets with the coding CLI on a developer's own machine.
 //!
 //! It opens one outbound WebSocket to the backend, registers, takes tickets, runs the CLI in the right repository under a
-//! time limit, and sends back stdout, exit code and diff. Source code goes nowhere else, except that a branch that the
-//! backend names is pushed to the repository's own origin.
+//! time limit, and sends back stdout, exit code and diff. It sends source code nowhere else, with one exception: a branch
+//! that the backend names is pushed to the repository's own origin.
 //!
 //! # Rooms
 //!
@@ -18,13 +18,13 @@
 //! | `worker-N` | the process | one run at a time |
 //! | `wait` | a program | the child process, under its time limit |
 //! | `drain` | a program | the child's output pipes |
-//! | `version` | a question | nothing; it asks the CLI for its version |
+//! | `version` | a question to the CLI | nothing; it asks the CLI for its version |
 //! | `dial` | an attempt to connect | a socket that is not open yet |
 //! | `lookup` | a name lookup | nothing; it may outlive the attempt to connect |
 //! | `goodbye` | at most a second | a socket that is being closed |
 //! | `log` | the process | standard error, or the file that the log goes to |
 //! | `ctrl-c` | the process | nothing; it passes signals on |
-//! | `keyboard` | the process | nothing; with `REQUIRE_APPROVAL` it passes on what is typed |
+//! | `keyboard` | the process | nothing; with `REQUIRE_APPROVAL` it passes on typed lines |
 //!
 //! As a Windows service, the daemon runs on a thread that the service manager makes, and main waits for it.
 //!

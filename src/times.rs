@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// For what people and files are told. Policy gets its time from the event loop.
+/// For logs and files. Policy gets its time from the event loop.
 #[expect(clippy::disallowed_methods, reason = "it is no policy")]
 pub fn now() -> SystemTime {
     SystemTime::now()
@@ -12,7 +12,7 @@ pub fn now() -> SystemTime {
 
 /// RFC 3339, UTC, milliseconds.
 pub fn rfc3339(time: SystemTime) -> String {
-    // Outside the years -9999 to 9999 there is nothing sensible to say.
+    // A time outside the years -9999 to 9999 becomes 1970.
     let time = jiff::Timestamp::try_from(time).unwrap_or_default();
     format!("{time:.3}")
 }
@@ -58,7 +58,7 @@ pub fn millis(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, millis_of)
 }
 
-/// The reverse of [`millis`]. A year that no clock can hold becomes 1970: it is no reason to lose a ticket.
+/// The reverse of [`millis`]. A time that no clock can hold becomes 1970, because it must not cost a ticket.
 pub fn from_millis(millis: u64) -> SystemTime {
     UNIX_EPOCH
         .checked_add(Duration::from_millis(millis))

@@ -1,4 +1,4 @@
-//! Writes to the state folder what the session wants kept, and tries again what could not be written.
+//! Writes the session's records to the state folder. A record that could not be written is tried again later.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,8 +16,7 @@ use crate::times::now;
 /// How often old run folders are removed.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// What could not be written yet stays here. A ticket that is answered, but not on disk, would be answered again by the
-/// next daemon.
+/// It keeps what could not be written yet: if an answered ticket is not on disk, the next daemon answers it again.
 pub struct Persister {
     context: Arc<Context>,
     chores: Chores,
@@ -94,7 +93,7 @@ impl Persister {
     }
 
     fn keep_delivery(&mut self, run: RunId) {
-        // The outcome of a delivered run need no longer be kept.
+        // After its delivery, an outcome need not be written any more.
         self.unwritten_outcomes.retain(|entry| entry.run != run);
         if let Err(e) = self.context.store.keep_delivery(run) {
             warn!(
@@ -122,7 +121,7 @@ impl Persister {
             .retain(|run| store.keep_delivery(*run).is_err());
     }
 
-    /// Queues the clean-up that an earlier process did not get to, and that of old clones.
+    /// Queues the clean-up that an earlier daemon did not finish, and the removal of old clones.
     pub fn tidy_up(&self) {
         let context = &self.context;
         for run in context.store.untidied(context.keep_delivered) {

@@ -1,5 +1,5 @@
-//! The audit log, `audit.jsonl`: one line for each program that was started here and each frame that was sent to the
-//! backend, for the person who answers for this machine. What was sent stands there by its size and SHA-256.
+//! The audit log, `audit.jsonl`: one line for each program that was started on this machine and each frame that was sent to
+//! the backend. A line has the size and the SHA-256 of what was sent, not the content.
 //!
 //! Heartbeats and progress reports are left out. The log is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, in place of
 //! an older one. Nothing reads it back, and a crash of the machine may lose a line.
@@ -27,7 +27,7 @@ const ADDRESS_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Audit {
     log: LogFile,
-    /// Lines are missing since the last that was written.
+    /// The last line could not be written.
     is_broken: Mutex<bool>,
 }
 
@@ -42,12 +42,12 @@ impl Audit {
         }
     }
 
-    /// The token goes to that address, to open a connection in that dialect.
+    /// The daemon is about to send the token to this address, to open a connection.
     pub fn connecting(&self, to: &str) {
         self.write(json!({"what": "connecting", "to": to}));
     }
 
-    /// A frame goes out to the backend. A frame that is lost with its connection and sent again has a second line.
+    /// A frame is sent to the backend. If it is lost with its connection and sent again, it has a second line.
     pub fn sent(&self, message: &Message, frame: &str) {
         let mut line = json!({"what": "sent", "frame": message.name()});
         if let Some((ticket, attempt)) = message.ticket() {
@@ -66,7 +66,7 @@ impl Audit {
         self.write(with_content(line, frame));
     }
 
-    /// The backend was asked for that address, with the token and nothing else.
+    /// The daemon requested this address from the backend. The request holds the token and nothing else.
     pub fn asked(&self, address: &str) {
         self.write(json!({"what": "asked", "for": one_line(without_query(address), ADDRESS_MAX)}));
     }
@@ -86,7 +86,7 @@ impl Audit {
         self.write(with_content(line, prompt));
     }
 
-    /// A branch was pushed, or was to be, to that address, which holds no credentials.
+    /// The daemon is about to push a branch to this address, which holds no credentials.
     pub fn pushed(&self, job: &Job, branch: &str, to: &str) {
         let (ticket, run) = (&job.ticket.id, job.run.to_string());
         self.write(
@@ -94,8 +94,7 @@ impl Audit {
         );
     }
 
-    /// An error is logged once and stops no ticket. The next line that can be written comes after one that says that
-    /// lines are missing.
+    /// An error is logged once and stops no ticket. As soon as a line can be written again, a line `missing` comes before it.
     fn write(&self, line: Value) {
         let mut is_broken = self
             .is_broken
@@ -121,7 +120,7 @@ impl Audit {
     }
 }
 
-/// A query may hold what gives access.
+/// A query may hold a secret.
 fn without_query(address: &str) -> &str {
     address
         .split_once('?')

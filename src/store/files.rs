@@ -1,4 +1,5 @@
-//! Files and folders that are closed to other users, files that are there whole or not at all, and logs of bounded size.
+//! Files and folders that other users cannot read, files that are written completely or not at all, and logs of bounded
+//! size.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,7 +21,7 @@ pub fn create(path: &Path) -> io::Result<File> {
     options.write(true).create(true).truncate(true).open(path)
 }
 
-/// For a lock. It is not emptied: Windows refuses that while another process has it locked.
+/// Opens a lock file. It is not emptied: Windows refuses that while another process holds the lock.
 pub fn open_to_lock(path: &Path) -> io::Result<File> {
     let mut options = for_this_user();
     options.read(true).write(true).create(true).truncate(false);
@@ -43,7 +44,7 @@ pub fn close_to_others(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Written beside the file, flushed and renamed. The machine may lose its power at any moment.
+/// Writes beside the file, flushes and renames, because the machine may lose its power at any moment.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = create(&new)?;
@@ -53,14 +54,14 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-/// As [`write_atomically`], but not flushed: readers never see half a file, a crash of the machine may lose it.
+/// As [`write_atomically`], but without a flush: readers never see half a file, but a crash of the machine may lose it.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     create(&new)?.write_all(content)?;
     fs::rename(&new, path)
 }
 
-/// A new name is on disk when its folder is (fsync(2)). Windows opens no folder as a file.
+/// A new file's name is on disk only after a flush of its folder (fsync(2)). Windows cannot open a folder as a file.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     match cfg!(unix) {
         true => File::open(path)?.sync_all(),
@@ -81,7 +82,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     }
 }
 
-/// What cannot be read is kept under another name, so that a person can look at it.
+/// Renames a file that cannot be read, so that a person can look at it.
 pub fn set_aside(path: &Path, why: &io::Error) {
     let (aside, shown) = (path.with_extension("unusable"), path.display());
     match fs::rename(path, &aside) {
@@ -106,7 +107,7 @@ fn make_removable(folder: &Path) -> io::Result<()> {
     close_to_others(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // A link is not followed, wherever it leads.
+        // Links are not followed.
         if entry.file_type()?.is_dir() {
             make_removable(&entry.path())?;
         }
@@ -115,7 +116,7 @@ fn make_removable(folder: &Path) -> io::Result<()> {
 }
 
 /// A log in a file of bounded size: the audit log, and the log of a Windows service. At its limit the file is renamed to
-/// `NAME.1`, in place of an older one: there are never more than two.
+/// `NAME.1`, which replaces an older one, so there are at most two files.
 #[derive(Debug, Clone)]
 pub struct LogFile {
     pub(super) path: PathBuf,
@@ -123,7 +124,7 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Makes its folder, and finds out whether the file can be written.
+    /// Makes the log's folder, and fails if the file cannot be written.
     pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -134,14 +135,14 @@ impl LogFile {
         Ok(log)
     }
 
-    /// Writes whole lines. They begin on a line of their own: the last line in the file has no end if the machine lost its
-    /// power or the disk was full.
+    /// Appends whole lines. If the last line in the file has no end, because the machine lost its power or the disk was
+    /// full, a newline is written first.
     pub fn append(&self, lines: &[u8]) -> io::Result<()> {
         let written = fs::metadata(&self.path).map_or(0, |meta| meta.len());
         if written > 0 && written + lines.len() as u64 > self.limit {
             let mut aside = self.path.clone().into_os_string();
             aside.push(".1");
-            // A file that cannot be renamed, because another program has it open, grows beyond the limit: no line is lost.
+            // A file that cannot be renamed, because another program has it open, grows beyond the limit, so no line is lost.
             let _ = fs::rename(&self.path, aside);
         }
         let mut options = for_this_user();
@@ -159,7 +160,7 @@ impl LogFile {
     }
 }
 
-/// Each call is to bring whole lines.
+/// Each call must have whole lines.
 impl Write for LogFile {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.append(lines)?;

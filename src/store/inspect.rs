@@ -1,5 +1,5 @@
-//! A state folder seen from outside, for the commands: nothing is locked, made or changed, so a daemon may be at work in
-//! it. Each file is there whole or not at all.
+//! The state folder as the commands read it. They lock, make and change nothing, so a daemon may be using the folder. Each
+//! file is complete or missing.
 
 use std::cmp::Reverse;
 use std::fs::{self, File, TryLockError};
@@ -19,20 +19,20 @@ use crate::times::millis_since_1970;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// It would be made.
+    /// The daemon would make it.
     Missing,
     Free,
-    /// A daemon has it.
+    /// A daemon is using it.
     InUse,
 }
 
-/// What opening that folder would come to.
+/// What the daemon would find if it opened this folder.
 pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
     let at = |e| StoreError::Io(root.to_owned(), e);
     // A missing folder would be made in the nearest one that exists.
     let nearest = root.ancestors().find(|path| path.exists()).unwrap_or(root);
     fs::read_dir(nearest).map_err(at)?;
-    // On Windows only trying would tell.
+    // Windows would tell only on a try.
     #[cfg(unix)]
     check_access(nearest, nearest == root).map_err(at)?;
     if nearest != root {
@@ -47,7 +47,7 @@ pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
     }
 }
 
-/// Whether this user could work there. Only its owner can close a folder to others.
+/// Fails if this user could not work there. Only its owner can close a folder to other users.
 #[cfg(unix)]
 fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
     use nix::unistd::{AccessFlags, access, geteuid};
@@ -61,7 +61,7 @@ fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a daemon has that folder open. The lock is shared, so that two commands that look do not find each other.
+/// Whether a daemon has this folder open. The lock is shared, so that two commands do not take each other for a daemon.
 pub fn is_in_use(root: &Path) -> io::Result<bool> {
     let file = match File::open(root.join(LOCK)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -79,7 +79,7 @@ pub fn status(state_dir: &Path) -> io::Result<Option<StatusRecord>> {
     read_json(&state_dir.join(STATUS))
 }
 
-/// A run as its files tell: the part of `ticket.json` that people ask for, without the long texts, and its folder.
+/// A run as its files show it: its folder, and `ticket.json` without the long texts.
 #[derive(Deserialize)]
 pub struct Seen {
     #[serde(rename = "ticket_id")]
@@ -97,7 +97,7 @@ pub struct Seen {
     pub folder: RunFolder,
 }
 
-/// The runs in a state folder, the newest first, without those that cannot be read.
+/// The runs in a state folder, newest first, without those that cannot be read.
 pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
     let folders = RunFolder::all(state_dir)?.into_iter();
     let mut runs: Vec<_> = folders.filter_map(Seen::in_folder).collect();
@@ -106,7 +106,7 @@ pub fn look_into(state_dir: &Path) -> io::Result<Vec<Seen>> {
 }
 
 impl Seen {
-    /// `None`: it was never claimed, or cannot be read.
+    /// `None`: the run was never claimed, or cannot be read.
     fn in_folder(folder: RunFolder) -> Option<Self> {
         let mut seen: Self = read_json(&folder.path(journal::TICKET)).ok()??;
         seen.attempt = folder.attempt().ok()?.unwrap_or(seen.attempt);

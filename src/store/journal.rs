@@ -31,7 +31,7 @@ pub(super) const DELIVERED: &str = "delivered";
 
 /// The folder of the runs' folders, in the state folder.
 pub(super) const TICKETS: &str = "tickets";
-/// What only the run itself needs.
+/// Files that are needed only during the run.
 const SCRATCH: &str = "scratch";
 /// The clone that the run works in.
 const CLONE: &str = "clone";
@@ -40,7 +40,7 @@ pub const PATCH: &str = "diff.patch";
 /// The file is there if something that the run changed is not in the patch.
 pub const LEFT_OUT: &str = "left-out";
 
-/// Folders that one [`Store::prune`] removes at most: a ticket waits for it.
+/// [`Store::prune`] removes at most this number of folders, because a ticket waits for it.
 const PRUNE_MAX: usize = 50;
 
 /// A run that had started when the daemon died.
@@ -88,7 +88,7 @@ impl TicketRecord<Ticket> {
     }
 }
 
-/// The part of `ticket.json` by which a repeated assignment is recognised.
+/// The part of `ticket.json` that identifies a repeated assignment.
 #[derive(Deserialize)]
 struct TicketName {
     ticket_id: TicketId,
@@ -153,9 +153,9 @@ impl Store {
         self.folder(run).outcome().ok()?
     }
 
-    /// Removes folders of runs whose outcome was delivered that long ago.
+    /// Removes the folders of runs whose outcome was delivered longer ago than `keep`.
     pub fn prune(&self, keep: Duration) {
-        // A clone is removed first, by a worker: that can take long.
+        // A worker removes the clone first, because that can take long.
         let old = self
             .run_folders()
             .into_iter()
@@ -167,7 +167,7 @@ impl Store {
         }
     }
 
-    /// The runs that still have what only the run itself needed: its scratch files, or a clone that is no longer needed.
+    /// The runs that still have scratch files after their end, or a clone that is no longer needed.
     pub fn untidied(&self, keep: Duration) -> Vec<RunId> {
         let is_untidied = |folder: &RunFolder| {
             let has_ended = folder.path(OUTCOME).exists();
@@ -238,7 +238,7 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Those that exist below this state folder, in no order.
+    /// All folders of runs in this state folder, in no order.
     pub(super) fn all(state_dir: &Path) -> io::Result<Vec<Self>> {
         let folder = |path: PathBuf| {
             let run = u128::from_str_radix(path.file_name()?.to_str()?, 16).ok()?;
@@ -258,7 +258,7 @@ impl RunFolder {
         create(&self.path(name))
     }
 
-    /// A new file with that content, open for reading from its start.
+    /// A new file with this content, open for reading from its start.
     pub fn write(&self, name: &str, content: &[u8]) -> io::Result<File> {
         self.create(name)?.write_all(content)?;
         File::open(self.path(name))
@@ -270,7 +270,7 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Removes what only the run itself needed. What cannot be removed takes room and does no harm.
+    /// Removes the scratch files. If one cannot be removed, it takes room but does no harm.
     pub fn remove_scratch(&self) {
         let _ = fs::remove_dir_all(self.path(SCRATCH));
     }
@@ -284,12 +284,12 @@ impl RunFolder {
         self.folder(CLONE)
     }
 
-    /// For when no process of the run is alive any more.
+    /// No process of the run may be alive.
     pub fn remove_clone(&self) -> io::Result<()> {
         remove_all(&self.clone_path())
     }
 
-    /// Before the clone is removed: from then on the patch may be all that is left of the run's work.
+    /// Called before the clone is removed, because from then on the patch may be the only copy of the run's work.
     pub fn flush_patch(&self) -> io::Result<()> {
         // Windows flushes only files that are open for writing.
         match File::options().write(true).open(self.path(PATCH)) {
@@ -340,7 +340,7 @@ impl RunFolder {
         }))
     }
 
-    /// The outcome itself is not read: there may be many, each of megabytes.
+    /// The outcome itself is not read: there may be many of them, and each can have megabytes.
     fn delivered(&self) -> io::Result<Option<Delivered>> {
         let Some(ticket) = read_json::<TicketName>(&self.path(TICKET))? else {
             return Ok(None);
@@ -356,14 +356,14 @@ impl RunFolder {
         modified(&self.path(DELIVERED))
     }
 
-    /// Whether its outcome was delivered longer ago than that.
+    /// Whether its outcome was delivered longer ago than this.
     fn is_older(&self, than: Duration) -> bool {
         let age = self.delivered_at().map(|at| now().duration_since(at));
         age.is_some_and(|age| age.is_ok_and(|age| age > than))
     }
 
-    /// Whether there is a clone whose outcome was delivered, and the run's changes are all in the patch, or there are none. A
-    /// clone that alone has them stays for the time `keep`, as long as the run's folder would.
+    /// Whether there is a clone that can go: the outcome was delivered, and the patch has all changes, or the run never
+    /// started. A clone that has the only copy of a change stays until `keep` has passed, as long as the run's folder.
     pub fn has_spent_clone(&self, keep: Duration) -> bool {
         if !self.clone_path().exists() || !self.path(DELIVERED).exists() {
             return false;

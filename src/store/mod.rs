@@ -1,5 +1,5 @@
-//! The state folder: its lock, what the agent knows from earlier starts, and a folder for each run. Folders are 0700,
-//! files 0600.
+//! The state folder: its lock, what the agent keeps from one start to the next, and a folder for each run. Folders have the
+//! mode 0700, files 0600.
 
 pub(crate) mod audit;
 mod files;
@@ -51,7 +51,7 @@ pub struct Store {
 #[error("{}: {}", self.problem(), self.fix())]
 pub enum StoreError {
     Locked(PathBuf),
-    /// The folder has files, and none of an agent.
+    /// The folder has files, and no agent made it.
     Foreign(PathBuf),
     Io(PathBuf, #[source] io::Error),
 }
@@ -81,7 +81,7 @@ impl StoreError {
     }
 }
 
-/// The quota of one CLI says nothing about another's.
+/// `quota.json`. It counts only for the CLI that it names, because each CLI has its own quota.
 #[derive(Serialize, Deserialize)]
 struct QuotaRecord {
     cli: String,
@@ -100,12 +100,12 @@ impl Store {
             return Err(StoreError::Foreign(root.to_owned()));
         }
         make_folder(root).map_err(at(root))?;
-        // It may have been there before, open to others.
+        // An older folder may be open to other users.
         close_to_others(root).map_err(at(root))?;
         let lock_path = root.join(LOCK);
         let lock = lock_soon(&lock_path).map_err(at(&lock_path))?;
         let lock = lock.ok_or_else(|| StoreError::Locked(root.to_owned()))?;
-        // What an earlier daemon wrote about itself is not true for this one.
+        // The status of an earlier daemon is not true for this one.
         let _ = fs::remove_file(root.join(STATUS));
         let id_path = root.join("agent-id");
         let agent_id = agent_id(&id_path).map_err(at(&id_path))?;
@@ -128,7 +128,7 @@ impl Store {
         write_atomically(&self.root.join("dialect"), line.as_bytes())
     }
 
-    /// What was last known about the quota of that CLI.
+    /// What was last known about this CLI's quota.
     pub fn quota(&self, cli: &str) -> Quota {
         let path = self.root.join("quota.json");
         let record = read_json::<QuotaRecord>(&path).unwrap_or_else(|e| {
@@ -167,7 +167,7 @@ impl Store {
     }
 }
 
-/// Whether the folder has files, and none of an agent.
+/// Whether the folder has files, and no agent made it.
 fn is_foreign(root: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(root)?.next().is_some() && !root.join(LOCK).exists())
 }

@@ -1,5 +1,5 @@
-//! `status.json`: what the daemon does, for `wf0-agent status` and `wf0-agent doctor`. They read this file, so the daemon
-//! needs no address to listen at. Its names are those that `wf0-agent status --json` prints.
+//! `status.json`: what the daemon does. `wf0-agent status` and `wf0-agent doctor` read this file, so the daemon needs no
+//! socket for them. `wf0-agent status --json` prints the same names.
 
 use std::io;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use crate::domain::message::{Capacity, Link, View};
 use crate::domain::ticket::ActiveTicket;
 use crate::times::{Rfc3339, millis_of};
 
-/// The daemon that writes the status, and what it finds in its environment, which is not that of a shell.
+/// The daemon that writes the status, and what it found in its environment, which can differ from a shell's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Daemon {
@@ -22,7 +22,7 @@ pub struct Daemon {
     pub started_at: Rfc3339,
     /// The address without its query, which may hold a secret.
     pub backend: String,
-    /// Its PATH.
+    /// The daemon's PATH.
     pub search_path: String,
     /// Where it found git and the CLI at its start.
     pub git_program: Option<String>,
@@ -32,7 +32,7 @@ pub struct Daemon {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StatusRecord {
     pub daemon: DaemonStatus,
-    /// Claimed and not ended, the running ones first.
+    /// The claimed tickets that have not ended, running ones first.
     pub active: Vec<ActiveStatus>,
 }
 
@@ -43,9 +43,9 @@ pub struct DaemonStatus {
     pub daemon: Daemon,
     pub written_at: Rfc3339,
     pub connected: bool,
-    /// Since when it is, or is not, connected.
+    /// The time since which `connected` has its value.
     pub since: Rfc3339,
-    /// Why it is not connected, if that is known.
+    /// Why the daemon is not connected, if that is known.
     pub why: Option<String>,
     pub dialect: String,
     /// `ready`, `draining` or `degraded`, as in a heartbeat.
@@ -63,7 +63,7 @@ pub struct CliStatus {
     pub version: Option<String>,
     /// `not_found` or `quota_exceeded`; `None`: it can run.
     pub unavailable: Option<String>,
-    /// When its quota is tried again.
+    /// When a ticket is tried again after the quota was used up.
     pub quota_until: Option<Rfc3339>,
 }
 
@@ -73,7 +73,7 @@ pub struct ActiveStatus {
     pub ticket_id: String,
     pub run: String,
     pub attempt: u32,
-    /// `None`: it waits.
+    /// `None`: the ticket waits.
     pub started_at: Option<Rfc3339>,
     pub progress: Option<ProgressStatus>,
 }
@@ -85,7 +85,7 @@ pub struct ProgressStatus {
     pub phase: String,
     pub elapsed_ms: u64,
     pub stdout_bytes: u64,
-    /// What it says, in a few words.
+    /// The CLI's activity, in a few words.
     pub says: String,
 }
 

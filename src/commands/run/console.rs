@@ -1,7 +1,7 @@
 //! The log: `env_logger` filters the records, this module gives them a form and writes them on a thread of its own.
 //!
 //! The form suits the reader: a person at a terminal, a file, the journal, or a program. The thread takes lines from a
-//! bounded channel, so that a terminal that is paused holds up nothing else: lines without room are left out and counted.
+//! bounded channel, so that a paused terminal stops nothing else. Lines that find no room are left out and counted.
 
 use std::io::{self, IsTerminal, Write, stderr};
 use std::thread;
@@ -87,12 +87,12 @@ impl Console {
         for (module, level) in &filter.0 {
             logger.filter_module(module, *level);
         }
-        // It fails only where there is a log already, and then that one stays.
+        // It fails only if the process has a logger already, and then that one stays.
         let _ = logger.try_init();
         Ok(Self(messages))
     }
 
-    /// Waits until what was logged is written, and not for long: the terminal may be paused.
+    /// Waits until all lines so far are written, but not for long: the terminal may be paused.
     pub fn flush(&self) {
         let (mark, passed) = crossbeam_channel::bounded(0);
         let sent = self.0.send_timeout(Message::Mark(mark), FLUSH_LIMIT);
@@ -102,10 +102,10 @@ impl Console {
     }
 }
 
-/// What `env_logger` writes to: one call with one whole line.
+/// The target of `env_logger`, which writes one whole line with each call.
 struct Queue {
     messages: Sender<Message>,
-    /// Lines that found no room since the last that did.
+    /// Number of lines that found no room since the last line that did.
     lost: u64,
 }
 
@@ -136,7 +136,7 @@ fn write_all(mut to: Box<dyn Write + Send>, messages: &Receiver<Message>) {
     for message in messages {
         match message {
             Message::Mark(mark) => drop(mark),
-            // In one piece. A log that cannot be written is no reason to end runs.
+            // In one piece. If the log cannot be written, runs go on.
             Message::Line(line) => {
                 let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
             }
@@ -188,7 +188,7 @@ fn as_json(record: &Record<'_>) -> String {
     escaped(&line.to_string()) + "\n"
 }
 
-/// For a person: a sign in front, and the ticket without its attempt if that is the first.
+/// For a person: a sign in front, and no attempt number for a ticket's first attempt.
 fn for_person(record: &Record<'_>, colours: bool) -> String {
     let paint = |colour: Colour, text: &str| colour.paint(text, colours);
     let event = field(record, "event").map(|event| event.to_string());

@@ -1,5 +1,5 @@
-//! `wf0-agent run`: the daemon, until a signal or the backend ends it. Here is also what each other way to start the daemon
-//! needs: checked settings, signals, panics and exit codes.
+//! `wf0-agent run`: the daemon, until a signal or the backend ends it. The Windows service and the demo use the same checks of
+//! settings, signals, panics and exit codes.
 
 mod console;
 mod service_manager;
@@ -21,7 +21,7 @@ use crate::store::StoreError;
 use console::Console;
 use service_manager::ServiceManager;
 
-/// The word by which the Windows service manager starts the daemon. People do not use it.
+/// The Windows service manager starts the daemon with this command. People do not use it.
 pub const AS_SERVICE: &str = "run-as-service";
 
 pub fn command() -> Command {
@@ -32,7 +32,7 @@ pub fn command() -> Command {
         .arg(quiet())
 }
 
-/// The program without a command has it too.
+/// The flag stands before or after the word `run`, and works without that word.
 pub fn quiet() -> Arg {
     flag(
         "quiet",
@@ -89,7 +89,7 @@ pub fn run_as_service(_matches: &ArgMatches) -> u8 {
     exit::USAGE
 }
 
-/// The process exit code for that end of the daemon. An error is logged.
+/// The process exit code for this end of the daemon. Logs an error.
 pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
     match end {
         Ok(DaemonEnd::Asked) => exit::OK,

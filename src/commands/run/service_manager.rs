@@ -17,7 +17,7 @@ pub struct ServiceManager {
     socket: Option<OsString>,
     is_ready: bool,
     is_stopping: bool,
-    /// How long stopping may take. It can be longer than the unit allows.
+    /// The longest time that stopping takes. It can be longer than the unit's limit.
     stop_limit: Duration,
     status: String,
 }
@@ -49,7 +49,7 @@ impl ServiceManager {
         if status != self.status {
             news += &format!("STATUS={status}\n");
         }
-        // News that cannot be sent goes with the next.
+        // If a report cannot be sent, its lines are part of the next one.
         if !news.is_empty() && send(socket, news.as_bytes()).is_ok() {
             (self.is_ready, self.is_stopping, self.status) = (is_ready, is_stopping, status);
         }

@@ -1,7 +1,7 @@
 //! The daemon as a Windows service: how it answers the service manager that has started it.
 //!
-//! How the service is registered is in `commands/service/scm.rs`. All that belongs to the service lies in one folder
-//! below `%ProgramData%`, which is closed to other users.
+//! `commands/service/scm.rs` registers the service. All files of the service are in one folder below `%ProgramData%`, which
+//! is closed to other users.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -43,7 +43,7 @@ const STARTING: ServiceStatus = ServiceStatus {
     controls_accepted: ServiceControlAccept::empty(),
     exit_code: ServiceExitCode::NO_ERROR,
     checkpoint: 1,
-    // How long it may take until the state folder is open, which a slow disk may delay.
+    // A slow disk may delay the opening of the state folder.
     wait_hint: Duration::from_secs(60),
     process_id: None,
 };
