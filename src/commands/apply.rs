@@ -13,8 +13,8 @@ use super::print;
 use crate::config::canonicalize;
 use crate::domain::text::one_line;
 use crate::job::{Git, GitDirs, Halt};
-use crate::store::PATCH;
 use crate::store::inspect::Seen;
+use crate::store::journal::PATCH;
 
 const WARNING_MAX: usize = 500;
 

@@ -15,7 +15,7 @@ use super::{flag, ignore_closed_pipe};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::domain::ticket::Exit;
-use crate::store::PATCH;
+use crate::store::journal::PATCH;
 
 const FACT_MAX: usize = 2000;
 /// What can be shown by itself: the names of flags and titles.

@@ -22,7 +22,7 @@ use super::scratch::{
     head_of, os_string, take_out_nested,
 };
 use crate::domain::ticket::{Changes, DiffStat};
-use crate::store::{LEFT_OUT, PATCH, RunFolder};
+use crate::store::journal::{LEFT_OUT, PATCH, RunFolder};
 
 /// The scratch git directory, in the run's scratch folder.
 const GIT_DIR: &str = "scratch/git";

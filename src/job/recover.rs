@@ -14,8 +14,7 @@ use super::scratch::RunGit;
 use super::workspace;
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
-use crate::store::RunFolder;
-use crate::store::journal::Started;
+use crate::store::journal::{RunFolder, Started};
 use crate::times::from_millis;
 
 /// For each git command.

@@ -26,8 +26,8 @@ use crate::domain::invocation::{Template, Values, prompt, title_line};
 use crate::domain::repos::Workspace;
 use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Phase, Progress, RunId, Span};
 use crate::environment::{Environment, TICKET};
-use crate::store::journal::Started;
-use crate::store::{RunFolder, Store};
+use crate::store::Store;
+use crate::store::journal::{RunFolder, Started};
 use crate::times::millis;
 
 /// Limit on what is kept of stderr; only its end is ever sent.

@@ -13,7 +13,7 @@ use super::git::{Git, GitDirs, GitError, open_file};
 use super::process::Halt;
 use crate::domain::ticket::RunId;
 use crate::environment::{Environment, MARK};
-use crate::store::RunFolder;
+use crate::store::journal::RunFolder;
 
 /// The repository's settings that decide what counts as a change.
 const KEPT_SETTINGS: &[&str] = &[

@@ -23,7 +23,7 @@ use crate::config::WorkspaceMode;
 use crate::domain::repos::{Workspace, is_local_remote};
 use crate::domain::ticket::RunId;
 use crate::environment::Environment;
-use crate::store::RunFolder;
+use crate::store::journal::RunFolder;
 
 /// Where the runs of that folder work. Chosen once, at the start of the daemon: runs that share a work tree must not
 /// change while they run.

@@ -13,7 +13,7 @@ use log::warn;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::LogFile;
+use super::files::LogFile;
 use crate::domain::message::Message;
 use crate::domain::text::one_line;
 use crate::domain::ticket::Job;

@@ -30,7 +30,7 @@ pub(super) const OUTCOME: &str = "outcome.json";
 pub(super) const DELIVERED: &str = "delivered";
 
 /// The folder of the runs' folders, in the state folder.
-pub(super) const TICKETS: &str = "tickets";
+const TICKETS: &str = "tickets";
 /// Files that are needed only during the run.
 const SCRATCH: &str = "scratch";
 /// The clone that the run works in.
@@ -177,6 +177,19 @@ impl Store {
         folders.map(|folder| folder.run).collect()
     }
 
+    /// The run's folder, which need not exist.
+    pub fn folder(&self, run: RunId) -> RunFolder {
+        let path = self.root.join(TICKETS).join(run.to_string());
+        RunFolder { run, path }
+    }
+
+    /// The run's folder, made if it is missing.
+    pub fn run_folder(&self, run: RunId) -> io::Result<RunFolder> {
+        let folder = self.folder(run);
+        make_folder(&folder.path)?;
+        Ok(folder)
+    }
+
     fn run_folders(&self) -> Vec<RunFolder> {
         RunFolder::all(&self.root).unwrap_or_default()
     }
@@ -234,7 +247,7 @@ enum Stage {
 #[derive(Debug, Default)]
 pub struct RunFolder {
     pub run: RunId,
-    pub(super) path: PathBuf,
+    path: PathBuf,
 }
 
 impl RunFolder {

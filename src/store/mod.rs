@@ -17,15 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::message::Dialect;
 use crate::domain::quota::Quota;
-use crate::domain::ticket::RunId;
 use crate::times::{from_millis, millis};
 use audit::Audit;
 pub use files::LogFile;
 use files::{
     close_to_others, make_folder, open_to_lock, read_json, set_aside, write_atomically, write_json,
 };
-use journal::TICKETS;
-pub use journal::{LEFT_OUT, PATCH, RunFolder};
 
 /// What the daemon is doing, for `wf0-agent status`.
 const STATUS: &str = "status.json";
@@ -151,19 +148,6 @@ impl Store {
             guesses: quota.guesses,
         };
         write_json(&self.root.join("quota.json"), &record)
-    }
-
-    /// The run's folder, which need not exist.
-    pub fn folder(&self, run: RunId) -> RunFolder {
-        let path = self.root.join(TICKETS).join(run.to_string());
-        RunFolder { run, path }
-    }
-
-    /// The run's folder, made if it is missing.
-    pub fn run_folder(&self, run: RunId) -> io::Result<RunFolder> {
-        let folder = self.folder(run);
-        make_folder(&folder.path)?;
-        Ok(folder)
     }
 }
 

@@ -81,7 +81,9 @@ pub fn service_command() -> Command {
 }
 
 #[cfg(windows)]
-pub use windows_service::answer as run_as_service;
+pub fn run_as_service(matches: &ArgMatches) -> u8 {
+    windows_service::answer(matches)
+}
 
 #[cfg(not(windows))]
 pub fn run_as_service(_matches: &ArgMatches) -> u8 {
