@@ -205,15 +205,13 @@ impl Config {
 impl CliConfig {
     fn read(r: &mut Reader) -> Self {
         let template = |text: &str| Template::parse(text).map_err(|e| e.to_string());
+        let command = r.value("CLI_COMMAND", paths::parse_command);
+        let quota = r.value("CLI_QUOTA_PATTERN", QuotaMessage::parse);
         Self {
-            command: r
-                .value("CLI_COMMAND", paths::parse_command)
-                .unwrap_or_default(),
+            command: command.unwrap_or_default(),
             args: r.value("CLI_ARGS_TEMPLATE", template),
             offline_args: r.value("CLI_OFFLINE_ARGS_TEMPLATE", template),
-            quota: r
-                .value("CLI_QUOTA_PATTERN", QuotaMessage::parse)
-                .unwrap_or_default(),
+            quota: quota.unwrap_or_default(),
             autonomy: r.choice(
                 "CLI_AUTONOMY",
                 [Autonomy::Edits, Autonomy::Commands, Autonomy::All],

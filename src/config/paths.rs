@@ -77,23 +77,19 @@ pub(super) fn state_dir(r: &mut Reader, repos: &[Repo]) -> Option<PathBuf> {
     const NAME: &str = "STATE_DIR";
     let path = match r.sources.get(NAME) {
         Some(path) => absolute(PathBuf::from(path)).ok(),
-        None => default_state_dir(r.sources.environment()),
+        None => default_state_dir(&r.sources.environment),
     };
     let Some(path) = path else {
         return r.wrong(NAME, "is required here: the system has no folder for it");
     };
     if !path.exists() && path.components().any(|part| part == Component::ParentDir) {
-        return r.wrong(
-            NAME,
-            "does not exist and contains .., so its place is not clear",
-        );
+        let problem = "does not exist and contains .., so its place is not clear";
+        return r.wrong(NAME, problem);
     }
     let path = canonicalize_existing_part(&path);
     if let Some(Repo { path: repo, .. }) = repos.iter().find(|repo| path.starts_with(&repo.path)) {
-        return r.wrong(
-            NAME,
-            format!("{path:?} lies inside the repository {repo:?}"),
-        );
+        let problem = format!("{path:?} lies inside the repository {repo:?}");
+        return r.wrong(NAME, problem);
     }
     Some(path)
 }
@@ -144,7 +140,7 @@ impl Roots {
         let mut roots = r.value("SSL_CERT_FILE", from_file).unwrap_or_default();
         roots.extend(r.value("SSL_CERT_DIR", from_folders).unwrap_or_default());
         // OpenSSL reads this variable too, and then not the system's file, which must be added.
-        let replaces_system = r.sources.environment().get("SSL_CERT_FILE").is_some();
+        let replaces_system = r.sources.environment.get("SSL_CERT_FILE").is_some();
         if replaces_system && cfg!(target_os = "linux") {
             let bundle = BUNDLES.iter().find_map(|path| from_file(path).ok());
             roots.extend(bundle.unwrap_or_default());

@@ -41,9 +41,7 @@ impl Proxy {
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
             Some(_) => {
-                return Err(
-                    "only proxies at http:// are supported; NO_PROXY exempts hosts".to_owned(),
-                );
+                return Err("only proxies at http:// are supported; NO_PROXY exempts hosts".into());
             }
             None => text,
         };

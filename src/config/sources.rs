@@ -27,7 +27,7 @@ pub struct Given {
 
 pub struct Sources {
     flags: HashMap<String, OsString>,
-    environment: Environment,
+    pub environment: Environment,
     env_file: HashMap<String, String>,
 }
 
@@ -45,10 +45,6 @@ impl Sources {
             environment,
             env_file,
         })
-    }
-
-    pub fn environment(&self) -> &Environment {
-        &self.environment
     }
 
     /// The value that counts.
@@ -98,11 +94,8 @@ fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
             )),
         })?;
         // A quote that is not closed takes the next lines into the value, and an error about that value would show the token.
-        if value
-            .lines()
-            .skip(1)
-            .any(|line| line.contains("WORKFORCE0_AGENT_TOKEN"))
-        {
+        let mut further = value.lines().skip(1);
+        if further.any(|line| line.contains("WORKFORCE0_AGENT_TOKEN")) {
             return Err(failed(format!(
                 "the value of {name} includes the line of the token; close its quote"
             )));

@@ -275,7 +275,7 @@ fn a_file_of_settings() {
         assert_eq!(config.agent_name, "two words");
         let sources = sources(&[], Vec::new(), Some(&file)).unwrap();
         assert!(
-            sources.environment().for_cli().is_empty(),
+            sources.environment.for_cli().is_empty(),
             "the file has reached the environment of children"
         );
     }
