@@ -131,7 +131,7 @@ fn facts(past: &TicketRun, ended: Option<&Entry>) -> io::Result<Vec<(&'static st
         None => {}
     }
     if let Some(failure) = &outcome.failure {
-        let (code, error) = (failure.code.as_str(), &failure.error);
+        let (code, error) = (failure.code, &failure.error);
         facts.push(("failure", format!("{code}: {error}")));
     }
     let stat = outcome.changes.stat.map(|stat| stat.to_string());

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quota::Quota;
 use super::repos::Repo;
+use super::text::shown_by_name;
 use super::ticket::{ActiveTicket, Outcome, Progress, Role, RunId, TicketId};
 
 /// The dialects of the protocol, and the differences that policy must know (docs/protocol.md section 8).
@@ -162,7 +163,8 @@ pub struct Capacity {
     pub free: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     Ready,
     Draining,
@@ -170,16 +172,7 @@ pub enum Status {
     Degraded,
 }
 
-impl Status {
-    /// Its name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-            Self::Degraded => "degraded",
-        }
-    }
-}
+shown_by_name!(Status);
 
 /// The state of the daemon as a person or a service manager sees it. Policy does not depend on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -235,7 +228,8 @@ pub enum Level {
 }
 
 /// What has happened: the log's field `event`, and the sign in front of the line at a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NoticeKind {
     Other,
     Connected,
@@ -246,19 +240,7 @@ pub enum NoticeKind {
     Refused,
 }
 
-impl NoticeKind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Other => "other",
-            Self::Connected => "connected",
-            Self::Disconnected => "disconnected",
-            Self::Claimed => "claimed",
-            Self::Done => "done",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-        }
-    }
-}
+shown_by_name!(NoticeKind);
 
 impl Notice {
     pub(super) fn new(level: Level, kind: NoticeKind, text: impl Into<String>) -> Self {

@@ -216,3 +216,15 @@ macro_rules! checked_text {
     };
 }
 pub(super) use checked_text;
+
+/// Shows an enum by the names that its values have in a record and on the wire.
+macro_rules! shown_by_name {
+    ($name:ident) => {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                serde::Serialize::serialize(self, f)
+            }
+        }
+    };
+}
+pub(super) use shown_by_name;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::repos::{Branch, Repo, RepoRef};
-use super::text::{Excerpt, checked_text, one_line};
+use super::text::{Excerpt, checked_text, one_line, shown_by_name};
 use crate::times;
 
 /// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/protocol.md section 4).
@@ -167,23 +167,15 @@ pub struct Progress {
     pub lines: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     Preparing,
     Running,
     Collecting,
 }
 
-impl Phase {
-    /// Its name on the wire.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Preparing => "preparing",
-            Self::Running => "running",
-            Self::Collecting => "collecting",
-        }
-    }
-}
+shown_by_name!(Phase);
 
 impl Progress {
     /// With the last line only, shortened, for there may be many reports with long lines. A report without a line keeps
@@ -249,32 +241,9 @@ pub enum FailCode {
     Internal,
 }
 
+shown_by_name!(FailCode);
+
 impl FailCode {
-    pub const NAMES: [(Self, &'static str); 15] = [
-        (Self::Timeout, "timeout"),
-        (Self::CliExit, "cli_exit"),
-        (Self::CliNotFound, "cli_not_found"),
-        (Self::SpawnFailed, "spawn_failed"),
-        (Self::QuotaExceeded, "quota_exceeded"),
-        (Self::RepoNotAllowed, "repo_not_allowed"),
-        (Self::RoleNotAllowed, "role_not_allowed"),
-        (Self::AtCapacity, "at_capacity"),
-        (Self::InvalidTicket, "invalid_ticket"),
-        (Self::PayloadUnavailable, "payload_unavailable"),
-        (Self::Cancelled, "cancelled"),
-        (Self::Rejected, "rejected"),
-        (Self::AgentShutdown, "agent_shutdown"),
-        (Self::AgentRestarted, "agent_restarted"),
-        (Self::Internal, "internal"),
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        Self::NAMES
-            .iter()
-            .find(|(code, _)| *code == self)
-            .map_or("internal", |(_, name)| name)
-    }
-
     /// Whether a refusal for that reason passes by itself.
     pub(super) fn is_temporary(self) -> bool {
         matches!(

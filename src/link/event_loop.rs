@@ -15,7 +15,6 @@ use tungstenite::Message as Frame;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-use super::alarm::Alarm;
 use super::connection::{Connection, Inbound};
 use super::dial::{self, Dialer};
 use super::protocol::{Codecs, Decoded, MAX_INBOUND};
@@ -28,7 +27,6 @@ use crate::store::Store;
 
 const SOCKET: Token = Token(0);
 const MAIL: Token = Token(1);
-const ALARM: Token = Token(2);
 /// How many frames are read before the mailbox gets its turn: a busy peer must not hold up an outcome.
 const FRAMES_AT_ONCE: usize = 64;
 
@@ -68,7 +66,6 @@ impl Mailbox {
 /// The state of the socket thread, which alone touches the connection.
 pub struct EventLoop {
     poll: Poll,
-    alarm: Alarm,
     inbox: Receiver<Mail>,
     mailbox: Mailbox,
     dialer: Dialer,
@@ -86,10 +83,8 @@ impl EventLoop {
         let (mail, inbox) = crossbeam_channel::unbounded();
         let waker = Arc::new(Waker::new(poll.registry(), MAIL)?);
         let mailbox = Mailbox { mail, waker };
-        let alarm = Alarm::new(poll.registry(), ALARM)?;
         Ok(Self {
             poll,
-            alarm,
             inbox,
             mailbox,
             dialer,
@@ -131,19 +126,15 @@ impl EventLoop {
                 }
                 return Ok(end);
             }
-            let left = driver
-                .session
-                .deadline()
-                .map(|at| at.saturating_duration_since(now().mono));
+            let left = |at: Instant| at.saturating_duration_since(now().mono);
             let timeout = match more_to_read {
                 true => Some(Duration::ZERO),
-                false => self.alarm.set(left)?,
+                false => driver.session.deadline().map(left),
             };
             match self.poll.poll(&mut ready, timeout) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             }
-            let rang = ready.is_empty() || ready.iter().any(|event| event.token() == ALARM);
             more_to_read |= ready.iter().any(|event| event.token() == SOCKET);
             if more_to_read {
                 more_to_read = self.read(&mut driver);
@@ -153,8 +144,8 @@ impl EventLoop {
             }
             self.flush();
             self.note_life(&mut driver);
-            // Input comes before timeouts. A timer that fires early is a tick too, so that the session notices a sleep.
-            if rang || driver.session.deadline().is_some_and(|at| at <= now().mono) {
+            // Input comes before timeouts.
+            if driver.session.deadline().is_some_and(|at| at <= now().mono) {
                 self.feed(&mut driver, Event::Tick);
                 self.flush();
             }
@@ -355,15 +346,15 @@ fn log(notice: &Notice) {
         Level::Warn => log::Level::Warn,
         Level::Error => log::Level::Error,
     };
-    let event = notice.kind.name();
+    let event = notice.kind;
     match (&notice.ticket, notice.run) {
         (Some((id, attempt)), Some(run)) => {
-            log::log!(level, event, ticket = id.as_str(), attempt = *attempt, run:% = run; "{notice}");
+            log::log!(level, event:%, ticket = id.as_str(), attempt = *attempt, run:% = run; "{notice}");
         }
         (Some((id, attempt)), None) => {
-            log::log!(level, event, ticket = id.as_str(), attempt = *attempt; "{notice}")
+            log::log!(level, event:%, ticket = id.as_str(), attempt = *attempt; "{notice}")
         }
-        (None, _) => log::log!(level, event; "{notice}"),
+        (None, _) => log::log!(level, event:%; "{notice}"),
     }
 }
 

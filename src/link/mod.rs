@@ -1,6 +1,5 @@
 //! The connection to the backend: sockets, TLS, WebSocket, frames. Nothing here decides about tickets.
 
-mod alarm;
 mod connection;
 mod dial;
 pub mod event_loop;

@@ -103,7 +103,7 @@ impl Store {
             since: Rfc3339(since),
             why,
             dialect: view.dialect.name().to_owned(),
-            status: view.status.name().to_owned(),
+            status: view.status.to_string(),
             cli: CliStatus {
                 name: view.cli.name.clone(),
                 version: view.cli.version.clone(),
@@ -122,7 +122,7 @@ impl Store {
 impl ActiveStatus {
     fn of(active: &ActiveTicket) -> Self {
         let progress = active.progress.as_ref().map(|progress| ProgressStatus {
-            phase: progress.phase.name().to_owned(),
+            phase: progress.phase.to_string(),
             elapsed_ms: millis_of(progress.elapsed),
             stdout_bytes: progress.stdout_bytes,
             says: progress.activity().to_owned(),

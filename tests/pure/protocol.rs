@@ -447,7 +447,7 @@ fn fail_frames() {
         wanted["type"] = json!("ticket.fail");
         wanted["exitCode"] = exit_code;
         wanted["signal"] = signal;
-        wanted["code"] = json!(code.as_str());
+        wanted["code"] = json!(code);
         wanted["error"] = json!(error);
         wanted["retryable"] = json!(retryable);
         assert_eq!(

@@ -296,7 +296,7 @@ fn describe_message(message: &Message) -> String {
             outcome,
         } => match &outcome.failure {
             None => format!("result {id}#{attempt}"),
-            Some(failure) => format!("fail {id}#{attempt} {}", failure.code.as_str()),
+            Some(failure) => format!("fail {id}#{attempt} {}", failure.code),
         },
     }
 }

@@ -92,7 +92,10 @@ fn fail_codes() {
         (FailCode::Internal, "internal", true),
     ];
     for (code, name, retryable) in rows {
-        assert_eq!((code.as_str(), code.is_retryable()), (name, retryable));
+        assert_eq!(
+            (code.to_string(), code.is_retryable()),
+            (name.to_owned(), retryable)
+        );
     }
     assert_eq!(StopReason::Cancelled.failure().code, FailCode::Cancelled);
     assert_eq!(StopReason::Shutdown.failure().code, FailCode::AgentShutdown);

@@ -143,7 +143,7 @@ impl Page {
         let about = self.about(entry.id.as_str(), entry.attempt, Some(seen));
         let failure = outcome.failure.as_ref();
         let mut facts = Vec::new();
-        facts.extend(failure.map(|failure| failure.code.as_str().to_owned()));
+        facts.extend(failure.map(|failure| failure.code.to_string()));
         facts.extend(outcome.span.map(|took| in_words(took.duration)));
         facts.extend(outcome.changes.stat.map(|stat| stat.to_string()));
         facts.extend((!seen.is_delivered()).then(|| "not delivered yet".to_owned()));

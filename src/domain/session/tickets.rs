@@ -176,7 +176,7 @@ impl Session {
 
     /// A refusal has no claim and is not stored: a backend that misses it assigns again.
     fn refuse(&mut self, id: &TicketId, attempt: u32, failure: Failure) {
-        let line = format!("refused: {}: {}", failure.code.as_str(), failure.error);
+        let line = format!("refused: {}: {}", failure.code, failure.error);
         self.log(Notice::new(Level::Warn, NoticeKind::Refused, line).about(id, attempt));
         // The hub hands out again what has no answer.
         if self.dialect.failures_are_final() && failure.code.is_temporary() {
@@ -311,7 +311,7 @@ fn describe(outcome: &Outcome) -> String {
         format!(" after {:.1} s", span.duration.as_secs_f64())
     });
     match (&outcome.failure, outcome.changes.stat) {
-        (Some(failure), _) => format!("failed{took}: {}: {}", failure.code.as_str(), failure.error),
+        (Some(failure), _) => format!("failed{took}: {}: {}", failure.code, failure.error),
         (None, Some(stat)) => format!("done{took}: {stat}"),
         (None, None) => format!("done{took}"),
     }

@@ -126,7 +126,7 @@ fn outcome_body(outcome: &Outcome) -> Value {
     };
     let mut body = json!({ "exitCode": exit_code, "warnings": outcome.warnings });
     if let Some(failure) = &outcome.failure {
-        body["code"] = json!(failure.code.as_str());
+        body["code"] = json!(failure.code);
         body["error"] = json!(failure.error);
         body["signal"] = json!(signal);
         body["retryable"] = json!(failure.code.is_retryable());
@@ -143,14 +143,11 @@ fn outcome_body(outcome: &Outcome) -> Value {
 /// The fields that only a ticket has whose run was started.
 fn add_run(body: &mut Value, outcome: &Outcome, span: Span) {
     let changes = &outcome.changes;
-    let stat = changes.stat.map(|stat| {
-        json!({ "files": stat.files, "insertions": stat.insertions, "deletions": stat.deletions })
-    });
     body["stdout"] = json!(outcome.stdout.render());
     body["stdoutTruncated"] = json!(outcome.stdout.is_cut());
     body["diff"] = json!(changes.diff);
     body["diffTruncated"] = json!(changes.diff_truncated);
-    body["diffStat"] = json!(stat);
+    body["diffStat"] = json!(changes.stat);
     body["baseCommit"] = json!(changes.base_commit);
     body["headCommit"] = json!(changes.head_commit);
     body["startedAt"] = json!(rfc3339(span.started_at));

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::config::{ApiUrl, canonicalize};
 use crate::domain::event::Order;
-use crate::domain::message::{Capacity, CliState, Heartbeat, Message, Register, Unavailable};
+use crate::domain::message::{CliState, Heartbeat, Message, Register, Unavailable};
 use crate::domain::repos::{Repo, RepoRef};
 use crate::domain::text::one_line;
 use crate::domain::ticket::{ActiveTicket, Brief, Payload, Progress, Role, Ticket, TicketId};
@@ -215,11 +215,11 @@ fn register_body(register: &Register, identity: &Identity) -> Value {
         "protocolVersion": 1,
         "name": identity.name,
         "version": env!("CARGO_PKG_VERSION"),
-        "roles": register.roles.iter().map(Role::as_str).collect::<Vec<_>>(),
+        "roles": register.roles,
         "repoPaths": register.repos.iter().map(|repo| &repo.path).collect::<Vec<_>>(),
         "repos": register.repos.iter().map(repo).collect::<Vec<_>>(),
         "cli": cli_body(&register.cli),
-        "capacity": capacity_body(register.capacity),
+        "capacity": register.capacity,
         "activeTickets": register.active.iter().map(active).collect::<Vec<_>>(),
         "platform": { "os": std::env::consts::OS, "arch": std::env::consts::ARCH },
     })
@@ -239,16 +239,12 @@ fn cli_body(cli: &CliState) -> Value {
     })
 }
 
-fn capacity_body(capacity: Capacity) -> Value {
-    json!({ "max": capacity.max, "free": capacity.free })
-}
-
 fn heartbeat_body(heartbeat: &Heartbeat) -> Value {
     json!({
         "at": rfc3339(heartbeat.at),
-        "activeTickets": heartbeat.active.iter().map(TicketId::as_str).collect::<Vec<_>>(),
-        "capacity": capacity_body(heartbeat.capacity),
-        "status": heartbeat.status.name(),
+        "activeTickets": heartbeat.active,
+        "capacity": heartbeat.capacity,
+        "status": heartbeat.status,
     })
 }
 
@@ -256,7 +252,7 @@ fn progress_body(seq: u64, progress: &Progress) -> Value {
     json!({
         "seq": seq,
         "elapsedMs": millis_of(progress.elapsed),
-        "phase": progress.phase.name(),
+        "phase": progress.phase,
         "stdoutBytes": progress.stdout_bytes,
         "lines": progress.lines,
     })
