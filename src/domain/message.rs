@@ -191,21 +191,12 @@ pub struct View {
 
 /// The connection to the backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
-    Up {
-        since: SystemTime,
-    },
-    Down {
-        since: SystemTime,
-        /// `None`: the first attempt is under way.
-        why: Option<String>,
-    },
-}
-
-impl Link {
-    pub(crate) fn is_up(&self) -> bool {
-        matches!(self, Self::Up { .. })
-    }
+pub struct Link {
+    pub is_up: bool,
+    /// Since when it is up or down.
+    pub since: SystemTime,
+    /// Why it is down. `None`: the first attempt is under way.
+    pub why: Option<String>,
 }
 
 /// A line for the log.

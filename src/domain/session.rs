@@ -132,16 +132,6 @@ struct Ending {
     until: Instant,
 }
 
-impl Ending {
-    fn is_done(&self) -> bool {
-        self.stage == StopStage::Done
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        (!self.is_done()).then_some(self.until)
-    }
-}
-
 impl Session {
     pub fn new(policy: Policy, now: Now) -> Self {
         Self {
@@ -158,7 +148,8 @@ impl Session {
             beats: 0,
             look_for_cli_at: None,
             now,
-            link: Link::Down {
+            link: Link {
+                is_up: false,
                 since: now.wall,
                 why: None,
             },
@@ -191,7 +182,8 @@ impl Session {
 
     /// Takes one event and returns what to do, in this order.
     pub fn on(&mut self, now: Now, event: Event) -> Vec<Action> {
-        if self.ending.as_ref().is_some_and(Ending::is_done) {
+        let ending = self.ending.as_ref();
+        if ending.is_some_and(|ending| ending.stage == StopStage::Done) {
             return Vec::new();
         }
         let last = std::mem::replace(&mut self.now, now);
@@ -228,7 +220,7 @@ impl Session {
 
     /// When [`Event::Tick`] is due, unless another event comes first.
     pub fn deadline(&self) -> Option<Instant> {
-        let ending = self.ending.as_ref().and_then(Ending::deadline);
+        let ending = self.ending.as_ref().map(|ending| ending.until);
         // The end of the quota's wait is a time of day. Each event moves it on the other clock, in case the clock is set.
         let quota = self.quota.until.and_then(|until| {
             let left = until.duration_since(self.now.wall).unwrap_or_default();

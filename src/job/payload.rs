@@ -18,7 +18,7 @@ use super::process::Halt;
 use crate::config::Token;
 use crate::domain::text::one_line;
 use crate::domain::ticket::{Brief, FailCode, Failure, Payload, Ticket};
-use crate::net::{Route, Stream};
+use crate::net::{Route, Stream, wire_of};
 use crate::store::Store;
 use crate::wire::WireBrief;
 
@@ -303,7 +303,7 @@ impl Transport for BackendTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let wire = self.stream.wire();
+        let wire = wire_of(&mut self.stream);
         wire.set_deadline(deadline(timeout, self.limit));
         let output = &self.buffers.output()[..amount];
         let written = self.stream.write_all(output);
@@ -311,7 +311,7 @@ impl Transport for BackendTransport {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let wire = self.stream.wire();
+        let wire = wire_of(&mut self.stream);
         wire.set_deadline(deadline(timeout, self.limit));
         let read = self.stream.read(self.buffers.input_append_buf());
         let read = read.map_err(|e| late(e, timeout))?;
@@ -320,11 +320,11 @@ impl Transport for BackendTransport {
     }
 
     fn is_open(&mut self) -> bool {
-        self.stream.wire().is_quiet()
+        wire_of(&mut self.stream).is_quiet()
     }
 
     fn is_tls(&self) -> bool {
-        matches!(self.stream, Stream::Tls(_))
+        matches!(self.stream, Stream::NativeTls(_))
     }
 }
 

@@ -8,7 +8,7 @@ use mio::{Interest, Registry, Token};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
-use crate::net::{PeerActivity, Stream, Wire};
+use crate::net::{PeerActivity, Stream, Wire, wire_of};
 
 /// The close code for a close frame without a code (RFC 6455 section 7.4.1).
 pub(super) const NO_CODE: u16 = 1005;
@@ -41,7 +41,7 @@ impl Connection {
 
     /// From here on nothing blocks; the poll tells when the socket is ready.
     pub(super) fn open(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let wire = self.socket.get_mut().wire();
+        let wire = wire_of(self.socket.get_mut());
         let stream = match std::mem::replace(wire, Wire::Gone) {
             Wire::Blocking { stream, .. } => stream,
             Wire::Open { .. } | Wire::Gone => return Err(ErrorKind::InvalidInput.into()),
@@ -83,7 +83,7 @@ impl Connection {
 
     /// Whether the peer has shown life since the last call.
     pub(super) fn take_sign_of_life(&mut self) -> bool {
-        match self.socket.get_mut().wire() {
+        match wire_of(self.socket.get_mut()) {
             Wire::Open { activity, .. } => std::mem::take(&mut activity.is_alive),
             Wire::Blocking { .. } | Wire::Gone => false,
         }
@@ -93,7 +93,7 @@ impl Connection {
     /// once, with unread input, would reset the connection and lose the last frames. Blocks, so it needs its own thread.
     pub(super) fn say_goodbye(mut self, registry: &Registry, close: Option<CloseFrame>) {
         let until = goodbye_until();
-        let wire = self.socket.get_mut().wire();
+        let wire = wire_of(self.socket.get_mut());
         if let Wire::Open { mut stream, .. } = std::mem::replace(wire, Wire::Gone) {
             let _ = registry.deregister(&mut stream);
             let stream = TcpStream::from(stream);
@@ -107,9 +107,9 @@ impl Connection {
 
     /// The same for a connection that the poll does not watch.
     pub(super) fn close(mut self, close: Option<CloseFrame>) {
-        self.socket.get_mut().wire().set_deadline(goodbye_until());
+        wire_of(self.socket.get_mut()).set_deadline(goodbye_until());
         if self.socket.close(close).is_ok() {
-            let wire = self.socket.get_mut().wire();
+            let wire = wire_of(self.socket.get_mut());
             wire.shutdown_write();
             let mut rest = [0; 8192];
             while wire.read(&mut rest).is_ok_and(|n| n > 0) {}

@@ -3,7 +3,6 @@
 //! The WebSocket and the downloads both use it, so there is one way to review. The token is sent on the open stream, after
 //! the proxy has done its part, so this module never sees it.
 
-mod error;
 mod stream;
 mod tls;
 
@@ -14,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-pub use error::RouteError;
-pub use stream::{PeerActivity, Stream, Wire, left};
+pub use stream::{PeerActivity, Stream, Wire, left, wire_of};
 pub use tls::meaning;
 
 use crate::config::{ApiUrl, Config, HostPort, Proxy, Roots};
@@ -33,6 +31,28 @@ pub struct Route {
     pub roots: Roots,
 }
 
+/// Why a [`Route`] leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}{}", .fix.as_ref().map_or(String::new(), |fix| format!("; {fix}")))]
+pub struct RouteError {
+    pub what: String,
+    /// What a person can do about it, if that is known.
+    pub fix: Option<String>,
+}
+
+impl RouteError {
+    fn with_fix(what: String, fix: impl Into<String>) -> Self {
+        let fix = Some(fix.into());
+        Self { what, fix }
+    }
+}
+
+impl From<String> for RouteError {
+    fn from(what: String) -> Self {
+        Self { what, fix: None }
+    }
+}
+
 impl Route {
     pub fn new(config: &Config) -> Self {
         Self {
@@ -47,13 +67,12 @@ impl Route {
         let host = self.api.address.host();
         let wire = match &self.proxy {
             Some(proxy) => self.tunnel(proxy, until)?,
-            None => reach(&self.api.address, until)
-                .map_err(|e| RouteError::new(format!("{host}: {e}")))?,
+            None => reach(&self.api.address, until).map_err(|e| format!("{host}: {e}"))?,
         };
         if !self.api.secure {
             return Ok(Stream::Plain(wire));
         }
-        tls::secure(host, wire, &self.roots).map(|tls| Stream::Tls(Box::new(tls)))
+        tls::secure(host, wire, &self.roots).map(Stream::NativeTls)
     }
 
     /// CONNECT (RFC 9110 section 9.3.6), also for clear text: an ordinary proxy request would show the token to the proxy.
@@ -73,9 +92,7 @@ impl Route {
             .write_all(request.as_bytes())
             .and_then(|()| read_status(&mut wire));
         let status = answer.map_err(|e| {
-            RouteError::new(format!(
-                "the proxy {proxy} did not answer CONNECT as a proxy does: {e}"
-            ))
+            format!("the proxy {proxy} did not answer CONNECT as a proxy does: {e}")
         })?;
         match status.as_u16() {
             200..=299 => Ok(wire),
@@ -147,12 +164,7 @@ fn read_status(wire: &mut Wire) -> io::Result<StatusCode> {
         head.extend(byte);
     }
     let head = String::from_utf8_lossy(&head);
-    let mut words = head.split_whitespace();
-    let is_http = words
-        .next()
-        .is_some_and(|version| version.starts_with("HTTP/1."));
-    let status = words.next().filter(|_| is_http);
-    status
-        .and_then(|status| status.parse().ok())
-        .ok_or_else(|| io::Error::other("its answer is not HTTP"))
+    let version = head.strip_prefix("HTTP/1.");
+    let status = version.and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+    status.ok_or_else(|| io::Error::other("its answer is not HTTP"))
 }

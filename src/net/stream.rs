@@ -4,49 +4,19 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use native_tls::TlsStream;
+use tungstenite::stream::MaybeTlsStream;
 
-/// The bytes below HTTP and the WebSocket.
-#[derive(Debug)]
-pub enum Stream {
-    Plain(Wire),
-    Tls(Box<TlsStream<Wire>>),
-}
+/// The bytes below HTTP and the WebSocket, with or without TLS.
+pub type Stream = MaybeTlsStream<Wire>;
 
-impl Stream {
-    pub fn wire(&mut self) -> &mut Wire {
-        match self {
-            Self::Plain(wire) => wire,
-            Self::Tls(tls) => tls.get_mut(),
-        }
-    }
-
-    fn inner(&mut self) -> &mut dyn ReadWrite {
-        match self {
-            Self::Plain(wire) => wire,
-            Self::Tls(tls) => tls,
-        }
+/// The TCP connection below a stream.
+pub fn wire_of(stream: &mut Stream) -> &mut Wire {
+    match stream {
+        Stream::Plain(wire) => wire,
+        Stream::NativeTls(tls) => tls.get_mut(),
+        _ => unreachable!("a route makes no other kind"),
     }
 }
-
-impl Read for Stream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.inner().read(buf)
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.inner().write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner().flush()
-    }
-}
-
-trait ReadWrite: Read + Write {}
-impl<T: Read + Write> ReadWrite for T {}
 
 /// The TCP connection: blocking with a deadline, or without blocking once a poll watches it.
 #[derive(Debug)]

@@ -3,8 +3,7 @@
 use log::debug;
 use native_tls::{Protocol, TlsConnector, TlsStream};
 
-use super::error::RouteError;
-use super::stream::Wire;
+use super::{RouteError, Wire};
 use crate::config::Roots;
 use crate::domain::text::one_line;
 
@@ -20,13 +19,13 @@ pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, 
     }
     let connector = builder
         .build()
-        .map_err(|e| RouteError::new(format!("TLS cannot be set up: {e}")))?;
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
     connector.connect(host, wire).map_err(|e| {
         let words = one_line(&e.to_string(), SHOWN_MAX);
         debug!("TLS with {host}: {words}");
         match meaning(&e.to_string()) {
             Some((what, fix)) => RouteError::with_fix(format!("TLS with {host}: {what}"), fix),
-            None => RouteError::new(format!("TLS with {host}: {words}")),
+            None => format!("TLS with {host}: {words}").into(),
         }
     })
 }
@@ -43,12 +42,8 @@ const WRONG_HOST: Meaning = (
     "is the host in WORKFORCE0_API_URL right?",
 );
 const EXPIRED: Meaning = (
-    "its certificate has expired, or this machine's clock is wrong",
+    "its certificate has expired or is not yet valid, or this machine's clock is wrong",
     "set the clock, or have the certificate renewed",
-);
-const NOT_YET: Meaning = (
-    "its certificate is not yet valid, or this machine's clock is wrong",
-    "set the clock",
 );
 const NO_TLS: Meaning = (
     "the server there does not speak TLS",
@@ -60,8 +55,7 @@ const NO_TLS: Meaning = (
 const WORDS: &[(&str, Meaning)] = &[
     ("issuer certificate", UNKNOWN_ISSUER),
     ("unable to verify the first certificate", UNKNOWN_ISSUER),
-    ("self-signed certificate", UNKNOWN_ISSUER),
-    ("self signed certificate", UNKNOWN_ISSUER),
+    ("signed certificate", UNKNOWN_ISSUER),
     ("certificate is not trusted", UNKNOWN_ISSUER),
     ("os error -2146762487", UNKNOWN_ISSUER), // CERT_E_UNTRUSTEDROOT
     ("os error -2146762486", UNKNOWN_ISSUER), // CERT_E_CHAINING
@@ -73,7 +67,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("os error -2146893022", WRONG_HOST), // SEC_E_WRONG_PRINCIPAL
     ("certificate has expired", EXPIRED),
     ("certificate is expired", EXPIRED),
-    ("certificate is not yet valid", NOT_YET),
+    ("certificate is not yet valid", EXPIRED),
     ("os error -2146762495", EXPIRED), // CERT_E_EXPIRED
     ("os error -2146893016", EXPIRED), // SEC_E_CERT_EXPIRED
     ("wrong version number", NO_TLS),

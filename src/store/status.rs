@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::replace;
 use super::{STATUS, Store};
-use crate::domain::message::{Capacity, Link, View};
+use crate::domain::message::{Capacity, View};
 use crate::domain::ticket::ActiveTicket;
 use crate::times::{Rfc3339, millis_of};
 
@@ -92,16 +92,12 @@ pub struct ProgressStatus {
 impl Store {
     /// Not flushed: after a crash of the machine the status is out of date in any case.
     pub fn keep_status(&self, daemon: &Daemon, view: &View, now: SystemTime) -> io::Result<()> {
-        let (since, why) = match &view.link {
-            Link::Up { since } => (*since, None),
-            Link::Down { since, why } => (*since, why.clone()),
-        };
         let daemon = DaemonStatus {
             daemon: daemon.clone(),
             written_at: Rfc3339(now),
-            connected: view.link.is_up(),
-            since: Rfc3339(since),
-            why,
+            connected: view.link.is_up,
+            since: Rfc3339(view.link.since),
+            why: view.link.why.clone(),
             dialect: view.dialect.name().to_owned(),
             status: view.status.to_string(),
             cli: CliStatus {

@@ -74,8 +74,10 @@ fn the_connection_shows() {
     assert_eq!(
         (up.link, up.dialect),
         (
-            Link::Up {
-                since: start + Duration::from_secs(3)
+            Link {
+                is_up: true,
+                since: start + Duration::from_secs(3),
+                why: None
             },
             Dialect::Hub
         )
@@ -89,7 +91,8 @@ fn the_connection_shows() {
     let lost = start + Duration::from_secs(7);
     assert_eq!(
         down.link,
-        Link::Down {
+        Link {
+            is_up: false,
             since: lost,
             why: Some("reset".to_owned())
         }
@@ -103,7 +106,8 @@ fn the_connection_shows() {
         .unwrap();
     assert_eq!(
         down.link,
-        Link::Down {
+        Link {
+            is_up: false,
             since: lost,
             why: Some("refused".to_owned())
         }

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use crate::domain::message::{Link, Status, View};
+use crate::domain::message::{Status, View};
 use crate::domain::ticket::ActiveTicket;
 use crate::environment::{Environment, NOTIFY_SOCKET};
 
@@ -35,7 +35,7 @@ impl ServiceManager {
 
     pub fn show(&mut self, view: &View) {
         let Some(socket) = &self.socket else { return };
-        let is_ready = self.is_ready || view.link.is_up();
+        let is_ready = self.is_ready || view.link.is_up;
         let is_stopping = self.is_stopping || view.status == Status::Draining;
         let status = status(view);
         let mut news = String::new();
@@ -58,10 +58,10 @@ impl ServiceManager {
 
 /// What `systemctl status` shows.
 fn status(view: &View) -> String {
-    let link = match &view.link {
-        Link::Up { .. } => "connected".to_owned(),
-        Link::Down { why: None, .. } => "connecting".to_owned(),
-        Link::Down { why: Some(why), .. } => format!("not connected ({why})"),
+    let link = match &view.link.why {
+        _ if view.link.is_up => "connected".to_owned(),
+        None => "connecting".to_owned(),
+        Some(why) => format!("not connected ({why})"),
     };
     let is_running = |active: &&ActiveTicket| active.started_at.is_some();
     let running = view.active.iter().filter(is_running).count();

@@ -8,8 +8,8 @@ use rand::RngExt;
 use super::Session;
 use crate::domain::event::{Action, DaemonEnd, Effect, Goodbye, Record, Setback};
 use crate::domain::message::{
-    Capacity, CliState, Dialect, Heartbeat, Level, Link, Message, Notice, NoticeKind, Register,
-    Status, Unavailable, View,
+    Capacity, CliState, Dialect, Heartbeat, Level, Message, Notice, NoticeKind, Register, Status,
+    Unavailable, View,
 };
 use crate::domain::outbox::Entry;
 use crate::domain::ticket::{Outcome, TicketId};
@@ -30,9 +30,7 @@ impl Session {
         }
         self.beats = 0;
         self.liveness.connect(self.now.mono);
-        self.link = Link::Up {
-            since: self.now.wall,
-        };
+        self.set_link(None);
         self.outbox.rewind();
         self.send(Message::Register(self.register()));
         let line = "connected and registered";
@@ -62,7 +60,7 @@ impl Session {
             let seconds = wait.as_secs_f64();
             let line = format!("not connected ({why}); next try in {seconds:.1} s");
             self.log(Notice::new(Level::Warn, NoticeKind::Disconnected, line));
-            self.set_link_down(why);
+            self.set_link(Some(why));
         }
     }
 
@@ -70,7 +68,7 @@ impl Session {
     fn give_up(&mut self, end: DaemonEnd, line: String, why: &str) {
         self.log(Notice::new(Level::Error, NoticeKind::Disconnected, line));
         self.liveness.lose(self.now.mono, Duration::MAX, 1.0);
-        self.set_link_down(why.to_owned());
+        self.set_link(Some(why.to_owned()));
         self.end(end);
     }
 
@@ -81,18 +79,17 @@ impl Session {
         self.actions.push(Action::Disconnect(Goodbye::Normal));
         let line = format!("the backend restarts; back in {:.1} s", wait.as_secs_f64());
         self.log(Notice::new(Level::Info, NoticeKind::Disconnected, line));
-        self.set_link_down("the backend restarts".to_owned());
+        self.set_link(Some("the backend restarts".to_owned()));
     }
 
-    fn set_link_down(&mut self, why: String) {
-        let since = match self.link {
-            Link::Up { .. } => self.now.wall,
-            Link::Down { since, .. } => since,
-        };
-        self.link = Link::Down {
-            since,
-            why: Some(why),
-        };
+    /// `why`: the reason why it is down.
+    fn set_link(&mut self, why: Option<String>) {
+        let is_up = why.is_none();
+        if is_up != self.link.is_up {
+            self.link.since = self.now.wall;
+        }
+        self.link.is_up = is_up;
+        self.link.why = why;
     }
 
     /// Sends a Ping, and a heartbeat if the dialect wants one with it.
