@@ -98,14 +98,10 @@ fn not_found(command: &str, environment: &Environment) -> String {
 
 /// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
 pub fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
-    let open: Vec<_> = repos
-        .iter()
-        .filter(|repo| repo.slug.is_none())
-        .map(|repo| repo.path.clone())
-        .collect();
-    let mut found = job::origin_slug(environment, &open).into_iter();
     let complete = |repo: Repo| Repo {
-        slug: repo.slug.or_else(|| found.next().flatten()),
+        slug: repo
+            .slug
+            .or_else(|| job::origin_slug(environment, &repo.path)),
         root: GitDirs::find(&repo.path).map_or(repo.root, |dirs| dirs.top),
         workspace: job::choose(mode, &repo.path),
         path: repo.path,

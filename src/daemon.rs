@@ -137,7 +137,8 @@ impl Daemon {
             Worker::start(slot, context.clone(), chores.clone(), Box::new(post))
         };
         let workers: io::Result<Vec<_>> = (0..config.max_concurrent).map(start_worker).collect();
-        let mut version_probe = version_probe(&context, mailbox);
+        let version_probe = version_probe(&context, mailbox);
+        let version_probe = version_probe.map_err(|e| DaemonError::Thread("the version", e))?;
         version_probe.ask();
         Ok(Self {
             workers: workers.map_err(|e| DaemonError::Thread("a worker", e))?,
@@ -207,7 +208,7 @@ fn about_itself(config: &Config, environment: &Environment) -> status::Daemon {
     }
 }
 
-fn version_probe(context: &Context, mailbox: &Mailbox) -> VersionProbe {
+fn version_probe(context: &Context, mailbox: &Mailbox) -> io::Result<VersionProbe> {
     let (name, mailbox) = (context.cli.name.clone(), mailbox.clone());
     let post = move |version| {
         mailbox.post(Event::Cli(CliState {
@@ -216,7 +217,7 @@ fn version_probe(context: &Context, mailbox: &Mailbox) -> VersionProbe {
             unavailable: None,
         }));
     };
-    VersionProbe::new(context.cli.clone(), context.environment.clone(), post)
+    VersionProbe::start(context.cli.clone(), context.environment.clone(), post)
 }
 
 fn log_start(config: &Config, dialect: Dialect) {

@@ -18,7 +18,7 @@
 //! | `worker-N` | the process | one run at a time |
 //! | `wait` | a program | the child process, under its time limit |
 //! | `drain` | a program | the child's output pipes |
-//! | `version` | a question to the CLI | nothing; it asks the CLI for its version |
+//! | `version` | the process | nothing; it asks the CLI for its version |
 //! | `dial` | an attempt to connect | a socket that is not open yet |
 //! | `lookup` | a name lookup | nothing; it may outlive the attempt to connect |
 //! | `goodbye` | at most a second | a socket that is being closed |

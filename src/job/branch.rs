@@ -49,6 +49,8 @@ pub struct BranchWork<'a> {
     at: RunGit<'a>,
     branch: &'a Branch,
     job: &'a Job,
+    /// Of the commit and the pull request.
+    title: &'a str,
     git: Git,
     top: PathBuf,
     /// The clone's settings from before the run, which could name another remote, or programs.
@@ -68,6 +70,7 @@ impl<'a> BranchWork<'a> {
         clone: &mut RunClone,
         job: &'a Job,
         branch: &'a Branch,
+        title: &'a str,
     ) -> Result<Self, Failure> {
         // Files that git keeps encrypted would be committed and pushed in the clear.
         if let Some(filter) = clone.filters.first() {
@@ -93,6 +96,9 @@ impl<'a> BranchWork<'a> {
             at,
             branch,
             job,
+            title: Some(title)
+                .filter(|title| !title.is_empty())
+                .unwrap_or(job.ticket.id.as_str()),
             git,
             top: clone.top.clone(),
             config: (config, text),
@@ -146,14 +152,14 @@ impl<'a> BranchWork<'a> {
     }
 
     /// Commits what a good run left uncommitted. If that fails, it warns, and nothing will be pushed.
-    pub fn commit(&self, title: &str, warnings: &mut Vec<String>) {
-        if let Err(why) = self.try_commit(title) {
+    pub fn commit(&self, warnings: &mut Vec<String>) {
+        if let Err(why) = self.try_commit() {
             self.is_whole.set(false);
             warnings.push(format!("the branch {} was not pushed: {why}", self.branch));
         }
     }
 
-    fn try_commit(&self, title: &str) -> Result<(), String> {
+    fn try_commit(&self) -> Result<(), String> {
         let (config, text) = &self.config;
         put_back(config, text).map_err(|e| format!("the clone cannot be written: {e}"))?;
         let failed = |e: GitError| format!("what the run changed is not committed: {e}");
@@ -162,18 +168,14 @@ impl<'a> BranchWork<'a> {
             return Err("the run has left it".to_owned());
         }
         self.stage().map_err(failed)?;
-        let status = [
-            "status",
-            "--porcelain",
-            "--untracked-files=no",
-            "--ignore-submodules=dirty",
-        ];
+        let status = "status --porcelain --untracked-files=no --ignore-submodules=dirty";
+        let status: Vec<_> = status.split(' ').collect();
         // A space in the first column means that only the work tree differs.
         let status = self.git(&status).map_err(failed)?;
         if status.lines().all(|line| line.starts_with(' ')) {
             return Ok(());
         }
-        let message = format!("--message={}", self.title_or_id(title));
+        let message = format!("--message={}", self.title);
         let mut commit = Vec::new();
         // On a server git may not know whose commits they are.
         if self.git(&["var", "GIT_COMMITTER_IDENT"]).is_err() {
@@ -191,31 +193,22 @@ impl<'a> BranchWork<'a> {
         let recorded = take_out_nested(self.at, &git)?;
         self.git(&["add", "--all"])?;
         let staged = IndexListing::read(self.at, &git)?;
-        let found = staged.nested();
-        let mut entries = Vec::new();
-        for (name, entry) in &found {
-            if !recorded.contains_key(name) {
-                entries.push((name, removal(entry)));
+        let mut entries = recorded.clone();
+        entries.retain(|name, _| !staged.has_files_at(name));
+        for (name, entry) in staged.nested() {
+            if !recorded.contains_key(&name) {
+                entries.insert(name, removal(&entry));
             }
         }
-        for (name, entry) in &recorded {
-            if !staged.has_files_at(name) {
-                entries.push((name, entry.clone()));
-            }
-        }
-        update_nested(self.at, &git, entries.into_iter())
+        update_nested(self.at, &git, &entries)
     }
 
     /// Pushes the branch and opens a pull request, whose address it returns. Warns of what fails. A push that was stopped
     /// is a failure: else the backend would never hear of the branch.
-    pub fn publish(
-        &self,
-        title: &str,
-        warnings: &mut Vec<String>,
-    ) -> Result<Option<String>, Failure> {
+    pub fn publish(&self, warnings: &mut Vec<String>) -> Result<Option<String>, Failure> {
         let pushed = self.is_whole.get().then(|| self.push());
         match (pushed, self.at.halt.reason()) {
-            (Some(Ok(())), _) => match self.pull_request(title) {
+            (Some(Ok(())), _) => match self.pull_request() {
                 Ok(address) => return Ok(Some(address)),
                 Err(e) => warnings.push(format!("no pull request: {e}")),
             },
@@ -246,7 +239,7 @@ impl<'a> BranchWork<'a> {
         }
     }
 
-    fn pull_request(&self, title: &str) -> Result<String, String> {
+    fn pull_request(&self) -> Result<String, String> {
         let slug = self.job.repo.slug.as_deref();
         let slug = slug.filter(|slug| slug.matches('/').count() == 1);
         let slug = slug.ok_or("the repository's owner/name is not known")?;
@@ -257,7 +250,7 @@ impl<'a> BranchWork<'a> {
         };
         let gh = tool::find("gh", self.at.environment.get("PATH")).ok_or("gh is not on PATH")?;
         let head = format!("--head={}", self.branch);
-        let title = format!("--title={}", self.title_or_id(title));
+        let title = format!("--title={}", self.title);
         let body = format!("--body=Opened by wf0-agent for {}.", self.job.ticket.id);
         let opened = self.gh(&gh, &["pr", "create", &repo, &head, &title, &body]);
         // An earlier attempt may have opened one.
@@ -266,14 +259,6 @@ impl<'a> BranchWork<'a> {
             list.extend(["--state=open", "--json=url", "--jq=.[0].url"]);
             self.gh(&gh, &list).map_err(|_| e)
         })
-    }
-
-    fn title_or_id<'t>(&'t self, title: &'t str) -> &'t str {
-        if title.is_empty() {
-            self.job.ticket.id.as_str()
-        } else {
-            title
-        }
     }
 
     /// Returns the address that `gh` prints last.
@@ -294,9 +279,8 @@ impl<'a> BranchWork<'a> {
             grace: Duration::ZERO,
         };
         let call = Call::start(spec, OUTPUT_MAX);
-        let end = call
-            .map_err(|e| format!("gh cannot be started: {e}"))?
-            .finish(self.at.halt);
+        let call = call.map_err(|e| format!("gh cannot be started: {e}"))?;
+        let end = call.finish(self.at.halt);
         let mut lines = end.stdout.lines().rev().map(str::trim);
         let address = lines.find(|line| line.starts_with("https://"));
         match (end.cause, end.code(), address) {
@@ -344,11 +328,8 @@ fn put_back(path: &Path, text: &str) -> io::Result<()> {
         return Err(io::Error::other("its .git is no folder any more"));
     }
     let aside = path.with_extension("wf0");
-    match fs::remove_file(&aside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    // A new file is never a link (open(2), O_EXCL).
+    let _ = fs::remove_file(&aside);
+    // A new file is never a link (open(2), O_EXCL). If the old one is still there, this fails.
     File::create_new(&aside)?.write_all(text.as_bytes())?;
     fs::rename(&aside, path)
 }

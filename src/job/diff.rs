@@ -9,23 +9,25 @@
 //!
 //! Files that the user has marked `assume-unchanged` count as unchanged.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::git::{Call, Git, GitError};
+use super::git::{Git, GitCall, GitError};
 use super::process::Halt;
 use super::scratch::{
-    LIST_SETTINGS, Repository, RunGit, Scratch, Settings, copy_index, copy_with_time, few_names,
-    head_of, os_string, take_out_nested,
+    Repository, RunGit, Scratch, copy_if_there, few_names, head_of, os_string, take_out_nested,
 };
 use crate::domain::ticket::{Changes, DiffStat};
-use crate::store::journal::{LEFT_OUT, PATCH, RunFolder};
+use crate::store::journal::{LEFT_OUT, PATCH};
 
 /// The scratch git directory, in the run's scratch folder.
 const GIT_DIR: &str = "scratch/git";
+/// The patch while git writes it.
+const UNFINISHED: &str = "scratch/diff.patch";
 /// Each is an argument of git, and arguments are limited.
 const LEFT_OUT_MAX: usize = 200;
 /// In a partial clone some objects are missing, and are not needed.
@@ -38,7 +40,7 @@ pub struct Snapshot<'a> {
     scratch: Scratch,
     base_commit: Option<String>,
     /// Writes the tree of the time before.
-    base_tree: Option<Call>,
+    base_tree: Option<GitCall>,
     /// Filters of the repository's own settings, which do not run.
     local_filters: Vec<String>,
     /// A warning about files that git could not read; they are in no diff.
@@ -51,17 +53,17 @@ impl<'a> Snapshot<'a> {
         let Some(repository) = Repository::find(at, folder)? else {
             return Ok(None);
         };
-        let settings = Settings::parse(&repository.git.run(LIST_SETTINGS, None, at.halt)?);
+        let settings = repository.settings(at.halt)?;
         let scratch = Scratch::make(at, folder, &repository.dirs, GIT_DIR, &settings)?;
-        copy_index(&scratch.dir, &repository.dirs)?;
         take_out_nested(at, &scratch.git.clone().inside(&repository.dirs.top))?;
-        let adding = start_add(&scratch.git, scratch.is_sparse)?;
+        let unreadable = add(&scratch.git, scratch.is_sparse(), at.halt)?;
         let base_commit = head_of(&repository.git, at.halt)?;
-        let unreadable = finish_add(adding, at.halt)?;
+        // It is written while the CLI runs. That also leaves in the index what makes the second tree cheap.
+        let base_tree = scratch.git.start(WRITE_TREE, None, None)?;
         Ok(Some(Self {
             at,
             base_commit,
-            base_tree: None,
+            base_tree: Some(base_tree),
             local_filters: settings.local_filters(),
             unreadable,
             repository,
@@ -91,7 +93,7 @@ impl<'a> Snapshot<'a> {
             base_tree: None,
             local_filters: settings.local_filters(),
             unreadable: None,
-            scratch: Scratch::reopen(at, folder, &repository.dirs, GIT_DIR, &settings)?,
+            scratch: Scratch::reopen(at, folder, &repository.dirs, GIT_DIR)?,
             repository,
         }))
     }
@@ -106,13 +108,6 @@ impl<'a> Snapshot<'a> {
         self.repository.git = self.repository.git.within(limit);
         self.at.halt = halt;
         self
-    }
-
-    /// Starts to write the tree of the time before, while the CLI runs. That also leaves in the index what makes the
-    /// second tree cheap.
-    pub fn start_base_tree(&mut self) -> Result<(), GitError> {
-        self.base_tree = Some(self.scratch.git.start(WRITE_TREE, None, None)?);
-        Ok(())
     }
 
     /// Compares with the work tree of now. The whole diff is on disk; the one that is returned has at most `max` bytes.
@@ -130,11 +125,10 @@ impl<'a> Snapshot<'a> {
             base_tree = git.run(WRITE_TREE, None, at.halt)?;
         }
         let index = self.scratch.dir.join("index-after");
-        copy_with_time(&self.scratch.dir.join("index"), &index)?;
+        copy_if_there(&self.scratch.dir.join("index"), &index)?;
         let after = git.with("GIT_INDEX_FILE", &index);
-        let adding = start_add(&after, self.scratch.is_sparse)?;
-        let head_commit = head_of(&self.repository.git, at.halt)?;
-        let unreadable = finish_add(adding, at.halt)?.or(self.unreadable.take());
+        let unreadable = add(&after, self.scratch.is_sparse(), at.halt)?;
+        let unreadable = unreadable.or(self.unreadable.take());
         let nested = take_out_nested(at, &after.clone().inside(&top))?;
         let tree = after.run(WRITE_TREE, None, at.halt)?;
         let trees = [base_tree.trim(), tree.trim()];
@@ -158,26 +152,26 @@ impl<'a> Snapshot<'a> {
                 names.join(", ")
             ));
         }
-        let mut changes = Changes {
-            base_commit: self.base_commit.take(),
-            head_commit,
-            ..Changes::default()
-        };
-        let (stat, mut patch) = self.patch(trees, &filtered, max)?;
-        if let Patch::NotUtf8(bytes) = &patch {
+        let stat = self.compare("--shortstat", trees, &filtered, None)?;
+        let mut patch = self.patch(trees, &filtered, max)?;
+        if let Some(text) = patch.take_if(|patch| !is_utf8(patch)) {
             // JSON holds only text. git writes files that it takes for binary in letters and digits.
-            self.declare_binary(bytes)?;
-            patch = self.patch(trees, &filtered, max)?.1;
+            self.declare_all_binary()?;
+            let binary = self.patch(trees, &filtered, max)?;
+            patch = binary.map(|binary| without_non_utf8(&text, &binary));
+            at.folder
+                .write(UNFINISHED, patch.as_deref().unwrap_or(&text))?;
         }
-        changes.stat = Some(stat);
-        match patch {
-            Patch::Text(text) => changes.diff = Some(text),
-            Patch::TooLarge => changes.diff_truncated = true,
-            Patch::NotUtf8(_) => {
-                warnings.push("the diff is not UTF-8; it is kept on the agent's disk".to_owned())
-            }
-        }
-        Ok(changes)
+        // It gets its own name only when it is complete: nothing else remains of a run in a clone.
+        fs::rename(at.folder.path(UNFINISHED), at.folder.path(PATCH))?;
+        let diff = patch.and_then(|patch| String::from_utf8(patch).ok());
+        Ok(Changes {
+            base_commit: self.base_commit.take(),
+            head_commit: head_of(&self.repository.git, at.halt)?,
+            stat: Some(stat_in(&stat)),
+            diff_truncated: diff.is_none(),
+            diff,
+        })
     }
 
     /// The changed files that need one of the repository's own filters, before the run or after it.
@@ -191,7 +185,7 @@ impl<'a> Snapshot<'a> {
         let changed = folder.create(CHANGED)?;
         let command = ["diff-tree", "-r", "--name-only", "-z", trees[0], trees[1]];
         self.scratch.git.run(&command, Some(changed), halt)?;
-        let mut filtered = Vec::new();
+        let mut filtered = BTreeSet::new();
         // `--cached` reads the attributes of the time before: the run may have changed them.
         let before = ["check-attr", "--cached", "--stdin", "-z", "filter"].as_slice();
         let now = ["check-attr", "--stdin", "-z", "filter"].as_slice();
@@ -209,62 +203,68 @@ impl<'a> Snapshot<'a> {
             let local = fields.chunks_exact(3).filter(|fields| is_local(fields[2]));
             filtered.extend(local.map(|fields| os_string(fields[0])));
         }
-        filtered.sort();
-        filtered.dedup();
         if filtered.len() > LEFT_OUT_MAX {
             return Err(GitError::Failed(format!(
                 "{} changed files need a filter that does not run",
                 filtered.len()
             )));
         }
-        Ok(filtered)
+        Ok(filtered.into_iter().collect())
     }
 
-    /// Writes statistics and patch to disk and reads back what may be sent.
+    /// Compares the trees by `git diff-tree OPTIONS`, which is `git diff` without the settings that change how a diff
+    /// looks.
+    fn compare(
+        &self,
+        options: &str,
+        trees: [&str; 2],
+        left_out: &[OsString],
+        out: Option<File>,
+    ) -> Result<String, GitError> {
+        let mut command: Vec<OsString> = ["diff-tree", "-r", "-M"].map(OsString::from).into();
+        command.extend(options.split_whitespace().map(OsString::from));
+        command.extend([trees[0], trees[1], "--", ":(top)"].map(OsString::from));
+        for name in left_out {
+            let mut pattern = OsString::from(":(top,exclude,literal)");
+            pattern.push(name);
+            command.push(pattern);
+        }
+        self.scratch.git.run(&command, out, self.at.halt)
+    }
+
+    /// Writes the patch to disk and reads it back, if it has at most `max` bytes.
     fn patch(
         &self,
         trees: [&str; 2],
         left_out: &[OsString],
         max: usize,
-    ) -> Result<(DiffStat, Patch), GitError> {
-        const RAW: &str = "scratch/diff-tree";
-        // `diff-tree` is `git diff` without the settings that change how a diff looks.
-        let command = "diff-tree -r -M --numstat --patch --binary --full-index --no-color \
-                       --no-ext-diff --no-textconv";
-        let mut command: Vec<OsString> = command.split_whitespace().map(OsString::from).collect();
-        command.extend([trees[0], trees[1], "--", ":(top)"].map(OsString::from));
-        command.extend(left_out.iter().map(|name| {
-            OsString::from_iter([OsStr::new(":(top,exclude,literal)"), name.as_os_str()])
-        }));
-        let raw = self.at.folder.create(RAW)?;
-        self.scratch.git.run(&command, Some(raw), self.at.halt)?;
-        Ok(split_output(
-            &self.at.folder.path(RAW),
-            self.at.folder,
-            max,
-        )?)
+    ) -> Result<Option<Vec<u8>>, GitError> {
+        const OPTIONS: &str =
+            "--patch --binary --full-index --no-color --no-ext-diff --no-textconv";
+        let folder = self.at.folder;
+        let out = folder.create(UNFINISHED)?;
+        self.compare(OPTIONS, trees, left_out, Some(out))?;
+        let mut patch = Vec::new();
+        let file = File::open(folder.path(UNFINISHED))?;
+        file.take(max as u64 + 1).read_to_end(&mut patch)?;
+        Ok((patch.len() <= max).then_some(patch))
     }
 
     /// `$GIT_DIR/info/attributes` has precedence over every other attributes file, see gitattributes(5).
-    fn declare_binary(&self, patch: &[u8]) -> io::Result<()> {
+    fn declare_all_binary(&self) -> io::Result<()> {
         let path = self.scratch.dir.join("info/attributes");
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        file.write_all(attributes_of_non_utf8(patch).as_bytes())
+        file.write_all(b"\n* -diff\n")
     }
 }
 
-/// Stages everything below the working directory.
-fn start_add(git: &Git, is_sparse: bool) -> Result<Call, GitError> {
+/// Stages everything below the working directory. Returns a warning about files that cannot be read: they are left out.
+fn add(git: &Git, is_sparse: bool, halt: &Halt) -> Result<Option<String>, GitError> {
     let mut command = vec!["add", "--all", "--ignore-errors"];
     // In a sparse checkout also files outside its patterns that are there.
     command.extend(is_sparse.then_some("--sparse"));
     command.extend(["--", "."]);
-    git.start(&command, None, None)
-}
-
-/// Returns a warning about files that cannot be read: they are left out.
-fn finish_add(adding: Call, halt: &Halt) -> Result<Option<String>, GitError> {
-    let output = adding.finish_any(halt)?;
+    let output = git.start(&command, None, None)?.finish_any(halt)?;
     match output.code {
         0 => Ok(None),
         // git's code for "some files could not be added"; the one for a broken index is 128.
@@ -273,81 +273,51 @@ fn finish_add(adding: Call, halt: &Halt) -> Result<Option<String>, GitError> {
     }
 }
 
-/// The patch, if it may be sent.
-enum Patch {
-    Text(String),
-    TooLarge,
-    NotUtf8(Vec<u8>),
-}
-
-/// Splits the output into its three parts: lines of numbers, an empty line, the patch. The patch goes to [`PATCH`], and
-/// into memory if it has at most `max` bytes.
-fn split_output(raw: &Path, folder: &RunFolder, max: usize) -> io::Result<(DiffStat, Patch)> {
-    let mut raw = BufReader::new(File::open(raw)?);
-    let mut stat = DiffStat::default();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        raw.read_until(b'\n', &mut line)?;
-        if line.is_empty() || line == b"\n" {
-            break;
-        }
-        count(&mut stat, &String::from_utf8_lossy(&line));
-    }
-    // It gets its own name only when it is complete: nothing else remains of a run in a clone.
-    let unfinished = "scratch/diff.patch";
-    let mut patch = folder.create(unfinished)?;
-    let mut kept = Vec::new();
-    raw.by_ref().take(max as u64 + 1).read_to_end(&mut kept)?;
-    patch.write_all(&kept)?;
-    io::copy(&mut raw, &mut patch)?;
-    fs::rename(folder.path(unfinished), folder.path(PATCH))?;
-    if kept.len() > max {
-        return Ok((stat, Patch::TooLarge));
-    }
-    let text = String::from_utf8(kept);
-    let patch = text.map_or_else(|e| Patch::NotUtf8(e.into_bytes()), Patch::Text);
-    Ok((stat, patch))
-}
-
-/// `insertions TAB deletions TAB name`, with dashes for a binary file.
-fn count(stat: &mut DiffStat, line: &str) {
-    let mut numbers = line.split('\t').map(|field| field.parse().unwrap_or(0));
-    stat.files += 1;
-    stat.insertions += numbers.next().unwrap_or(0);
-    stat.deletions += numbers.next().unwrap_or(0);
-}
-
-/// The files whose part of the patch is not UTF-8, each as a line for an attributes file.
-fn attributes_of_non_utf8(patch: &[u8]) -> String {
-    let (mut attributes, mut names, mut in_header) = (String::new(), Vec::new(), false);
-    for line in patch.split(|b| *b == b'\n') {
-        // A line of a file's content has a sign or a space before it.
-        if line.starts_with(b"diff --git ") {
-            names.clear();
-            in_header = true;
-        }
-        in_header &= !line.starts_with(b"@@");
-        if in_header && (line.starts_with(b"+++ ") || line.starts_with(b"--- ")) {
-            names.push(String::from_utf8_lossy(&line[4..]).into_owned());
-        }
-        if std::str::from_utf8(line).is_err() {
-            for name in names.drain(..).filter(|name| name != "/dev/null") {
-                attributes += &format!("\n{} -diff\n", attribute_pattern(&name));
-            }
-        }
-    }
-    attributes
-}
-
-/// `a/src/x.c` or `"a/na\303\257ve.c"` as a pattern, see gitattributes(5). A question mark stands for each character
-/// that means something else in a pattern, so the pattern may match other files too.
-fn attribute_pattern(name: &str) -> String {
-    let (quote, name) = match name.strip_prefix('"') {
-        Some(name) => ("\"", name),
-        None => ("", name),
+/// Reads ` 3 files changed, 10 insertions(+), 2 deletions(-)`. A number that is 0 is left out, and so is the line.
+fn stat_in(line: &str) -> DiffStat {
+    let number_of = |unit: &str| {
+        let mut parts = line.split(',').map(str::trim);
+        let part = parts.find(|part| part.contains(unit))?;
+        part.split(' ').next()?.parse().ok()
     };
-    let path = name.get(1..).unwrap_or_default().trim_end_matches('\t');
-    let path = path.replace("\\\\", "?").replace(['*', '[', ']', ' '], "?");
-    format!("{quote}{path}")
+    DiffStat {
+        files: number_of("file").unwrap_or(0),
+        insertions: number_of("insertion").unwrap_or(0),
+        deletions: number_of("deletion").unwrap_or(0),
+    }
+}
+
+fn is_utf8(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok()
+}
+
+/// Takes the part of each file from `text` if it is UTF-8, else from `binary`. Both are patches for the same trees.
+fn without_non_utf8(text: &[u8], binary: &[u8]) -> Vec<u8> {
+    let (texts, binaries) = (parts(text), parts(binary));
+    let first_line = |part: &&[u8]| part.split(|b| *b == b'\n').next().map(<[u8]>::to_vec);
+    // git may find other renames in files that it takes for binary.
+    if !texts
+        .iter()
+        .map(first_line)
+        .eq(binaries.iter().map(first_line))
+    {
+        return binary.to_vec();
+    }
+    let pairs = texts.into_iter().zip(binaries);
+    let chosen = pairs.map(|(text, binary)| if is_utf8(text) { text } else { binary });
+    chosen.collect::<Vec<_>>().concat()
+}
+
+/// The parts of a patch, one for each file. A line of a file's content has a sign or a space before it.
+fn parts(patch: &[u8]) -> Vec<&[u8]> {
+    const START: &[u8] = b"\ndiff --git ";
+    let (mut parts, mut start) = (Vec::new(), 0);
+    for (at, window) in patch.windows(START.len()).enumerate() {
+        if window == START {
+            parts.push(&patch[start..=at]);
+            start = at + 1;
+        }
+    }
+    parts.push(&patch[start..]);
+    parts
 }

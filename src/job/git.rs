@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::process::{self, Cause, Halt, Spec};
+use super::process::{Call, Cause, Halt, Spec};
 use super::tool;
 use crate::domain::repos::Remote;
 use crate::domain::ticket::StopReason;
@@ -86,7 +86,7 @@ impl Git {
         args: &[impl AsRef<OsStr>],
         stdin: Option<File>,
         out: Option<File>,
-    ) -> Result<Call, GitError> {
+    ) -> Result<GitCall, GitError> {
         let args: Vec<OsString> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
         // Settings come before the command.
         let command = args
@@ -105,9 +105,9 @@ impl Git {
             limit: self.limit,
             grace: Duration::ZERO,
         };
-        let call = process::Call::start(spec, OUTPUT_MAX)
+        let call = Call::start(spec, OUTPUT_MAX)
             .map_err(|e| GitError::Failed(format!("git cannot be started: {e}")))?;
-        Ok(Call { what, call })
+        Ok(GitCall { what, call })
     }
 
     pub fn run(
@@ -121,9 +121,9 @@ impl Git {
 }
 
 /// A git command that is running.
-pub struct Call {
+pub struct GitCall {
     what: String,
-    call: process::Call,
+    call: Call,
 }
 
 /// What a git command printed, and its exit code.
@@ -134,7 +134,7 @@ pub struct GitOutput {
     pub stderr: String,
 }
 
-impl Call {
+impl GitCall {
     /// Its standard output. Any exit code but 0 is an error.
     pub fn finish(self, halt: &Halt) -> Result<String, GitError> {
         let output = self.finish_any(halt)?;
@@ -147,22 +147,19 @@ impl Call {
 
     /// The same, whatever the exit code is.
     pub fn finish_any(self, halt: &Halt) -> Result<GitOutput, GitError> {
-        let end = self.call.finish(halt);
-        let what = self.what;
-        match end.cause {
-            Cause::Stopped(reason) => return Err(GitError::Stopped(reason)),
-            Cause::TimedOut => return Err(GitError::Failed(format!("git {what} took too long"))),
-            Cause::Exited => {}
+        let Self { what, call } = self;
+        let end = call.finish(halt);
+        match (end.cause, end.code()) {
+            (Cause::Stopped(reason), _) => Err(GitError::Stopped(reason)),
+            (Cause::TimedOut, _) => Err(GitError::Failed(format!("git {what} took too long"))),
+            (Cause::Exited, None) => Err(GitError::Failed(format!("git {what} was killed"))),
+            (Cause::Exited, Some(code)) => Ok(GitOutput {
+                what,
+                code,
+                stdout: end.stdout,
+                stderr: end.stderr,
+            }),
         }
-        let code = end.code();
-        let output = GitOutput {
-            what,
-            code: code.unwrap_or_default(),
-            stdout: end.stdout,
-            stderr: end.stderr,
-        };
-        code.ok_or_else(|| GitError::Failed(output.complaint()))?;
-        Ok(output)
     }
 }
 
@@ -227,17 +224,11 @@ fn read_line(path: &Path) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
-/// `owner/name` of each folder, from the address of its remote `origin`. All are asked at once.
-pub fn origin_slug(environment: &Environment, folders: &[PathBuf]) -> Vec<Option<String>> {
-    let ask = |folder: &PathBuf| {
-        let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir).ok()?;
-        let args = ["remote", "get-url", "origin"];
-        git.within(SLUG_LIMIT).start(&args, None, None).ok()
-    };
-    let asked: Vec<_> = folders.iter().map(ask).collect();
-    let answer = |call: Option<Call>| {
-        let address = call?.finish(&Halt::never()).ok()?;
-        Some(Remote::parse(&address)?.slug.to_owned())
-    };
-    asked.into_iter().map(answer).collect()
+/// `owner/name` of the repository, from the address of its remote `origin`.
+pub fn origin_slug(environment: &Environment, folder: &Path) -> Option<String> {
+    let git = Git::new(environment, folder, &GitDirs::find(folder)?.git_dir).ok()?;
+    let git = git.within(SLUG_LIMIT);
+    let args = ["remote", "get-url", "origin"];
+    let address = git.run(&args, None, &Halt::never()).ok()?;
+    Some(Remote::parse(&address)?.slug.to_owned())
 }

@@ -137,12 +137,6 @@ fn take_diff(
                 .map(|snapshot| snapshot.changes(context.limits.diff_bytes, warnings))
                 .transpose()
         });
-    // A branch begins at another commit.
-    if worked_in.is_some() && job.ticket.branch.is_none() {
-        let base = started.base_commit.as_deref();
-        let moved = workspace::head_moved(&context.environment, repo, base, GIT_LIMIT);
-        warnings.extend(moved);
-    }
     match changes {
         Ok(Some(changes)) => outcome.changes = changes,
         Ok(None) => {

@@ -117,17 +117,19 @@ impl<'a> Run<'a> {
             let made = RunClone::make(at, &job.repo.path, &mut self.outcome.warnings);
             self.clone = Some(made.map_err(|e| no_clone(&e))?);
         }
+        let title = prompt.title.clone();
         let branch = match (&job.ticket.branch, &mut self.clone) {
-            (Some(branch), Some(clone)) => Some(BranchWork::check_out(at, clone, job, branch)?),
+            (Some(branch), Some(clone)) => {
+                Some(BranchWork::check_out(at, clone, job, branch, &title)?)
+            }
             _ => None,
         };
-        let title = prompt.title.clone();
         self.run_cli(prompt, branch.as_ref())?;
         if let Some(branch) = branch {
             if let Some(to) = branch.destination() {
                 self.context.store.audit.pushed(job, branch.name(), &to);
             }
-            self.outcome.pull_request = branch.publish(&title, &mut self.outcome.warnings)?;
+            self.outcome.pull_request = branch.publish(&mut self.outcome.warnings)?;
         }
         Ok(())
     }
@@ -174,13 +176,11 @@ impl<'a> Run<'a> {
         let stdout = Arc::new(Mutex::new(CliOutput::new(stdout, self.cwd())));
         let stderr = Arc::new(Mutex::new(self.capture("stderr.log", STDERR_MAX)?));
         self.note_start(snapshot.as_ref())?;
-        let title = prompt.title.clone();
         let started = self.start(&args, prompt, &stdout, &stderr);
         let process = started.inspect_err(|_| {
             // Nothing has worked in the clone, and without a diff it would be kept.
             let _ = self.folder.remove_clone();
         })?;
-        let snapshot = self.start_base_tree(snapshot);
         let end = process.wait(self.halt, Some(self.context.progress.every), || {
             self.progress.running(&stdout);
         });
@@ -193,10 +193,13 @@ impl<'a> Run<'a> {
         self.note_end(&end, &stdout.bytes, &stderr);
         let failure = stdout.failure(&end, &stderr.excerpt(), &self.context.cli.quota);
         if let Some(branch) = branch.filter(|_| failure.is_none()) {
-            branch.commit(&title, &mut self.outcome.warnings);
+            branch.commit(&mut self.outcome.warnings);
         }
         let stopped = self.collect(snapshot, diff_bytes);
-        self.check_clone();
+        if self.clone.is_some() && self.outcome.changes.stat.is_none() {
+            let only_there = workspace::only_in(self.folder);
+            self.outcome.warnings.push(only_there);
+        }
         match failure.or(stopped) {
             Some(failure) => Err(failure),
             None => {
@@ -267,18 +270,6 @@ impl<'a> Run<'a> {
         };
         let kept = self.folder.keep_start(&started);
         kept.map_err(|e| state_failed(&e))
-    }
-
-    /// git writes the tree of the time before while the CLI runs.
-    fn start_base_tree(&mut self, snapshot: Option<Snapshot<'a>>) -> Option<Snapshot<'a>> {
-        let mut snapshot = snapshot?;
-        match snapshot.start_base_tree() {
-            Ok(()) => Some(snapshot),
-            Err(e) => {
-                self.outcome.warnings.push(format!("no diff: {e}"));
-                None
-            }
-        }
     }
 
     fn start(
@@ -383,19 +374,6 @@ impl<'a> Run<'a> {
             Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
         }
         None
-    }
-
-    /// For a run in a clone: warns where the work is if there is no diff, and if the checkout changed meanwhile.
-    fn check_clone(&mut self) {
-        let at = self.git();
-        let Some(clone) = &self.clone else { return };
-        let warnings = &mut self.outcome.warnings;
-        if self.outcome.changes.stat.is_none() {
-            warnings.push(workspace::only_in(self.folder));
-        }
-        if self.halt.reason().is_none() {
-            clone.compare(at, warnings);
-        }
     }
 }
 

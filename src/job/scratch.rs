@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::{Git, GitDirs, GitError, open_file};
 use super::process::Halt;
+use crate::domain::repos::is_local_remote;
 use crate::domain::ticket::RunId;
 use crate::environment::{Environment, MARK};
 use crate::store::journal::RunFolder;
@@ -31,7 +32,18 @@ const KEPT_SETTINGS: &[&str] = &[
     "extensions.objectformat",
 ];
 
-pub const LIST_SETTINGS: &[&str] = &["config", "--list", "--show-scope", "-z"];
+/// Settings that a clone has besides those: who commits, and where to push. None of them names a program.
+const SHARED_SETTINGS: &[&str] = &[
+    "user.name",
+    "user.email",
+    "remote.origin.url",
+    "remote.origin.pushurl",
+    "remote.origin.fetch",
+    "remote.origin.promisor",
+    "remote.origin.partialclonefilter",
+];
+
+const LIST_SETTINGS: &[&str] = &["config", "--list", "--show-scope", "-z"];
 const SPARSE: &str = "info/sparse-checkout";
 const HEAD: &[&str] = &["rev-parse", "--verify", "--quiet", "HEAD"];
 
@@ -83,10 +95,10 @@ pub struct Scratch {
     /// Works in the same folder as the repository's git.
     pub git: Git,
     pub dir: PathBuf,
-    pub is_sparse: bool,
 }
 
 impl Scratch {
+    /// With the index of the work tree.
     pub fn make(
         at: RunGit<'_>,
         cwd: &Path,
@@ -98,7 +110,8 @@ impl Scratch {
         borrow_objects(&dir, dirs)?;
         fs::write(dir.join("config"), settings.for_scratch(&dir))?;
         settings.copy_sparse_patterns(dirs, &dir)?;
-        Self::reopen(at, cwd, dirs, name, settings)
+        copy_index(&dir, dirs)?;
+        Self::reopen(at, cwd, dirs, name)
     }
 
     /// One that is there already.
@@ -107,14 +120,14 @@ impl Scratch {
         cwd: &Path,
         dirs: &GitDirs,
         name: &str,
-        settings: &Settings,
     ) -> Result<Self, GitError> {
         let dir = at.folder.path(name);
-        Ok(Self {
-            git: at.git(cwd, &dir)?.with("GIT_WORK_TREE", &dirs.top),
-            is_sparse: settings.is_sparse(),
-            dir,
-        })
+        let git = at.git(cwd, &dir)?.with("GIT_WORK_TREE", &dirs.top);
+        Ok(Self { git, dir })
+    }
+
+    pub fn is_sparse(&self) -> bool {
+        self.dir.join(SPARSE).exists()
     }
 }
 
@@ -140,19 +153,15 @@ pub fn borrow_objects(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
 }
 
 /// Copies the work tree's index, with what makes git trust it.
-pub fn copy_index(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
+fn copy_index(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     for entry in fs::read_dir(&dirs.git_dir)?.flatten() {
         let name = entry.file_name();
         // The larger part of a split index is in files of this name.
         if name.to_string_lossy().starts_with("sharedindex.") {
-            copy_with_time(&entry.path(), &git_dir.join(name))?;
+            copy_if_there(&entry.path(), &git_dir.join(name))?;
         }
     }
-    let index = dirs.git_dir.join("index");
-    if index.exists() {
-        copy_with_time(&index, &git_dir.join("index"))?;
-    }
-    Ok(())
+    copy_if_there(&dirs.git_dir.join("index"), &git_dir.join("index"))
 }
 
 /// The settings that git uses in a repository, as `git config --list --show-scope -z` prints them.
@@ -166,7 +175,7 @@ struct Setting {
 }
 
 impl Settings {
-    pub fn parse(text: &str) -> Self {
+    fn parse(text: &str) -> Self {
         let mut fields = text.split('\0');
         let setting = std::iter::from_fn(|| {
             let (scope, entry) = (fields.next()?, fields.next()?);
@@ -181,7 +190,7 @@ impl Settings {
         Self(setting.collect())
     }
 
-    pub fn is_sparse(&self) -> bool {
+    fn is_sparse(&self) -> bool {
         let mut settings = self.0.iter();
         settings.any(|own| own.name == "core.sparsecheckout" && own.value == "true")
     }
@@ -209,8 +218,12 @@ impl Settings {
 
     /// A settings file for a scratch directory: what counts as a change is as in the repository, and no program starts.
     fn for_scratch(&self, git_dir: &Path) -> String {
-        let kept = self.0.iter().filter(|own| is_kept(&own.name));
-        let kept: String = kept.map(|own| entry(&own.name, &own.value)).collect();
+        let mut text = String::new();
+        for own in &self.0 {
+            if KEPT_SETTINGS.contains(&own.name.as_str()) {
+                text += &entry(&own.name, &own.value);
+            }
+        }
         let nowhere = git_dir.join("no-hooks");
         let own = [
             ("core.repositoryformatversion", "1"),
@@ -227,21 +240,22 @@ impl Settings {
             ("advice.addEmbeddedRepo", "false"),
             ("gc.auto", "0"),
         ];
-        entries(kept, &own)
+        text + &entries(&own)
     }
 
-    /// A settings file for a clone. It also has those of `shared` and the upstreams of branches. An empty filter does
-    /// nothing; by its name the diff knows what it has to leave out.
-    pub fn for_clone(&self, shared: &[&str], rewrite: impl Fn(&str, &str) -> String) -> String {
-        let is_upstream = |name: &str| {
-            let ending = name.rsplit_once('.').map(|(_, ending)| ending);
-            name.starts_with("branch.") && matches!(ending, Some("remote" | "merge"))
+    /// A settings file for a clone of the repository with that root. It also has the upstreams of branches. An empty
+    /// filter does nothing; by its name the diff knows what it has to leave out.
+    pub fn for_clone(&self, top: &Path) -> String {
+        let is_for_clone = |name: &str| {
+            KEPT_SETTINGS.contains(&name)
+                || SHARED_SETTINGS.contains(&name)
+                || name.starts_with("branch.")
+                    && (name.ends_with(".remote") || name.ends_with(".merge"))
         };
-        let is_shared = |name: &str| is_kept(name) || shared.contains(&name) || is_upstream(name);
         let mut text = String::new();
         for own in &self.0 {
-            if own.is_local && is_shared(&own.name) {
-                text += &entry(&own.name, &rewrite(&own.name, &own.value));
+            if own.is_local && is_for_clone(&own.name) {
+                text += &entry(&own.name, &own.value_for_clone(top));
             }
         }
         for filter in self.local_filters() {
@@ -258,17 +272,25 @@ impl Settings {
             ("gc.auto", "0"),
             ("maintenance.auto", "false"),
         ];
-        entries(text, &own)
+        text + &entries(&own)
     }
 }
 
-fn is_kept(name: &str) -> bool {
-    KEPT_SETTINGS.contains(&name)
+impl Setting {
+    /// Its value for a clone. The path of a remote may be relative to the repository.
+    fn value_for_clone(&self, top: &Path) -> String {
+        let is_address = ["remote.origin.url", "remote.origin.pushurl"].contains(&&*self.name);
+        if is_address && is_local_remote(&self.value) && !self.value.starts_with("file://") {
+            // An absolute path stays as it is.
+            return top.join(&self.value).to_string_lossy().into_owned();
+        }
+        self.value.clone()
+    }
 }
 
-fn entries(text: String, settings: &[(&str, &str)]) -> String {
-    let add = |text: String, (name, value): &(&str, &str)| text + &entry(name, value);
-    settings.iter().fold(text, add)
+fn entries(settings: &[(&str, &str)]) -> String {
+    let entries = settings.iter().map(|(name, value)| entry(name, value));
+    entries.collect()
 }
 
 /// One setting as it stands in a settings file, see "Syntax" in git-config(1).
@@ -292,21 +314,17 @@ fn quoted(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-pub fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
-    // Not `fs::copy`, which copies the mode: the copy of a read-only file could not be written to.
-    match open_file(from) {
-        Ok(mut from) => io::copy(&mut from, &mut File::create(to)?).map(|_| ()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
 /// The copy keeps the time: git suspects files that are as new as the index to have changed.
-pub fn copy_with_time(from: &Path, to: &Path) -> io::Result<()> {
-    let time = fs::metadata(from)?.modified()?;
+pub fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
+    let mut from = match open_file(from) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let time = from.metadata()?.modified()?;
     // Not `fs::copy`, which copies the mode: the time of a read-only copy could not be set.
     let mut copy = File::create(to)?;
-    io::copy(&mut open_file(from)?, &mut copy)?;
+    io::copy(&mut from, &mut copy)?;
     copy.set_modified(time)
 }
 
@@ -373,8 +391,10 @@ impl IndexListing {
 /// settings may name programs. `git` works at the root of the work tree.
 pub fn take_out_nested(at: RunGit<'_>, git: &Git) -> Result<Nested, GitError> {
     let nested = IndexListing::read(at, git)?.nested();
-    let removed = nested.iter().map(|(name, entry)| (name, removal(entry)));
-    update_nested(at, git, removed)?;
+    let removals = nested
+        .iter()
+        .map(|(name, entry)| (name.clone(), removal(entry)));
+    update_nested(at, git, &removals.collect())?;
     Ok(nested)
 }
 
@@ -384,26 +404,17 @@ pub fn removal(entry: &[u8]) -> Vec<u8> {
 }
 
 /// Gives the index these entries.
-pub fn update_nested<'e>(
-    at: RunGit<'_>,
-    git: &Git,
-    entries: impl Iterator<Item = (&'e OsString, Vec<u8>)>,
-) -> Result<(), GitError> {
-    let line = |(name, entry): (&OsString, Vec<u8>)| {
-        [&entry, b"\t".as_slice(), name.as_encoded_bytes(), b"\0"].concat()
-    };
-    let lines: Vec<u8> = entries.flat_map(line).collect();
-    if lines.is_empty() {
+pub fn update_nested(at: RunGit<'_>, git: &Git, entries: &Nested) -> Result<(), GitError> {
+    if entries.is_empty() {
         return Ok(());
     }
+    let mut lines = Vec::new();
+    for (name, entry) in entries {
+        lines.extend([entry, b"\t".as_slice(), name.as_encoded_bytes(), b"\0"].concat());
+    }
     let lines = at.folder.write("scratch/entries", &lines)?;
-    let command = [
-        "-c",
-        "core.fsmonitor=false",
-        "update-index",
-        "-z",
-        "--index-info",
-    ];
+    let command = "-c core.fsmonitor=false update-index -z --index-info";
+    let command: Vec<_> = command.split(' ').collect();
     git.start(&command, Some(lines), None)?.finish(at.halt)?;
     Ok(())
 }
@@ -413,10 +424,8 @@ pub fn few_names<'a>(names: impl ExactSizeIterator<Item = &'a OsString>) -> Stri
     const FEW: usize = 5;
     let more = names.len().saturating_sub(FEW);
     let few: Vec<_> = names.take(FEW).map(|name| name.to_string_lossy()).collect();
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    few.join(", ") + &more
+    match more {
+        0 => few.join(", "),
+        _ => format!("{} and {more} more", few.join(", ")),
+    }
 }

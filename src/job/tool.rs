@@ -86,6 +86,7 @@ pub fn ask(
     args: &[&str],
     environment: &Environment,
     limit: Duration,
+    halt: &Halt,
 ) -> io::Result<CallEnd> {
     let program = find(program, environment.get("PATH")).ok_or(io::ErrorKind::NotFound)?;
     let mut env = environment.for_cli();
@@ -101,5 +102,5 @@ pub fn ask(
         limit,
         grace: Duration::ZERO,
     };
-    Ok(Call::start(spec, OUTPUT_MAX)?.finish(&Halt::never()))
+    Ok(Call::start(spec, OUTPUT_MAX)?.finish(halt))
 }

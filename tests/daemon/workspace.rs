@@ -332,42 +332,30 @@ fn a_folder_without_git_cannot_be_cloned() {
     }
 }
 
-/// What the developer does in their checkout meanwhile is a warning that says what it was.
+/// What the developer does in their checkout meanwhile is not in the run's diff.
 #[test]
-fn a_change_of_the_checkout_meanwhile_is_a_warning() {
+fn a_change_of_the_checkout_meanwhile_stays_out() {
     let world = World::new();
     let repo = world.repo();
-    fs::write(repo.join("dirty.txt"), "before\n").unwrap();
     let _agent = world.registered(clones(
         &world,
         "tell up; hold $WF0_TICKET_ID; echo x > new.txt",
     ));
+    let base = world.git(&repo, &["rev-parse", "HEAD"]);
     world.assign("T-1");
     world.told("up");
-    fs::write(repo.join("dirty.txt"), "before and after\n").unwrap();
     fs::write(repo.join("README.md"), "# Changed\n").unwrap();
-    world.release("T-1");
-    let result = world.backend.outcome("T-1");
-    let changed = "the checkout was changed during the run: README.md, dirty.txt";
-    assert!(warnings(&result).contains(changed), "{result}");
-
-    let base = world.git(&repo, &["rev-parse", "HEAD"]);
-    world.assign("T-2");
-    world.told("up");
     world.git(
         &repo,
         &["commit", "--quiet", "--all", "--message", "meanwhile"],
     );
-    world.release("T-2");
-    let result = world.backend.outcome("T-2");
-    let moved = format!(
-        "from {} to {}",
-        base.trim(),
-        world.git(&repo, &["rev-parse", "HEAD"]).trim()
-    );
-    assert!(warnings(&result).contains(&moved), "{result}");
-    assert!(!warnings(&result).contains("was changed"), "{result}");
+    world.release("T-1");
+    let result = world.backend.outcome("T-1");
     assert_eq!(result["baseCommit"], base.trim());
+    assert!(
+        diff(&result).contains("new.txt") && !diff(&result).contains("README"),
+        "{result}"
+    );
 }
 
 /// Nothing that the repository's settings name is started for a clone: hooks, monitors, filters.
@@ -516,7 +504,6 @@ fn a_cut_off_run_is_told_from_its_clone() {
         "{fail}"
     );
     assert_eq!(fail["baseCommit"], base.trim());
-    assert!(warnings(&fail).contains(base.trim()), "{fail}");
     no_clone_is_left(&world);
     assert!(world.processes(&agent).is_empty());
     files::assert_same(&before, &files::everything(&world.repo()));

@@ -120,11 +120,15 @@ fn the_known_clis() {
             assert!(reading.take_progress().is_empty(), "told twice");
             let report = reading.report().expect("lines of a known CLI");
             assert_eq!(
-                (report.message(), report.is_final(), report.has_failed()),
+                (report.message.as_str(), report.is_final, report.has_failed),
                 ("All done.", true, false)
             );
             assert_eq!(report.usage().as_ref(), Some(&usage), "{output}");
-            assert_eq!((report.error(), reading.unread()), (None, 0), "{output}");
+            assert_eq!(
+                (report.error.as_deref(), reading.unread),
+                (None, 0),
+                "{output}"
+            );
             assert!(
                 !reading.is_text() && !format!("{reading:?}").contains("SOURCE"),
                 "{reading:?}"
@@ -156,7 +160,7 @@ fn a_run_cut_off() {
             let reading = read(format!("{whole}{broken}"));
             let report = reading.report().expect("lines of a known CLI");
             assert_eq!(
-                (report.message(), report.is_final()),
+                (report.message.as_str(), report.is_final),
                 (message, false),
                 "{whole}"
             );
@@ -207,7 +211,7 @@ fn own_errors() {
         let reading = read(&output);
         let report = reading.report().expect("lines of a known CLI");
         assert_eq!(
-            (report.error(), report.has_failed()),
+            (report.error.as_deref(), report.has_failed),
             (Some(error), true),
             "{output}"
         );
@@ -234,7 +238,7 @@ fn own_errors() {
     );
     // What comes after it counts.
     let went_on = format!("{opencode}\n{OPENCODE}");
-    assert!(!read(went_on).report().unwrap().has_failed());
+    assert!(!read(went_on).report().unwrap().has_failed);
 }
 
 /// The subscription is used up where the last event says so, until the time in it.
@@ -295,7 +299,7 @@ fn single_objects() {
         let reading = read(&output);
         let report = reading.report().unwrap_or_else(|| panic!("text: {output}"));
         assert_eq!(
-            (report.message(), report.is_final()),
+            (report.message.as_str(), report.is_final),
             ("All done.", true),
             "{output}"
         );
@@ -325,13 +329,13 @@ fn text_is_text() {
     ] {
         let reading = read(output);
         assert!(reading.report().is_none(), "{output}");
-        assert_eq!(reading.unread(), 0);
+        assert_eq!(reading.unread, 0);
     }
     let banner = format!("npm warn something\n{{\"level\":\"info\"}}\n{CLAUDE}");
     assert_eq!(
         read(banner)
             .report()
-            .map(|report| report.message().to_owned())
+            .map(|report| report.message.clone())
             .as_deref(),
         Some("All done.")
     );
@@ -368,20 +372,20 @@ fn lines_that_cannot_be_read() {
         let reading = read(format!("{init}\n{line}\n{end}\n"));
         let report = reading.report().expect(label);
         assert_eq!(
-            (report.message(), reading.unread()),
+            (report.message.as_str(), reading.unread),
             ("All done.", unread),
             "{label}"
         );
-        assert!(!reading.stray().contains("SOURCE"), "{label}");
+        assert!(!reading.stray.contains("SOURCE"), "{label}");
     }
     assert_eq!(
-        read(format!("{init}\npanicked at something\n")).stray(),
+        read(format!("{init}\npanicked at something\n")).stray,
         "panicked at something\n"
     );
     let first = read(format!("{}\n{CLAUDE}", long("SOURCE")));
     let report = first.report().expect("something that is not sent");
     assert_eq!(
-        (report.message(), first.unread()),
+        (report.message.as_str(), first.unread),
         ("", 1),
         "the first line of all"
     );
@@ -390,7 +394,7 @@ fn lines_that_cannot_be_read() {
         b"\n{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"a\xFF\"}]}}\n",
     ]
     .concat();
-    assert_eq!(read(invalid).report().unwrap().message(), "a\u{FFFD}");
+    assert_eq!(read(invalid).report().unwrap().message, "a\u{FFFD}");
 }
 
 /// Of a command only its start is told: no quoted text, nothing that is redirected, no setting, nothing that is echoed.
@@ -457,7 +461,7 @@ fn memory_is_bounded() {
         progress.iter().map(String::len).sum::<usize>() <= 16 << 10
             && progress.last().unwrap() == "tool 19999"
     );
-    assert!(reading.report().unwrap().message().len() <= 1 << 20);
+    assert!(reading.report().unwrap().message.len() <= 1 << 20);
 }
 
 /// No bytes, however odd, make the reading of them fail.

@@ -105,7 +105,7 @@ impl Launchd {
     }
 
     fn ask(&self, args: &[&str]) -> Result<CallEnd, String> {
-        let said = tool::ask("launchctl", args, &self.environment, LIMIT);
+        let said = tool::ask("launchctl", args, &self.environment, LIMIT, &Halt::never());
         said.map_err(|e| format!("launchctl cannot be started ({e}): is /bin on PATH?"))
     }
 

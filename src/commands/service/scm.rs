@@ -62,7 +62,7 @@ impl Services {
     }
 
     fn tool(&self, program: &str, args: &[&str]) -> Result<(), String> {
-        let said = tool::ask(program, args, &self.environment, LIMIT)
+        let said = tool::ask(program, args, &self.environment, LIMIT, &Halt::never())
             .map_err(|e| format!("{program} cannot be started ({e}): is System32 on PATH?"))?;
         if said.is_well() {
             return Ok(());

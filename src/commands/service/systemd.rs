@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Plan, plain, remove, write};
 use crate::environment::Environment;
-use crate::job::{CallEnd, tool};
+use crate::job::{CallEnd, Halt, tool};
 
 const TEMPLATE: &str = include_str!("../../../contrib/systemd/wf0-agent-user.service");
 /// What `service install` replaces in the template.
@@ -109,7 +109,7 @@ impl Systemd {
 
     fn ask(&self, args: &[&str], limit: Duration) -> Result<CallEnd, String> {
         let args = [&["--user"], args].concat();
-        let said = tool::ask("systemctl", &args, &self.environment, limit);
+        let said = tool::ask("systemctl", &args, &self.environment, limit, &Halt::never());
         said.map_err(|e| match e.kind() {
             ErrorKind::NotFound => {
                 "systemctl is not on PATH, so systemd cannot run a service here: start wf0-agent itself, or see \

@@ -1,24 +1,20 @@
 //! Knows the coding CLIs: their names for the backend, their usual arguments, options that they do not have, how their
-//! output is read, and which version is installed. Each has a file; [`Known`] is what they have in common.
+//! output is read, and which version is installed. [`Known`] is what there is to know of one.
 
-mod codex;
-mod gemini;
-mod opencode;
+mod json_lines;
 pub mod output;
 pub mod report;
 mod stream_json;
 
-use std::ffi::OsString;
+use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
-use log::warn;
+use crossbeam_channel::Sender;
 use serde_json::Value;
 
-use super::process::{Call, Halt, Spec};
+use super::process::{CallEnd, Halt};
 use super::tool;
 use crate::config::{Autonomy, CliConfig};
 use crate::domain::invocation::Template;
@@ -29,7 +25,6 @@ use crate::environment::Environment;
 use report::CliReport;
 
 const VERSION_LIMIT: Duration = Duration::from_secs(20);
-const VERSION_OUTPUT_MAX: usize = 4 << 10;
 const VERSION_MAX: usize = 40;
 
 /// One CLI.
@@ -39,30 +34,25 @@ pub struct Known {
     program: &'static str,
     /// The name on the wire.
     subscription: &'static str,
-    args: UsualArgs,
-    /// Options that people expect, and that make it fail.
-    has_no: &'static [&'static str],
+    /// The usual arguments for each `CLI_AUTONOMY`. They ask for JSON lines if the CLI has them, because those tell what
+    /// it does and what it costs. The prompt goes to standard input if possible: as an argument its size would be
+    /// limited, and every user of the machine could read it.
+    edits: &'static str,
+    commands: &'static str,
+    all: &'static str,
+    /// People expect `--cwd`, and it makes the CLI fail.
+    has_no_cwd: bool,
     /// Whether an output that begins with this line comes from this CLI.
     is_own: fn(&Value) -> bool,
     read: fn(&Value, &mut CliReport),
 }
 
-/// The usual arguments for each `CLI_AUTONOMY`. They ask for JSON lines if the CLI has them, because those tell what it
-/// does and what it costs. The prompt goes to standard input if possible: as an argument its size would be limited, and
-/// every user of the machine could read it.
-#[derive(Debug)]
-struct UsualArgs {
-    edits: &'static str,
-    commands: &'static str,
-    all: &'static str,
-}
-
 /// The first one whose `is_own` says yes reads an output. Claude and Cursor share theirs.
 const ALL: &[&Known] = &[
     &stream_json::CLAUDE,
-    &codex::KNOWN,
-    &opencode::KNOWN,
-    &gemini::KNOWN,
+    &json_lines::CODEX,
+    &json_lines::OPENCODE,
+    &json_lines::GEMINI,
     &stream_json::CURSOR,
 ];
 
@@ -95,9 +85,9 @@ impl Cli {
     pub fn from_config(config: &CliConfig) -> Self {
         let known = known(&config.command);
         let usual = known.map_or("", |known| match config.autonomy {
-            Autonomy::Edits => known.args.edits,
-            Autonomy::Commands => known.args.commands,
-            Autonomy::All => known.args.all,
+            Autonomy::Edits => known.edits,
+            Autonomy::Commands => known.commands,
+            Autonomy::All => known.all,
         });
         let usual = || match Template::parse(usual) {
             Ok(template) => template,
@@ -127,95 +117,73 @@ impl Cli {
     /// they are started with `--version`.
     pub fn version(&self, environment: &Environment, halt: &Halt) -> Option<String> {
         known(&self.command)?;
-        let program = tool::find(&self.command, environment.get("PATH"))?;
-        let spec = Spec {
-            program: &program,
-            args: &[OsString::from("--version")],
-            cwd: program.parent()?,
-            env: environment.for_cli(),
-            mark: None,
-            stdin: None,
-            stdout: None,
-            limit: VERSION_LIMIT,
-            grace: Duration::ZERO,
-        };
-        let end = Call::start(spec, VERSION_OUTPUT_MAX).ok()?.finish(halt);
-        let output = Some(&end.stdout).filter(|_| end.code() == Some(0));
-        version_in(output?)
+        let end = tool::ask(
+            &self.command,
+            &["--version"],
+            environment,
+            VERSION_LIMIT,
+            halt,
+        );
+        let end = end.ok().filter(CallEnd::is_well)?;
+        version_in(&end.stdout)
     }
 }
 
-/// Asks for the version on a thread that lives as long as the question, because some CLIs need seconds to answer.
+/// Asks for the version on a thread of its own, because some CLIs need seconds to answer.
 pub struct VersionProbe {
-    cli: Cli,
-    environment: Environment,
-    post: Arc<dyn Fn(String) + Send + Sync>,
-    /// Closed to stop the question.
+    questions: Sender<()>,
+    /// Closed to stop an open question.
     stop: Sender<(RunId, StopReason)>,
-    orders: Receiver<(RunId, StopReason)>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
 }
 
 impl VersionProbe {
-    pub fn new(
+    pub fn start(
         cli: Cli,
         environment: Environment,
-        post: impl Fn(String) + Send + Sync + 'static,
-    ) -> Self {
+        post: impl Fn(String) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (questions, asked) = crossbeam_channel::bounded(1);
         let (stop, orders) = crossbeam_channel::unbounded();
-        Self {
-            cli,
-            environment,
-            post: Arc::new(post),
-            stop,
-            orders,
-            thread: None,
-        }
-    }
-
-    /// Does nothing while an earlier question is open. Without a thread for it the version stays unknown, and the CLI
-    /// can run without it.
-    pub fn ask(&mut self) {
-        let mut thread = self.thread.iter();
-        if thread.any(|thread| !thread.is_finished()) || !self.cli.is_known() {
-            return;
-        }
-        join(self.thread.take());
-        let (cli, environment) = (self.cli.clone(), self.environment.clone());
-        let (post, orders) = (self.post.clone(), self.orders.clone());
         let body = move || {
-            if let Some(version) = cli.version(&environment, &Halt::new(orders, RunId(0))) {
-                post(version);
+            for () in asked {
+                let halt = Halt::new(orders.clone(), RunId(0));
+                if let Some(version) = cli.version(&environment, &halt) {
+                    post(version);
+                }
             }
         };
         let thread = thread::Builder::new().name("version".to_owned());
-        match thread.spawn(body) {
-            Ok(thread) => self.thread = Some(thread),
-            Err(e) => warn!("the CLI cannot be asked for its version: {e}"),
-        }
+        Ok(Self {
+            questions,
+            stop,
+            thread: thread.spawn(body)?,
+        })
+    }
+
+    pub fn ask(&self) {
+        // If it is full, the same question is open already.
+        let _ = self.questions.try_send(());
     }
 
     /// Stops an open question.
     pub fn join(self) {
-        drop((self.stop, self.orders));
-        join(self.thread);
-    }
-}
-
-fn join(thread: Option<JoinHandle<()>>) {
-    if thread.is_some_and(|thread| thread.join().is_err()) {
-        panic!("the version thread has panicked");
+        drop((self.questions, self.stop));
+        if self.thread.join().is_err() {
+            panic!("the version thread has panicked");
+        }
     }
 }
 
 /// The first word that looks like one: `2.1.0 (Claude Code)`, `codex-cli 0.169.0`.
 pub fn version_in(output: &str) -> Option<String> {
-    let mut words = output
-        .split_whitespace()
-        .map(|word| word.trim_start_matches('v'));
-    let version =
-        words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
-    version.map(|word| one_line(word, VERSION_MAX))
+    let words = output.split_whitespace();
+    let mut words = words.map(|word| word.trim_start_matches('v'));
+    let is_version =
+        |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    words
+        .find(is_version)
+        .map(|word| one_line(word, VERSION_MAX))
 }
 
 /// An option in the user's own arguments that the CLI does not have.
@@ -224,42 +192,29 @@ pub fn version_in(output: &str) -> Option<String> {
 pub struct WrongOption {
     setting: &'static str,
     command: String,
-    option: &'static str,
 }
 
 impl WrongOption {
     pub const FIX: &str = "leave it out; the run starts in the repository anyway";
 
     pub fn problem(&self) -> String {
-        format!("{} has no {}", self.command, self.option)
+        format!("{} has no --cwd", self.command)
     }
 }
 
 /// Finds them at the start, before the first ticket fails.
 pub fn wrong_options(config: &CliConfig) -> Vec<WrongOption> {
-    let CliConfig {
-        command,
-        args,
-        offline_args,
-        ..
-    } = config;
-    let has_no = known(command).map_or(&[][..], |known| known.has_no);
+    let is_wrong = |word: &String| word.split('=').next() == Some("--cwd");
+    let has_no_cwd = known(&config.command).is_some_and(|known| known.has_no_cwd);
     let mut wrong = Vec::new();
     for (setting, template) in [
-        ("CLI_ARGS_TEMPLATE", args),
-        ("CLI_OFFLINE_ARGS_TEMPLATE", offline_args),
+        ("CLI_ARGS_TEMPLATE", &config.args),
+        ("CLI_OFFLINE_ARGS_TEMPLATE", &config.offline_args),
     ] {
         let words = template.as_ref().map(Template::words).unwrap_or_default();
-        let given: Vec<_> = words
-            .iter()
-            .filter_map(|word| word.split('=').next())
-            .collect();
-        for option in has_no.iter().filter(|option| given.contains(option)) {
-            wrong.push(WrongOption {
-                setting,
-                command: command.clone(),
-                option,
-            });
+        if has_no_cwd && words.iter().any(is_wrong) {
+            let command = config.command.clone();
+            wrong.push(WrongOption { setting, command });
         }
     }
     wrong

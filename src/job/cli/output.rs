@@ -24,9 +24,10 @@ const STRAY_MAX: usize = 2000;
 const ERROR_MAX: usize = 2000;
 
 /// What the output is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Form {
     /// Not known yet.
+    #[default]
     Open,
     /// Lines of that CLI.
     Lines(&'static Known),
@@ -38,15 +39,17 @@ enum Form {
     Unread,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct OutputReader {
+    /// Number of lines that look like the CLI's own and could not be read.
+    pub unread: usize,
+    /// The end of the text between the lines.
+    pub stray: String,
     form: Form,
     line: Vec<u8>,
     /// The line is longer than [`LINE_MAX`]. The rest of it is dropped.
     overlong: bool,
     prelude: usize,
-    unread: usize,
-    stray: String,
     report: CliReport,
 }
 
@@ -54,13 +57,8 @@ impl OutputReader {
     /// For a run in `cwd`.
     pub fn new(cwd: &Path) -> Self {
         Self {
-            form: Form::Open,
-            line: Vec::new(),
-            overlong: false,
-            prelude: 0,
-            unread: 0,
-            stray: String::new(),
             report: CliReport::new(cwd),
+            ..Self::default()
         }
     }
 
@@ -79,18 +77,13 @@ impl OutputReader {
 
     /// The output has ended.
     pub fn finish(&mut self) {
-        if !self.line.is_empty() && !matches!(self.form, Form::Object) {
-            self.end_line();
-        }
         if let Form::Object = self.form {
-            let text = std::mem::take(&mut self.line);
-            self.form = match parse(&text).and_then(|objects| Some((owner(&objects)?, objects))) {
-                Some((known, objects)) => {
-                    self.read(known, &objects);
-                    Form::Lines(known)
-                }
-                None => Form::Plain,
-            };
+            // It is read as if it were one line. One that is too long is text.
+            self.form = Form::Open;
+            self.overlong = false;
+        }
+        if !self.line.is_empty() {
+            self.end_line();
         }
     }
 
@@ -101,22 +94,12 @@ impl OutputReader {
 
     /// New progress since the last call.
     pub fn take_progress(&mut self) -> Vec<String> {
-        self.report.take_progress()
+        self.report.progress.take()
     }
 
     /// `None`: the output is text.
     pub fn report(&self) -> Option<&CliReport> {
         matches!(self.form, Form::Lines(_) | Form::Unread).then_some(&self.report)
-    }
-
-    /// Number of lines that look like the CLI's own and could not be read.
-    pub fn unread(&self) -> usize {
-        self.unread
-    }
-
-    /// The end of the text between the lines.
-    pub fn stray(&self) -> &str {
-        &self.stray
     }
 
     fn extend(&mut self, bytes: &[u8]) {
@@ -265,7 +248,7 @@ impl CliOutput {
     /// Puts into the outcome what is sent of the output. Text is sent unchanged. Of a known CLI's lines only the final
     /// message is sent, because tool results contain source code.
     pub fn tell(&mut self, outcome: &mut Outcome, max: usize) {
-        let unread = self.reader.unread();
+        let unread = self.reader.unread;
         if unread > 0 {
             outcome.warnings.push(format!(
                 "{unread} lines of the CLI's output were too long or broken and were not read: its message, its figures or its error may be missing"
@@ -276,7 +259,7 @@ impl CliOutput {
             return;
         };
         let mut message = Capture::new(max, None);
-        message.feed(report.message().as_bytes());
+        message.feed(report.message.as_bytes());
         outcome.stdout = message.excerpt();
         outcome.usage = report.usage();
         if !report.denied.is_empty() {
@@ -300,17 +283,21 @@ impl CliOutput {
             Cause::Exited => {}
         }
         let report = self.reader.report();
-        if end.exit == Some(Exit::Code(0)) && !report.is_some_and(CliReport::has_failed) {
+        if end.exit == Some(Exit::Code(0)) && !report.is_some_and(|report| report.has_failed) {
             return None;
         }
         let stderr = stderr.render();
         let last = |text: &str| last_lines(ERROR_MAX, text);
         let (error, exceeded) = if let Some(report) = report {
-            let error = report.error().and_then(last).or_else(|| last(&stderr));
+            let error = report
+                .error
+                .as_deref()
+                .and_then(last)
+                .or_else(|| last(&stderr));
             // Only in the CLI's own words: what its tools printed may be a file about quotas.
             let words = report.error_in_full();
             let found = quota.find(words.as_deref().unwrap_or(&stderr));
-            let error = error.or_else(|| last(self.reader.stray()));
+            let error = error.or_else(|| last(&self.reader.stray));
             (error, report.rejected.or(found))
         } else {
             let stdout = self.bytes.excerpt().render();
@@ -338,6 +325,6 @@ impl CliOutput {
             return Some("the CLI ended well, but said nothing and changed nothing");
         }
         let report = self.reader.report()?;
-        (!report.is_final()).then_some("the CLI ended well, but its output ends before its result")
+        (!report.is_final).then_some("the CLI ended well, but its output ends before its result")
     }
 }

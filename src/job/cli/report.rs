@@ -26,72 +26,43 @@ const PATH_KEYS: [&str; 6] = [
 /// Limit in bytes on a message that comes in pieces.
 const MESSAGE_MAX: usize = 1 << 20;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct CliReport {
     pub usage: Usage,
+    /// The final message, else the newest.
+    pub message: String,
+    /// The message is the one with which the run ended.
+    pub is_final: bool,
+    /// The CLI itself reports a failure, whatever its exit code is.
+    pub has_failed: bool,
+    /// The CLI's own error. It counts only if the run then fails.
+    pub error: Option<String>,
+    /// What else the CLI says about the error.
+    details: Option<String>,
     /// Set if the CLI's own event says that the subscription is used up.
     pub rejected: Option<Exceeded>,
     /// Tools that the CLI was not allowed to use.
     pub denied: Vec<String>,
     cwd: PathBuf,
-    message: String,
-    /// The message is the one with which the run ended, not just the newest.
-    is_final: bool,
     /// The next piece begins another message.
     is_whole: bool,
-    error: Option<String>,
-    details: Option<String>,
-    failed: bool,
-    progress: RecentLines,
+    pub(super) progress: RecentLines,
 }
 
 impl CliReport {
     /// Paths in progress lines are relative to `cwd`.
     pub fn new(cwd: &Path) -> Self {
         Self {
-            usage: Usage::default(),
-            rejected: None,
-            denied: Vec::new(),
             cwd: cwd.to_owned(),
-            message: String::new(),
-            is_final: false,
-            is_whole: false,
-            error: None,
-            details: None,
-            failed: false,
-            progress: RecentLines::default(),
+            ..Self::default()
         }
-    }
-
-    /// The final message, else the newest.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    pub fn is_final(&self) -> bool {
-        self.is_final
-    }
-
-    /// Whether the CLI itself reports a failure, whatever its exit code is.
-    pub fn has_failed(&self) -> bool {
-        self.failed
-    }
-
-    /// The CLI's own error.
-    pub fn error(&self) -> Option<&str> {
-        self.error.as_deref()
     }
 
     /// The error with all details that the CLI has: the place to look for a used-up quota.
     pub fn error_in_full(&self) -> Option<String> {
         let details = self.details.as_deref().unwrap_or_default();
-        self.error
-            .as_ref()
-            .map(|error| format!("{error}\n{details}"))
-    }
-
-    pub fn take_progress(&mut self) -> Vec<String> {
-        self.progress.take()
+        let error = self.error.as_ref()?;
+        Some(format!("{error}\n{details}"))
     }
 
     pub fn usage(&self) -> Option<Usage> {
@@ -128,6 +99,7 @@ impl CliReport {
         self.is_whole = true;
     }
 
+    /// `None`: the last one was it.
     pub(super) fn final_message(&mut self, text: Option<&str>) {
         if let Some(text) = text {
             text.clone_into(&mut self.message);
@@ -135,27 +107,16 @@ impl CliReport {
         self.is_final = true;
     }
 
-    pub(super) fn last_said_is_final(&mut self) {
-        self.is_final = true;
-    }
-
     pub(super) fn ended_well(&mut self) {
-        self.failed = false;
+        self.has_failed = false;
         self.error = None;
         self.details = None;
     }
 
-    /// An error that may not be the end: it counts only if the run then fails.
-    pub(super) fn complained(&mut self, error: &str) {
+    pub(super) fn failed(&mut self, error: Option<&str>, details: Option<&str>) {
+        self.has_failed = true;
+        let error = error.unwrap_or("failed, and did not say why");
         self.error = Some(error.to_owned());
-    }
-
-    pub(super) fn failed(&mut self, error: &str) {
-        self.failed = true;
-        self.error = Some(error.to_owned());
-    }
-
-    pub(super) fn details(&mut self, details: Option<&str>) {
         self.details = details.map(str::to_owned);
     }
 
@@ -192,13 +153,11 @@ impl CliReport {
 fn start_of_command(command: &str) -> String {
     // Codex shows how it calls the shell: `/bin/bash -lc 'cargo test'`.
     let words = shell_words::split(command).unwrap_or_default();
-    let inner = match words.as_slice() {
-        [shell, option, inner] if shell.ends_with("sh") => {
-            matches!(option.as_str(), "-c" | "-lc").then_some(inner.as_str())
-        }
-        _ => None,
+    let command = match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [shell, "-c" | "-lc", inner] if shell.ends_with("sh") => inner,
+        _ => command,
     };
-    let command = inner.unwrap_or(command).trim_start();
+    let command = command.trim_start();
     let end = command
         .find(['\'', '"', '`', '<', '>', '|', ';', '&', '(', '\n', '\r'])
         .unwrap_or(command.len());

@@ -5,20 +5,18 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::Known;
 use super::report::{CliReport, dollars, list, number, text};
-use super::{Known, UsualArgs};
 use crate::domain::quota::Exceeded;
 
 pub const CLAUDE: Known = Known {
     program: "claude",
     subscription: "claude-code",
-    args: UsualArgs {
-        edits: "-p --output-format stream-json --verbose --permission-mode acceptEdits",
-        // Last, because it takes every word that follows.
-        commands: "-p --output-format stream-json --verbose --permission-mode acceptEdits --allowedTools Bash",
-        all: "-p --output-format stream-json --verbose --permission-mode bypassPermissions",
-    },
-    has_no: &["--cwd"],
+    edits: "-p --output-format stream-json --verbose --permission-mode acceptEdits",
+    // Last, because it takes every word that follows.
+    commands: "-p --output-format stream-json --verbose --permission-mode acceptEdits --allowedTools Bash",
+    all: "-p --output-format stream-json --verbose --permission-mode bypassPermissions",
+    has_no_cwd: true,
     is_own,
     read,
 };
@@ -29,12 +27,10 @@ const FORCED: &str = "--trust --force --output-format stream-json -p -- {prompt}
 pub const CURSOR: Known = Known {
     program: "cursor-agent",
     subscription: "cursor",
-    args: UsualArgs {
-        edits: FORCED,
-        commands: FORCED,
-        all: FORCED,
-    },
-    has_no: &[],
+    edits: FORCED,
+    commands: FORCED,
+    all: FORCED,
+    has_no_cwd: false,
     is_own,
     read,
 };
@@ -97,7 +93,7 @@ fn result(line: &Value, report: &mut CliReport) {
     let subtype = text(line, "subtype").unwrap_or_default();
     let own = text(line, "result").or_else(|| line.pointer("/errors/0").and_then(Value::as_str));
     if line.get("is_error").and_then(Value::as_bool) == Some(true) || subtype.starts_with("error") {
-        report.failed(own.unwrap_or(subtype));
+        report.failed(own.or(Some(subtype)), None);
     } else {
         report.ended_well();
     }
