@@ -195,8 +195,8 @@ impl Daemon {
 }
 
 /// For `wf0-agent status` and `doctor`.
-fn about_itself(config: &Config, environment: &Environment) -> status::Daemon {
-    status::Daemon {
+fn about_itself(config: &Config, environment: &Environment) -> status::DaemonInfo {
+    status::DaemonInfo {
         name: config.agent_name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),

@@ -20,7 +20,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 pub struct Persister {
     context: Arc<Context>,
     chores: Chores,
-    daemon: status::Daemon,
+    daemon: status::DaemonInfo,
     unwritten_status: Option<Box<View>>,
     unwritten_outcomes: Vec<Entry>,
     unwritten_deliveries: Vec<RunId>,
@@ -28,7 +28,7 @@ pub struct Persister {
 }
 
 impl Persister {
-    pub fn new(context: Arc<Context>, chores: Chores, daemon: status::Daemon) -> Self {
+    pub fn new(context: Arc<Context>, chores: Chores, daemon: status::DaemonInfo) -> Self {
         Self {
             context,
             chores,

@@ -32,7 +32,7 @@ const KEPT_SETTINGS: &[&str] = &[
     "extensions.objectformat",
 ];
 
-/// Settings that a clone has besides those: who commits, and where to push. None of them names a program.
+/// GitSettings that a clone has besides those: who commits, and where to push. None of them names a program.
 const SHARED_SETTINGS: &[&str] = &[
     "user.name",
     "user.email",
@@ -79,8 +79,12 @@ impl Repository {
         Ok(Some(Self { dirs, git }))
     }
 
-    pub fn settings(&self, halt: &Halt) -> Result<Settings, GitError> {
-        Ok(Settings::parse(&self.git.run(LIST_SETTINGS, None, halt)?))
+    pub fn settings(&self, halt: &Halt) -> Result<GitSettings, GitError> {
+        Ok(GitSettings::parse(&self.git.run(
+            LIST_SETTINGS,
+            None,
+            halt,
+        )?))
     }
 }
 
@@ -104,7 +108,7 @@ impl Scratch {
         cwd: &Path,
         dirs: &GitDirs,
         name: &str,
-        settings: &Settings,
+        settings: &GitSettings,
     ) -> Result<Self, GitError> {
         let dir = at.folder.folder(name)?;
         borrow_objects(&dir, dirs)?;
@@ -165,23 +169,23 @@ fn copy_index(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
 }
 
 /// The settings that git uses in a repository, as `git config --list --show-scope -z` prints them.
-pub struct Settings(Vec<Setting>);
+pub struct GitSettings(Vec<GitSetting>);
 
-struct Setting {
+struct GitSetting {
     name: String,
     value: String,
     /// From the repository's own files rather than the user's or the system's.
     is_local: bool,
 }
 
-impl Settings {
+impl GitSettings {
     fn parse(text: &str) -> Self {
         let mut fields = text.split('\0');
         let setting = std::iter::from_fn(|| {
             let (scope, entry) = (fields.next()?, fields.next()?);
             // A name without a value means that it is true.
             let (name, value) = entry.split_once('\n').unwrap_or((entry, "true"));
-            Some(Setting {
+            Some(GitSetting {
                 name: name.to_owned(),
                 value: value.to_owned(),
                 is_local: matches!(scope, "local" | "worktree"),
@@ -205,7 +209,7 @@ impl Settings {
     /// The names of filters that only the repository's own settings define.
     pub fn local_filters(&self) -> Vec<String> {
         let mut filters = BTreeMap::new();
-        for Setting { name, is_local, .. } in &self.0 {
+        for GitSetting { name, is_local, .. } in &self.0 {
             let filter = name.strip_prefix("filter.");
             let filter = filter.and_then(|rest| rest.rsplit_once('.'));
             if let Some((filter, "clean" | "process")) = filter {
@@ -276,7 +280,7 @@ impl Settings {
     }
 }
 
-impl Setting {
+impl GitSetting {
     /// Its value for a clone. The path of a remote may be relative to the repository.
     fn value_for_clone(&self, top: &Path) -> String {
         let is_address = ["remote.origin.url", "remote.origin.pushurl"].contains(&&*self.name);

@@ -15,7 +15,7 @@ use log::warn;
 use super::git::{Git, GitCall, GitError};
 use super::process;
 use super::scratch::{
-    Repository, RunGit, Scratch, Settings, borrow_objects, copy_if_there, few_names, head_of,
+    GitSettings, Repository, RunGit, Scratch, borrow_objects, copy_if_there, few_names, head_of,
     os_string,
 };
 use crate::config::WorkspaceMode;
@@ -144,7 +144,7 @@ fn fill_git_dir(
     at: RunGit<'_>,
     repository: &Repository,
     git_dir: &Path,
-) -> Result<Settings, GitError> {
+) -> Result<GitSettings, GitError> {
     let Repository { dirs, git } = repository;
     borrow_objects(git_dir, dirs)?;
     let settings = repository.settings(at.halt)?;
@@ -201,7 +201,7 @@ fn uncommitted(
     at: RunGit<'_>,
     folder: &Path,
     repository: &Repository,
-    settings: &Settings,
+    settings: &GitSettings,
     head: Option<&str>,
 ) -> Result<Vec<OsString>, GitError> {
     const LIST: &str = "scratch/uncommitted";

@@ -15,7 +15,7 @@ use crate::times::{Rfc3339, millis_of};
 /// The daemon that writes the status, and what it found in its environment, which can differ from a shell's.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Daemon {
+pub struct DaemonInfo {
     pub name: String,
     pub version: String,
     pub pid: u32,
@@ -40,7 +40,7 @@ pub struct StatusRecord {
 #[serde(rename_all = "camelCase")]
 pub struct DaemonStatus {
     #[serde(flatten)]
-    pub daemon: Daemon,
+    pub daemon: DaemonInfo,
     pub written_at: Rfc3339,
     pub connected: bool,
     /// The time since which `connected` has its value.
@@ -91,7 +91,7 @@ pub struct ProgressStatus {
 
 impl Store {
     /// Not flushed: after a crash of the machine the status is out of date in any case.
-    pub fn keep_status(&self, daemon: &Daemon, view: &View, now: SystemTime) -> io::Result<()> {
+    pub fn keep_status(&self, daemon: &DaemonInfo, view: &View, now: SystemTime) -> io::Result<()> {
         let daemon = DaemonStatus {
             daemon: daemon.clone(),
             written_at: Rfc3339(now),

@@ -1,6 +1,6 @@
-//! The log: `env_logger` filters the records, this module gives them a form and writes them on a thread of its own.
+//! The log: `env_logger` filters the records, this module gives them a style and writes them on a thread of its own.
 //!
-//! The form suits the reader: a person at a terminal, a file, the journal, or a program. The thread takes lines from a
+//! The style suits the reader: a person at a terminal, a file, the journal, or a program. The thread takes lines from a
 //! bounded channel, so that a paused terminal stops nothing else. Lines that find no room are left out and counted.
 
 use std::io::{self, IsTerminal, Write, stderr};
@@ -26,7 +26,7 @@ const LINES_MAX: usize = 1024;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum LogStyle {
     Terminal { colours: bool },
     Text,
     Journal,
@@ -34,9 +34,9 @@ enum Form {
 }
 
 #[derive(Clone)]
-pub struct Console(Sender<Message>);
+pub struct Console(Sender<LogItem>);
 
-enum Message {
+enum LogItem {
     Line(String),
     /// Dropped when everything before it is written.
     Mark(Sender<()>),
@@ -50,39 +50,39 @@ impl Console {
         environment: &Environment,
     ) -> io::Result<Self> {
         let colours = knows_colours(environment);
-        let form = match format {
-            LogFormat::Json => Form::Json,
-            LogFormat::Text => Form::Text,
-            LogFormat::Auto if stderr().is_terminal() => Form::Terminal { colours },
-            LogFormat::Auto if is_journal(environment) => Form::Journal,
-            LogFormat::Auto => Form::Text,
+        let style = match format {
+            LogFormat::Json => LogStyle::Json,
+            LogFormat::Text => LogStyle::Text,
+            LogFormat::Auto if stderr().is_terminal() => LogStyle::Terminal { colours },
+            LogFormat::Auto if is_journal(environment) => LogStyle::Journal,
+            LogFormat::Auto => LogStyle::Text,
         };
-        Self::start(Box::new(stderr()), form, filter)
+        Self::start(Box::new(stderr()), style, filter)
     }
 
     /// The log in a file.
     #[cfg(windows)]
     pub fn in_file(file: LogFile, format: LogFormat, filter: &LogFilter) -> io::Result<Self> {
-        let form = match format {
-            LogFormat::Json => Form::Json,
-            LogFormat::Text | LogFormat::Auto => Form::Text,
+        let style = match format {
+            LogFormat::Json => LogStyle::Json,
+            LogFormat::Text | LogFormat::Auto => LogStyle::Text,
         };
-        Self::start(Box::new(file), form, filter)
+        Self::start(Box::new(file), style, filter)
     }
 
-    fn start(to: Box<dyn Write + Send>, form: Form, filter: &LogFilter) -> io::Result<Self> {
+    fn start(to: Box<dyn Write + Send>, style: LogStyle, filter: &LogFilter) -> io::Result<Self> {
         let (messages, written) = crossbeam_channel::bounded(LINES_MAX);
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write_all(to, &written))?;
-        let queue = Queue {
+        let queue = LineQueue {
             messages: messages.clone(),
             lost: 0,
         };
         let mut logger = env_logger::Builder::new();
         logger
             .filter_level(LevelFilter::Off)
-            .format(move |to, record| to.write_all(form.line(record).as_bytes()))
+            .format(move |to, record| to.write_all(style.line(record).as_bytes()))
             .target(env_logger::Target::Pipe(Box::new(queue)));
         for (module, level) in &filter.0 {
             logger.filter_module(module, *level);
@@ -95,7 +95,7 @@ impl Console {
     /// Waits until all lines so far are written, but not for long: the terminal may be paused.
     pub fn flush(&self) {
         let (mark, passed) = crossbeam_channel::bounded(0);
-        let sent = self.0.send_timeout(Message::Mark(mark), FLUSH_LIMIT);
+        let sent = self.0.send_timeout(LogItem::Mark(mark), FLUSH_LIMIT);
         if sent.is_ok() {
             let _ = passed.recv_timeout(FLUSH_LIMIT);
         }
@@ -103,25 +103,25 @@ impl Console {
 }
 
 /// The target of `env_logger`, which writes one whole line with each call.
-struct Queue {
-    messages: Sender<Message>,
+struct LineQueue {
+    messages: Sender<LogItem>,
     /// Number of lines that found no room since the last line that did.
     lost: u64,
 }
 
-impl Write for Queue {
+impl Write for LineQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.lost > 0 {
             let note = format!(
                 "({} lines of the log are missing here: they could not be written in time)\n",
                 self.lost
             );
-            if self.messages.try_send(Message::Line(note)).is_ok() {
+            if self.messages.try_send(LogItem::Line(note)).is_ok() {
                 self.lost = 0;
             }
         }
         let text = String::from_utf8_lossy(line).into_owned();
-        if self.messages.try_send(Message::Line(text)).is_err() {
+        if self.messages.try_send(LogItem::Line(text)).is_err() {
             self.lost += 1;
         }
         Ok(line.len())
@@ -132,19 +132,19 @@ impl Write for Queue {
     }
 }
 
-fn write_all(mut to: Box<dyn Write + Send>, messages: &Receiver<Message>) {
+fn write_all(mut to: Box<dyn Write + Send>, messages: &Receiver<LogItem>) {
     for message in messages {
         match message {
-            Message::Mark(mark) => drop(mark),
+            LogItem::Mark(mark) => drop(mark),
             // In one piece. If the log cannot be written, runs go on.
-            Message::Line(line) => {
+            LogItem::Line(line) => {
                 let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
             }
         }
     }
 }
 
-impl Form {
+impl LogStyle {
     fn line(self, record: &Record<'_>) -> String {
         match self {
             Self::Terminal { colours } => for_person(record, colours),

@@ -25,7 +25,7 @@ const ERROR_MAX: usize = 2000;
 
 /// What the output is.
 #[derive(Debug, Default)]
-enum Form {
+enum OutputForm {
     /// Not known yet.
     #[default]
     Open,
@@ -45,7 +45,7 @@ pub struct OutputReader {
     pub unread: usize,
     /// The end of the text between the lines.
     pub stray: String,
-    form: Form,
+    form: OutputForm,
     line: Vec<u8>,
     /// The line is longer than [`LINE_MAX`]. The rest of it is dropped.
     overlong: bool,
@@ -65,7 +65,7 @@ impl OutputReader {
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            if matches!(self.form, Form::Plain | Form::Unread) {
+            if matches!(self.form, OutputForm::Plain | OutputForm::Unread) {
                 return;
             }
             self.extend(&rest[..end]);
@@ -77,9 +77,9 @@ impl OutputReader {
 
     /// The output has ended.
     pub fn finish(&mut self) {
-        if let Form::Object = self.form {
+        if let OutputForm::Object = self.form {
             // It is read as if it were one line. One that is too long is text.
-            self.form = Form::Open;
+            self.form = OutputForm::Open;
             self.overlong = false;
         }
         if !self.line.is_empty() {
@@ -89,7 +89,7 @@ impl OutputReader {
 
     /// Whether the output counts as text so far, whose lines may go into progress reports.
     pub fn is_text(&self) -> bool {
-        matches!(self.form, Form::Open | Form::Plain)
+        matches!(self.form, OutputForm::Open | OutputForm::Plain)
     }
 
     /// New progress since the last call.
@@ -99,13 +99,13 @@ impl OutputReader {
 
     /// `None`: the output is text.
     pub fn report(&self) -> Option<&CliReport> {
-        matches!(self.form, Form::Lines(_) | Form::Unread).then_some(&self.report)
+        matches!(self.form, OutputForm::Lines(_) | OutputForm::Unread).then_some(&self.report)
     }
 
     fn extend(&mut self, bytes: &[u8]) {
         match self.form {
-            Form::Plain | Form::Unread => return,
-            Form::Open if !self.line.first().or(bytes.first()).is_some_and(looks_own) => {
+            OutputForm::Plain | OutputForm::Unread => return,
+            OutputForm::Open if !self.line.first().or(bytes.first()).is_some_and(looks_own) => {
                 self.before(bytes.len());
                 // Only its first byte matters.
                 self.line
@@ -120,7 +120,7 @@ impl OutputReader {
     }
 
     fn end_line(&mut self) {
-        if let Form::Object = self.form {
+        if let OutputForm::Object = self.form {
             // A larger object is none of a CLI.
             if std::mem::take(&mut self.overlong) || self.line.len() == LINE_MAX {
                 return self.become_plain();
@@ -131,28 +131,30 @@ impl OutputReader {
         let overlong = std::mem::take(&mut self.overlong);
         let objects = if overlong { None } else { parse(&line) };
         match (&self.form, objects) {
-            (Form::Lines(known), Some(objects)) => self.read(known, &objects),
-            (Form::Lines(_), None) if line.trim_ascii_start().first().is_some_and(looks_own) => {
+            (OutputForm::Lines(known), Some(objects)) => self.read(known, &objects),
+            (OutputForm::Lines(_), None)
+                if line.trim_ascii_start().first().is_some_and(looks_own) =>
+            {
                 self.unread += 1
             }
-            (Form::Lines(_), None) => self.keep_stray(&line),
-            (Form::Open, Some(objects)) => match owner(&objects) {
+            (OutputForm::Lines(_), None) => self.keep_stray(&line),
+            (OutputForm::Open, Some(objects)) => match owner(&objects) {
                 Some(known) => {
-                    self.form = Form::Lines(known);
+                    self.form = OutputForm::Lines(known);
                     self.read(known, &objects);
                 }
                 None => self.before(line.len()),
             },
-            (Form::Open, None) if overlong => {
+            (OutputForm::Open, None) if overlong => {
                 self.unread += 1;
-                self.form = Form::Unread;
+                self.form = OutputForm::Unread;
             }
-            (Form::Open, None) if line.trim_ascii() == b"{" => {
-                self.form = Form::Object;
+            (OutputForm::Open, None) if line.trim_ascii() == b"{" => {
+                self.form = OutputForm::Object;
                 self.line = b"{\n".to_vec();
             }
-            (Form::Open, None) => self.before(line.len()),
-            (Form::Object | Form::Plain | Form::Unread, _) => {}
+            (OutputForm::Open, None) => self.before(line.len()),
+            (OutputForm::Object | OutputForm::Plain | OutputForm::Unread, _) => {}
         }
     }
 
@@ -170,7 +172,7 @@ impl OutputReader {
     }
 
     fn become_plain(&mut self) {
-        self.form = Form::Plain;
+        self.form = OutputForm::Plain;
         self.line = Vec::new();
     }
 
