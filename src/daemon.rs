@@ -18,7 +18,7 @@ use crate::domain::repos::Repos;
 use crate::domain::session::{Policy, SavedState, Session};
 use crate::environment::Environment;
 use crate::job::cli::{Cli, VersionProbe};
-use crate::job::{self, Approval, Chores, Context, Downloads, Halt, Worker, tool};
+use crate::job::{self, Approval, Chores, Context, Downloads, FirstChild, Worker, tool};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::{EventLoop, now};
@@ -49,7 +49,7 @@ pub fn run(
     mut watch: impl FnMut(&View),
 ) -> Result<DaemonEnd, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
-    let first_child = job::set_up_waiting(environment.for_cli());
+    let first_child = FirstChild::start(environment.for_cli());
     let dialer = Dialer::new(&config, Some(store.clone()));
     let dialect = dialer.only.unwrap_or_else(|| store.dialect());
     let identity = Identity {
@@ -63,6 +63,9 @@ pub fn run(
     );
     let event_loop = EventLoop::new(dialer, codecs, store.clone()).map_err(DaemonError::Poll)?;
     ready(event_loop.mailbox());
+    if let Err(e) = first_child.and_then(FirstChild::finish) {
+        warn!("how programs end is noticed late, or not at all: {e}");
+    }
 
     let cli = Cli::from_config(&config.cli);
     let policy = Policy {
@@ -84,10 +87,6 @@ pub fn run(
     let mailbox = event_loop.mailbox();
     let mut daemon = Daemon::start(config, cli, environment, store, &mailbox)?;
     let saved = daemon.take_over(&policy.repos, dialect);
-    match first_child {
-        Ok(child) => drop(child.finish(&Halt::never())),
-        Err(e) => warn!("this program cannot start itself, so perhaps no other either: {e}"),
-    }
     let session = Session::new(policy, now());
     let end = event_loop.run(session, saved, &mut |effect| {
         if let Effect::Show(view) = &effect {

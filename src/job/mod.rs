@@ -21,9 +21,9 @@ pub use capture::Capture;
 pub(crate) use git::Git;
 pub(crate) use git::{GitDirs, origin_slug};
 pub(crate) use payload::Downloads;
+pub(crate) use process::FirstChild;
 #[cfg(feature = "tools")]
-pub(crate) use process::CallEnd;
-pub(crate) use process::{Halt, set_up_waiting};
+pub(crate) use process::{CallEnd, Halt};
 pub(crate) use recover::recover;
 pub(crate) use run::Context;
 pub(crate) use worker::{Chores, Worker};

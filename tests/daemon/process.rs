@@ -106,6 +106,27 @@ fn a_background_child_does_not_hang_the_run() {
     assert_eq!(world.outcome_of("T-2")["type"], "ticket.result");
 }
 
+/// If the parent ignored SIGCHLD, the system itself reaps the daemon's children. How they ended is unknown then, but
+/// the daemon lives on.
+#[cfg(unix)]
+#[test]
+fn a_daemon_lives_with_a_sigchld_that_its_parent_ignored() {
+    // Not every /bin/sh hands an ignored SIGCHLD on.
+    let ignored = r#"exec bash -c 'trap "" CHLD; exec "$0" "$@"' "$0" "$@""#;
+    let world = World::new();
+    let mut agent = world.registered(world.launch("echo done").after(ignored));
+    for id in ["T-1", "T-2"] {
+        let fail = world.outcome_of(id);
+        assert_eq!(fail["stdout"], "done\n", "{fail}");
+        assert_eq!(fail["type"], "ticket.fail", "{fail}");
+        assert_eq!(fail["exitCode"], Value::Null, "{fail}");
+    }
+    assert!(agent.is_running());
+    let doctor = world.launch("echo done").after(ignored).arg("doctor");
+    let ended = doctor.output();
+    assert!(ended.stdout.contains("git"), "{ended:?}");
+}
+
 /// A grandchild in a session of its own is gone too, after an ordinary end and after a timeout.
 #[cfg(target_os = "linux")]
 #[test]

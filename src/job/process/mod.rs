@@ -14,13 +14,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{
-    Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, after, never, select,
-};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, after, never, select};
 use wait_timeout::ChildExt;
 
 use super::capture::Capture;
@@ -33,8 +31,10 @@ const LINGER: Duration = Duration::from_millis(250);
 /// How long the system may take to end a process after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
 /// Between two looks at a child that wait-timeout cannot wait for.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const SET_UP_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Set as soon as wait-timeout may be used, see [`FirstChild`].
+static IS_SET_UP: OnceLock<()> = OnceLock::new();
 
 /// What to run and how.
 pub struct Spec<'a> {
@@ -97,13 +97,13 @@ enum ChildNews {
 pub struct Process {
     tree: Tree,
     news: Receiver<ChildNews>,
+    /// `None`: `finish` has been called.
     waiter: Option<JoinHandle<()>>,
     drain: Option<Drain>,
     grace: Duration,
     /// The program has ended. Others of its tree may be alive.
     is_reaped: bool,
     exit: Option<Exit>,
-    is_finished: bool,
 }
 
 /// Starts a program.
@@ -132,15 +132,13 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
             }
         })?;
     let mut child = command.spawn()?;
-    let tree = match Tree::of(&mut child, spec.mark) {
-        Ok(tree) => tree,
-        Err(e) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(e);
-        }
-    };
-    let pipes = (child.stdout.take(), child.stderr.take());
+    let tree = Tree::of(&mut child, spec.mark).inspect_err(|_| {
+        let _ = child.kill();
+        let _ = child.wait();
+    })?;
+    let mut streams = Vec::new();
+    streams.extend(child.stdout.take().map(|pipe| (stdout, pipe.into())));
+    streams.extend(child.stderr.take().map(|pipe| (stderr, pipe.into())));
     if hand_over.send(child).is_err() {
         panic!("the wait thread is gone");
     }
@@ -153,11 +151,7 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
         grace: spec.grace,
         is_reaped: false,
         exit: None,
-        is_finished: false,
     };
-    let mut streams = Vec::new();
-    streams.extend(pipes.0.map(|pipe| (stdout, pipe.into())));
-    streams.extend(pipes.1.map(|pipe| (stderr, pipe.into())));
     process.drain = Some(Drain::start(streams)?);
     Ok(process)
 }
@@ -170,18 +164,21 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
 fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
     let started = Instant::now();
     let status = loop {
-        match child.wait_timeout(limit.saturating_sub(started.elapsed())) {
+        let left = limit.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            let _ = tell.send(ChildNews::TimeIsUp);
+            break child.wait();
+        }
+        if IS_SET_UP.get().is_some()
+            && let Ok(Some(status)) = child.wait_timeout(left)
+        {
+            break Ok(status);
+        }
+        // wait-timeout needs two file descriptors. If none is left, this loop waits in its place.
+        match child.try_wait() {
             Ok(Some(status)) => break Ok(status),
-            // It needs two file descriptors, and none is left.
-            Err(_) if started.elapsed() < limit => match child.try_wait() {
-                Ok(Some(status)) => break Ok(status),
-                Ok(None) => thread::sleep(LOOK_EVERY),
-                Err(e) => break Err(e),
-            },
-            Ok(None) | Err(_) => {
-                let _ = tell.send(ChildNews::TimeIsUp);
-                break child.wait();
-            }
+            Ok(None) => thread::sleep(LOOK_EVERY.min(left)),
+            Err(e) => break Err(e),
         }
     };
     let _ = tell.send(ChildNews::Reaped {
@@ -248,25 +245,22 @@ impl Process {
 
     /// Ends the tree, reads what is left and joins the threads. Returns how many processes could not be ended.
     fn finish(&mut self) -> usize {
-        self.is_finished = true;
+        let waiter = self.waiter.take();
         // The program may have ended before it was told to.
         while let Ok(news) = self.news.try_recv() {
             self.note(news);
         }
         let survivors = self.tree.end(self.grace, KILL_LIMIT);
-        while !self.is_reaped {
-            match self.news.recv_timeout(KILL_LIMIT) {
-                Ok(news) => {
-                    self.note(news);
-                }
-                Err(_) => break,
-            }
+        while !self.is_reaped
+            && let Ok(news) = self.news.recv_timeout(KILL_LIMIT)
+        {
+            self.note(news);
         }
         if let Some(drain) = self.drain.take() {
             drain.stop();
         }
         // A child that KILL does not end is stuck in the kernel. Its thread is left to it, so that the worker goes on.
-        if let Some(waiter) = self.waiter.take().filter(|_| self.is_reaped)
+        if let Some(waiter) = waiter.filter(|_| self.is_reaped)
             && waiter.join().is_err()
         {
             panic!("the wait thread has panicked");
@@ -277,7 +271,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if !self.is_finished {
+        if self.waiter.is_some() {
             self.grace = Duration::ZERO;
             self.finish();
         }
@@ -327,22 +321,31 @@ impl Feed for Capture {
     }
 }
 
-/// Starts a first short child: this program, which prints its version. wait-timeout sets itself up when it first waits,
-/// and panics if no file descriptor is left then. At the daemon's start there are enough.
-pub fn set_up_waiting(env: Vec<(OsString, OsString)>) -> io::Result<Call> {
-    let program = std::env::current_exe()?;
-    let spec = Spec {
-        program: &program,
-        args: &[OsString::from("--version")],
-        cwd: program.parent().unwrap_or(&program),
-        env,
-        mark: None,
-        stdin: None,
-        stdout: None,
-        limit: SET_UP_LIMIT,
-        grace: Duration::ZERO,
-    };
-    Call::start(spec, 0)
+/// A first short child: this program, which prints its version. wait-timeout sets itself up when it first waits, and it
+/// panics if no file descriptor is left then. At the daemon's start there are enough.
+pub struct FirstChild(Child);
+
+impl FirstChild {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends at once and starts nothing"
+    )]
+    pub fn start(env: Vec<(OsString, OsString)>) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--version").env_clear().envs(env);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        system::prepare(&mut command);
+        command.stderr(Stdio::null()).spawn().map(Self)
+    }
+
+    /// Sets wait-timeout up, if it is safe: its signal handler calls the one before it, and if SIGCHLD was ignored, that
+    /// call would crash the daemon. Then the system reaps the children itself, and waiting for one is an error.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.0.wait()?;
+        self.0.wait_timeout(Duration::ZERO)?;
+        IS_SET_UP.get_or_init(|| ());
+        Ok(())
+    }
 }
 
 impl CallEnd {
@@ -393,14 +396,7 @@ impl Halt {
 
     /// Why the run has to end, if it has to. The first reason counts.
     pub fn reason(&self) -> Option<StopReason> {
-        while self.reason.get().is_none() {
-            match self.orders.try_recv() {
-                Ok(order) => self.note(Ok(order)),
-                Err(TryRecvError::Disconnected) => self.note(Err(RecvError)),
-                Err(TryRecvError::Empty) => break,
-            }
-        }
-        self.reason.get()
+        self.pause(Duration::ZERO)
     }
 
     /// For a `select!`, which hands what it received to [`note`](Self::note).
@@ -419,13 +415,13 @@ impl Halt {
 
     /// Waits that long, or until the run has to end.
     pub fn pause(&self, time: Duration) -> Option<StopReason> {
-        if self.reason().is_none() {
+        while self.reason.get().is_none() {
             match self.orders.recv_timeout(time) {
                 Ok(order) => self.note(Ok(order)),
                 Err(RecvTimeoutError::Disconnected) => self.note(Err(RecvError)),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => break,
             }
         }
-        self.reason()
+        self.reason.get()
     }
 }
