@@ -371,6 +371,10 @@ impl Outcome {
         }
     }
 
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
     /// Shortens the texts that may quote a ticket or an answer and so have no limit of their own.
     pub fn bounded(mut self) -> Self {
         const WARNINGS: usize = 50;

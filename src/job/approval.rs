@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, after, select};
+use crossbeam_channel::{Receiver, after, select};
 
 use super::process::Halt;
 use crate::domain::text::{one_line, plain_lines};
@@ -16,6 +17,8 @@ use crate::domain::ticket::{FailCode, Failure, Job};
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 /// The pause between reads that bring nothing.
 const AFTER_END: Duration = Duration::from_secs(1);
+/// Between two looks whether another worker still asks.
+const TURN_PAUSE: Duration = Duration::from_millis(100);
 /// A longer prompt is shown in part; all of it is in a file.
 const SHOWN_LINES: usize = 60;
 /// An endless line must not push the question off the screen either.
@@ -24,9 +27,8 @@ const SHOWN_CHARS: usize = 300;
 /// The terminal, for all workers: one question at a time.
 pub struct Approval {
     answers: Receiver<String>,
-    /// The repositories for which the person said "always". A worker may ask while it holds the set. Not a mutex: a
-    /// worker that waits for its turn must end at once if its run is stopped.
-    turn: (Sender<HashSet<PathBuf>>, Receiver<HashSet<PathBuf>>),
+    /// The repositories for which the person said "always". A worker may ask while it holds the set.
+    always: Mutex<HashSet<PathBuf>>,
 }
 
 /// What is asked about.
@@ -57,9 +59,10 @@ impl Approval {
                     }
                 }
             })?;
-        let turn = crossbeam_channel::bounded(1);
-        let _ = turn.0.send(HashSet::new());
-        Ok(Self { answers, turn })
+        Ok(Self {
+            answers,
+            always: Mutex::default(),
+        })
     }
 
     /// Waits for the person's yes.
@@ -68,9 +71,9 @@ impl Approval {
         reason = "how long a person may take to answer is no policy"
     )]
     pub fn ask(&self, question: &Question<'_>, halt: &Halt) -> Result<(), Failure> {
-        let mut turn = self.my_turn(halt)?;
+        let mut always = self.my_turn(halt)?;
         let until = Instant::now() + ANSWER_LIMIT;
-        if turn.always.contains(&question.job.repo.path) {
+        if always.contains(&question.job.repo.path) {
             return Ok(());
         }
         // A line that was typed before the question is no answer to it.
@@ -85,7 +88,7 @@ impl Approval {
                 recv(self.answers) -> answer => match answer.as_deref().map(str::trim) {
                     Ok("y" | "Y" | "yes") => return Ok(()),
                     Ok("a" | "A" | "always") => {
-                        turn.always.insert(question.job.repo.path.clone());
+                        always.insert(question.job.repo.path.clone());
                         return Ok(());
                     }
                     Ok("n" | "N" | "no") => return Err(rejected("the person at the terminal said no")),
@@ -101,31 +104,18 @@ impl Approval {
         }
     }
 
-    /// Given back when it is dropped.
-    fn my_turn(&self, halt: &Halt) -> Result<Turn<'_>, Failure> {
+    /// Waits until no other worker asks, or until the run is stopped.
+    fn my_turn(&self, halt: &Halt) -> Result<MutexGuard<'_, HashSet<PathBuf>>, Failure> {
+        let mut pause = Duration::ZERO;
         loop {
-            if let Some(reason) = halt.reason() {
+            if let Some(reason) = halt.pause(pause) {
                 return Err(reason.failure());
             }
-            select! {
-                recv(self.turn.1) -> always => {
-                    let always = always.unwrap_or_default();
-                    return Ok(Turn { always, back: &self.turn.0 });
-                }
-                recv(halt.orders()) -> order => halt.note(order),
+            if let Ok(always) = self.always.try_lock() {
+                return Ok(always);
             }
+            pause = TURN_PAUSE;
         }
-    }
-}
-
-struct Turn<'a> {
-    always: HashSet<PathBuf>,
-    back: &'a Sender<HashSet<PathBuf>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let _ = self.back.try_send(std::mem::take(&mut self.always));
     }
 }
 

@@ -124,25 +124,17 @@ struct Lines {
 
 impl Lines {
     fn feed(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
-            self.extend_partial(&rest[..end]);
-            self.end_line();
-            rest = &rest[end + 1..];
+        for part in bytes.split_inclusive(|b| *b == b'\n') {
+            let text = part.strip_suffix(b"\n").unwrap_or(part);
+            // The rest of an endless line is dropped.
+            let room = LINES_BYTES / 4 - self.partial.len();
+            self.partial
+                .extend_from_slice(&text[..text.len().min(room)]);
+            if text.len() < part.len() {
+                let line = std::mem::take(&mut self.partial);
+                let line = line.strip_suffix(b"\r").unwrap_or(&line);
+                self.whole.push(String::from_utf8_lossy(line).into_owned());
+            }
         }
-        self.extend_partial(rest);
-    }
-
-    /// The rest of an endless line is dropped.
-    fn extend_partial(&mut self, bytes: &[u8]) {
-        let room = (LINES_BYTES / 4).saturating_sub(self.partial.len());
-        self.partial
-            .extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.partial);
-        self.whole
-            .push(String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned());
     }
 }

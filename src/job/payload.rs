@@ -2,7 +2,7 @@
 //! the daemon's own streams, so that proxy and TLS are the same as for the socket.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -42,8 +42,7 @@ pub struct Downloads {
     token: Token,
     /// Its audit log notes each request.
     store: Arc<Store>,
-    /// Made at the first download: most tickets are complete.
-    agent: OnceLock<Agent>,
+    agent: Agent,
 }
 
 #[derive(Deserialize)]
@@ -72,10 +71,10 @@ struct SkillData {
 impl Downloads {
     pub fn new(route: Route, token: Token, store: Arc<Store>) -> Self {
         Self {
+            agent: http_agent(route.clone()),
             route,
             token,
             store,
-            agent: OnceLock::new(),
         }
     }
 
@@ -118,27 +117,19 @@ impl Downloads {
             brief.skills.truncate(SKILLS_MAX);
         }
         let until = Instant::now() + TOTAL_LIMIT;
-        let mut total = 0;
-        for skill in &mut brief.skills {
-            if skill.body.is_none() {
-                let slug = &skill.slug;
-                let body = if Instant::now() < until {
-                    self.skill(slug, halt)
-                } else {
-                    Err("no time left".to_owned())
-                };
-                match body {
-                    Ok(body) if total + body.len() <= TOTAL_MAX => {
-                        total += body.len();
-                        skill.body = Some(body);
-                    }
-                    Ok(_) => warnings.push(format!(
-                        "the skill {slug:?} is left out: the skills are too large"
-                    )),
-                    Err(why) => {
-                        warnings.push(format!("the skill {slug:?} could not be had: {why}"))
-                    }
+        let mut room = TOTAL_MAX;
+        for skill in brief.skills.iter_mut().filter(|skill| skill.body.is_none()) {
+            let slug = &skill.slug;
+            let body = match Instant::now() < until {
+                true => self.skill(slug, room, halt),
+                false => Err("no time left".to_owned()),
+            };
+            match body {
+                Ok(body) => {
+                    room -= body.len();
+                    skill.body = Some(body);
                 }
+                Err(why) => warnings.push(format!("the skill {slug:?} could not be had: {why}")),
             }
             if let Some(reason) = halt.reason() {
                 return Err(reason.failure());
@@ -147,14 +138,18 @@ impl Downloads {
         Ok(brief)
     }
 
-    fn skill(&self, slug: &str, halt: &Halt) -> Result<String, String> {
+    /// `room`: how many bytes it may have.
+    fn skill(&self, slug: &str, room: usize, halt: &Halt) -> Result<String, String> {
         if slug.is_empty() || slug.len() > 256 {
             return Err("its name must have 1 to 256 bytes".to_owned());
         }
         let path = ["api", "library", "skills", slug];
         let data: SkillData = self.get(&self.route.api.endpoint(&path), halt)?;
-        let body = data.body.or(data.content);
-        body.ok_or_else(|| "the answer has no body".to_owned())
+        let body = data.body.or(data.content).ok_or("the answer has no body")?;
+        if body.len() > room {
+            return Err("the skills are too large together".to_owned());
+        }
+        Ok(body)
     }
 
     fn get<T: DeserializeOwned>(&self, address: &str, halt: &Halt) -> Result<T, String> {
@@ -178,8 +173,7 @@ impl Downloads {
 
     fn get_once<T: DeserializeOwned>(&self, address: &str) -> Result<T, String> {
         self.store.audit.asked(address);
-        let new_agent = || http_agent(self.route.clone(), REQUEST_LIMIT);
-        let request = self.agent.get_or_init(new_agent).get(address);
+        let request = self.agent.get(address);
         let request = request.header("Authorization", self.token.bearer());
         let request = request.header("Accept", "application/json");
         let mut answer = request.call().map_err(words)?;
@@ -223,17 +217,16 @@ fn merge(assigned: Brief, downloaded: Brief) -> Brief {
     }
 }
 
-/// `limit` is for one request, from the name lookup to the last byte.
-fn http_agent(route: Route, limit: Duration) -> Agent {
+fn http_agent(route: Route) -> Agent {
     let config = Agent::config_builder()
         .proxy(None)
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        .timeout_global(Some(limit))
+        .timeout_global(Some(REQUEST_LIMIT))
         .user_agent(concat!("wf0-agent/", env!("CARGO_PKG_VERSION")))
         .build();
-    Agent::with_parts(config, BackendConnector { route, limit }, NoResolver)
+    Agent::with_parts(config, BackendConnector(route), NoResolver)
 }
 
 /// The most exact description of the error.
@@ -245,10 +238,7 @@ fn words(error: Error) -> String {
 }
 
 #[derive(Debug)]
-struct BackendConnector {
-    route: Route,
-    limit: Duration,
-}
+struct BackendConnector(Route);
 
 impl Connector for BackendConnector {
     type Out = BackendTransport;
@@ -259,19 +249,13 @@ impl Connector for BackendConnector {
         details: &ConnectionDetails,
         _: Option<()>,
     ) -> Result<Option<BackendTransport>, Error> {
-        let stream = self
-            .route
-            .open(deadline(details.timeout, self.limit))
-            .map_err(|why| Error::Other(why.into()))?;
+        let stream = self.0.open(deadline(details.timeout));
+        let stream = stream.map_err(|why| Error::Other(why.into()))?;
         let buffers = LazyBuffers::new(
             details.config.input_buffer_size(),
             details.config.output_buffer_size(),
         );
-        Ok(Some(BackendTransport {
-            stream,
-            buffers,
-            limit: self.limit,
-        }))
+        Ok(Some(BackendTransport { stream, buffers }))
     }
 }
 
@@ -294,7 +278,6 @@ impl Resolver for NoResolver {
 struct BackendTransport {
     stream: Stream,
     buffers: LazyBuffers,
-    limit: Duration,
 }
 
 impl Transport for BackendTransport {
@@ -303,16 +286,14 @@ impl Transport for BackendTransport {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        let wire = wire_of(&mut self.stream);
-        wire.set_deadline(deadline(timeout, self.limit));
+        wire_of(&mut self.stream).set_deadline(deadline(timeout));
         let output = &self.buffers.output()[..amount];
         let written = self.stream.write_all(output);
         written.map_err(|e| late(e, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let wire = wire_of(&mut self.stream);
-        wire.set_deadline(deadline(timeout, self.limit));
+        wire_of(&mut self.stream).set_deadline(deadline(timeout));
         let read = self.stream.read(self.buffers.input_append_buf());
         let read = read.map_err(|e| late(e, timeout))?;
         self.buffers.input_appended(read);
@@ -332,8 +313,8 @@ impl Transport for BackendTransport {
     clippy::disallowed_methods,
     reason = "how long a request may take is no policy"
 )]
-fn deadline(timeout: NextTimeout, limit: Duration) -> Instant {
-    Instant::now() + (*timeout.after).min(limit)
+fn deadline(timeout: NextTimeout) -> Instant {
+    Instant::now() + (*timeout.after).min(REQUEST_LIMIT)
 }
 
 fn late(e: io::Error, timeout: NextTimeout) -> Error {

@@ -23,47 +23,34 @@ const GIT_LIMIT: Duration = Duration::from_secs(5);
 /// Ends the processes of the run and returns its outcome. `is_allowed`: the repository is still among the settings;
 /// without that there is no diff.
 pub fn recover(job: &Job, started: &Started, is_allowed: bool, context: &Context) -> Entry {
+    let why = "the agent died while the ticket ran";
     let mut outcome = Outcome {
-        failure: Some(Failure::new(
-            FailCode::AgentRestarted,
-            "the agent died while the ticket ran",
-        )),
+        failure: Some(Failure::new(FailCode::AgentRestarted, why)),
         ..Outcome::default()
     };
-    let Context {
-        environment, store, ..
-    } = context;
-    let marks = [
-        environment.mark_of(job.run),
-        environment.mark_of_git(job.run),
-    ];
-    let ended = marks.map(|mark| process::end_marked(mark, context.grace));
-    let survivors: usize = ended.iter().sum();
-    let warnings = &mut outcome.warnings;
+    let (environment, grace) = (&context.environment, context.grace);
+    let survivors = process::end_marked(environment.mark_of(job.run), grace)
+        + process::end_marked(environment.mark_of_git(job.run), grace);
     if survivors > 0 {
-        warnings.push(format!(
+        outcome.warn(format!(
             "{survivors} processes of the run could not be ended"
         ));
     }
     if !cfg!(any(target_os = "linux", windows)) {
-        warnings.push(
-            "this system does not tell whether processes of the run are still there".to_owned(),
-        );
+        outcome.warn("this system does not tell whether processes of the run are still there");
     }
-    match store.run_folder(job.run) {
+    match context.store.run_folder(job.run) {
         Ok(folder) => {
             if let Err(e) = read_stdout(job, started, context, &folder, &mut outcome) {
-                let why = format!("its output cannot be read: {e}");
-                outcome.warnings.push(why);
+                outcome.warn(format!("its output cannot be read: {e}"));
             }
             if is_allowed {
                 take_diff(job, started, context, &folder, &mut outcome);
             } else {
-                let why = "no diff: the repository is no longer among REPO_PATHS";
-                outcome.warnings.push(why.to_owned());
+                outcome.warn("no diff: the repository is no longer among REPO_PATHS");
             }
         }
-        Err(e) => warnings.push(format!("what the run left cannot be read: {e}")),
+        Err(e) => outcome.warn(format!("what the run left cannot be read: {e}")),
     }
     Entry {
         run: job.run,
@@ -129,13 +116,13 @@ fn take_diff(
     };
     let base = started.base_commit.clone();
     let repo = &job.repo.path;
+    let max = context.limits.diff_bytes;
     // The daemon connects only afterwards, so git gets little time.
-    let changes = Snapshot::reopen(at, worked_in.as_ref().unwrap_or(repo), base)
-        .map(|snapshot| snapshot.map(|snapshot| snapshot.within(GIT_LIMIT, &halt)))
-        .and_then(|snapshot| {
-            snapshot
-                .map(|snapshot| snapshot.changes(context.limits.diff_bytes, warnings))
-                .transpose()
+    let changes =
+        Snapshot::reopen(at, worked_in.as_ref().unwrap_or(repo), base).and_then(|snapshot| {
+            let snapshot = snapshot.map(|snapshot| snapshot.within(GIT_LIMIT, &halt));
+            let changes = snapshot.map(|snapshot| snapshot.changes(max, warnings));
+            changes.transpose()
         });
     match changes {
         Ok(Some(changes)) => outcome.changes = changes,

@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
         let prompt = self.prompt()?;
         if job.repo.workspace == Workspace::Clone {
             let made = RunClone::make(at, &job.repo.path, &mut self.outcome.warnings);
-            self.clone = Some(made.map_err(|e| no_clone(&e))?);
+            self.clone = Some(made.map_err(no_clone)?);
         }
         let title = prompt.title.clone();
         let branch = match (&job.ticket.branch, &mut self.clone) {
@@ -137,16 +137,13 @@ impl<'a> Run<'a> {
     /// Assembles the prompt and has it approved.
     fn prompt(&mut self) -> Result<Prompt, Failure> {
         let ticket = &self.job.ticket;
-        self.progress.phase(Phase::Preparing);
-        let warnings = &mut self.outcome.warnings;
-        let brief = self
-            .context
-            .downloads
-            .complete(ticket, self.halt, warnings)?;
-        self.progress.phase(Phase::Preparing);
+        self.progress.report(Phase::Preparing, None);
+        let (downloads, warnings) = (&self.context.downloads, &mut self.outcome.warnings);
+        let brief = downloads.complete(ticket, self.halt, warnings)?;
+        self.progress.report(Phase::Preparing, None);
         let (text, title) = (prompt(ticket, &brief), title_line(&brief));
         let file = self.folder.write(PROMPT, text.as_bytes());
-        let file = file.map_err(|e| state_failed(&e))?;
+        let file = file.map_err(state_failed)?;
         if let Some(approval) = &self.context.approval {
             let question = Question {
                 job: self.job,
@@ -163,13 +160,9 @@ impl<'a> Run<'a> {
     fn run_cli(&mut self, prompt: Prompt, branch: Option<&BranchWork<'_>>) -> Result<(), Failure> {
         let args = self.arguments(&prompt)?;
         let snapshot = self.snapshot()?;
-        self.progress.phase(Phase::Running);
-        let Limits {
-            stdout_bytes,
-            diff_bytes,
-            ..
-        } = self.context.limits;
-        let mut stdout = self.capture("stdout.log", stdout_bytes)?;
+        self.progress.report(Phase::Running, None);
+        let stdout_max = self.context.limits.stdout_bytes;
+        let mut stdout = self.capture("stdout.log", stdout_max)?;
         if self.context.progress.lines {
             stdout = stdout.with_lines();
         }
@@ -182,23 +175,23 @@ impl<'a> Run<'a> {
             let _ = self.folder.remove_clone();
         })?;
         let end = process.wait(self.halt, Some(self.context.progress.every), || {
-            self.progress.running(&stdout);
+            self.progress
+                .report(Phase::Running, Some(&mut lock(&stdout)));
         });
 
         let (mut stdout, mut stderr) = (lock(&stdout), lock(&stderr));
-        self.progress.stdout_bytes = stdout.bytes.total();
-        self.progress.phase(Phase::Collecting);
+        self.progress.report(Phase::Collecting, Some(&mut stdout));
         stdout.finish();
-        stdout.tell(&mut self.outcome, stdout_bytes);
+        stdout.tell(&mut self.outcome, stdout_max);
         self.note_end(&end, &stdout.bytes, &stderr);
         let failure = stdout.failure(&end, &stderr.excerpt(), &self.context.cli.quota);
         if let Some(branch) = branch.filter(|_| failure.is_none()) {
             branch.commit(&mut self.outcome.warnings);
         }
-        let stopped = self.collect(snapshot, diff_bytes);
+        let stopped = self.collect(snapshot);
         if self.clone.is_some() && self.outcome.changes.stat.is_none() {
             let only_there = workspace::only_in(self.folder);
-            self.outcome.warnings.push(only_there);
+            self.outcome.warn(only_there);
         }
         match failure.or(stopped) {
             Some(failure) => Err(failure),
@@ -241,7 +234,7 @@ impl<'a> Run<'a> {
     }
 
     fn capture(&self, name: &str, max: usize) -> Result<Capture, Failure> {
-        let file = self.folder.create(name).map_err(|e| state_failed(&e))?;
+        let file = self.folder.create(name).map_err(state_failed)?;
         Ok(Capture::new(max, Some(file)))
     }
 
@@ -252,10 +245,10 @@ impl<'a> Run<'a> {
             Ok(Some(snapshot)) => return Ok(Some(snapshot)),
             Ok(None) => "the folder is not in a git repository".to_owned(),
             Err(GitError::Stopped(reason)) => return Err(reason.failure()),
-            Err(e) if self.clone.is_some() => return Err(no_clone(&e)),
+            Err(e) if self.clone.is_some() => return Err(no_clone(e)),
             Err(e) => e.to_string(),
         };
-        self.outcome.warnings.push(format!("no diff: {why}"));
+        self.outcome.warn(format!("no diff: {why}"));
         Ok(None)
     }
 
@@ -268,8 +261,7 @@ impl<'a> Run<'a> {
             base_commit: snapshot.and_then(Snapshot::base_commit).map(str::to_owned),
             clone: clone.map(|clone| clone.within.clone()),
         };
-        let kept = self.folder.keep_start(&started);
-        kept.map_err(|e| state_failed(&e))
+        self.folder.keep_start(&started).map_err(state_failed)
     }
 
     fn start(
@@ -313,17 +305,14 @@ impl<'a> Run<'a> {
 
     fn start_failed(&self, e: &io::Error, program: &Path, prompt_len: usize) -> Failure {
         let as_argument = self.args.prompt_as_argument();
-        let (cwd, stdin) = (
-            self.cwd(),
-            "leave {prompt} out of CLI_ARGS_TEMPLATE and it goes to stdin",
-        );
+        let cwd = self.cwd();
+        let stdin = "leave {prompt} out of CLI_ARGS_TEMPLATE and it goes to stdin";
         let hint = match e.kind() {
             _ if !cwd.is_dir() => format!(": the folder {} is gone", cwd.display()),
             // The program was there a moment ago.
             io::ErrorKind::NotFound => {
                 ": it, or the interpreter its first line names, is missing".to_owned()
             }
-            io::ErrorKind::PermissionDenied => ": it is not executable".to_owned(),
             io::ErrorKind::ArgumentListTooLong if as_argument => {
                 format!(": the prompt of {prompt_len} bytes is too long for an argument; {stdin}")
             }
@@ -346,24 +335,23 @@ impl<'a> Run<'a> {
 
     fn note_end(&mut self, end: &ProcessEnd, stdout: &Capture, stderr: &Capture) {
         self.outcome.exit = end.exit;
-        let warnings = &mut self.outcome.warnings;
-        if end.survivors > 0 {
-            warnings.push(format!(
-                "{} processes of the run could not be ended",
-                end.survivors
-            ));
+        let survivors = end.survivors;
+        if survivors > 0 {
+            let warning = format!("{survivors} processes of the run could not be ended");
+            self.outcome.warn(warning);
         }
         for (name, stream) in [("stdout", stdout), ("stderr", stderr)] {
             if let Some(e) = stream.file_error() {
-                warnings.push(format!("not all of {name} is on disk: {e}"));
+                let warning = format!("not all of {name} is on disk: {e}");
+                self.outcome.warn(warning);
             }
         }
     }
 
     /// Takes the diff, also of a failed run. A stopped run gets it if git is quick. If the stop comes while git works,
     /// there is no diff, and the stop is the outcome.
-    fn collect(&mut self, snapshot: Option<Snapshot<'_>>, max: usize) -> Option<Failure> {
-        let never = Halt::never();
+    fn collect(&mut self, snapshot: Option<Snapshot<'_>>) -> Option<Failure> {
+        let (max, never) = (self.context.limits.diff_bytes, Halt::never());
         let mut snapshot = snapshot?;
         if self.halt.reason().is_some() {
             snapshot = snapshot.within(STOPPED_GIT_LIMIT, &never);
@@ -371,18 +359,18 @@ impl<'a> Run<'a> {
         match snapshot.changes(max, &mut self.outcome.warnings) {
             Ok(changes) => self.outcome.changes = changes,
             Err(GitError::Stopped(reason)) => return Some(reason.failure()),
-            Err(e) => self.outcome.warnings.push(format!("no diff: {e}")),
+            Err(e) => self.outcome.warn(format!("no diff: {e}")),
         }
         None
     }
 }
 
-pub fn state_failed(e: &io::Error) -> Failure {
+pub fn state_failed(e: io::Error) -> Failure {
     let error = format!("the agent's state folder cannot be used: {e}");
     Failure::new(FailCode::Internal, error)
 }
 
-fn no_clone(e: &GitError) -> Failure {
+fn no_clone(e: GitError) -> Failure {
     if let GitError::Stopped(reason) = e {
         return reason.failure();
     }
@@ -409,7 +397,6 @@ struct ProgressReports<'a> {
     started_at: SystemTime,
     /// When the last report was posted, counted from the start.
     last: Duration,
-    stdout_bytes: u64,
 }
 
 #[expect(
@@ -425,7 +412,6 @@ impl<'a> ProgressReports<'a> {
             started: Instant::now(),
             started_at: SystemTime::now(),
             last: Duration::ZERO,
-            stdout_bytes: 0,
         }
     }
 
@@ -437,34 +423,25 @@ impl<'a> ProgressReports<'a> {
         }
     }
 
-    fn phase(&mut self, phase: Phase) {
-        self.post_if_due(phase, Vec::new);
-    }
-
-    fn running(&mut self, stdout: &Mutex<CliOutput>) {
-        let mut stdout = lock(stdout);
-        self.stdout_bytes = stdout.bytes.total();
-        let lines = self.config.lines;
-        self.post_if_due(Phase::Running, || {
-            if lines {
-                stdout.take_lines()
-            } else {
-                Vec::new()
-            }
-        });
-    }
-
-    fn post_if_due(&mut self, phase: Phase, lines: impl FnOnce() -> Vec<String>) {
+    /// `stdout`: what the CLI prints, from its start on.
+    fn report(&mut self, phase: Phase, stdout: Option<&mut CliOutput>) {
         let elapsed = self.started.elapsed();
-        if elapsed >= self.last + self.config.every {
-            self.last = elapsed;
-            let progress = Progress {
-                phase,
-                elapsed,
-                stdout_bytes: self.stdout_bytes,
-                lines: lines(),
-            };
-            (self.post)(self.run, JobEvent::Progress(progress));
+        if elapsed < self.last + self.config.every {
+            return;
         }
+        self.last = elapsed;
+        let mut progress = Progress {
+            phase,
+            elapsed,
+            stdout_bytes: 0,
+            lines: Vec::new(),
+        };
+        if let Some(stdout) = stdout {
+            progress.stdout_bytes = stdout.bytes.total();
+            if self.config.lines {
+                progress.lines = stdout.take_lines();
+            }
+        }
+        (self.post)(self.run, JobEvent::Progress(progress));
     }
 }

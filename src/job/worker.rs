@@ -101,12 +101,7 @@ fn carry_out(
     let run = task.job.run;
     let folder = match context.store.run_folder(run) {
         Ok(folder) => folder,
-        Err(e) => {
-            return Outcome {
-                failure: Some(state_failed(&e)),
-                ..Outcome::default()
-            };
-        }
+        Err(e) => return Outcome::unstarted(state_failed(e)),
     };
     // An earlier daemon may have died before the program of this run started, and its git may still be running.
     if folder.path("scratch").exists() || folder.clone_path().exists() {
