@@ -79,7 +79,7 @@ pub fn git(environment: &Environment) -> Finding {
     let fix = "install git or correct PATH; without git there are no diffs and no clones";
     match program("git", environment) {
         Some(program) => Finding::ok("git", program),
-        None => Finding::problem("git", not_found("git", environment), fix),
+        None => Finding::problem("git", tool::not_found("git", environment), fix),
     }
 }
 
@@ -87,13 +87,8 @@ pub fn cli(cli: &Cli, environment: &Environment) -> Finding {
     let fix = "install it, correct PATH, or set CLI_COMMAND to its path; no tickets are taken until it is found";
     match program(&cli.command, environment) {
         Some(program) => Finding::ok("CLI", format!("{program} ({})", cli.name)),
-        None => Finding::problem("CLI", not_found(&cli.command, environment), fix),
+        None => Finding::problem("CLI", tool::not_found(&cli.command, environment), fix),
     }
-}
-
-fn not_found(command: &str, environment: &Environment) -> String {
-    let path = search_path(environment);
-    format!("{command} was not found or is not executable (searched PATH: {path})")
 }
 
 /// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.

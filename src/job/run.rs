@@ -67,8 +67,7 @@ pub struct Run<'a> {
     context: &'a Context,
     job: &'a Job,
     args: &'a Template,
-    folder: &'a RunFolder,
-    halt: &'a Halt,
+    at: RunGit<'a>,
     progress: ProgressReports<'a>,
     /// What the CLI works in. `None`: the repository itself.
     clone: Option<RunClone>,
@@ -94,8 +93,12 @@ impl<'a> Run<'a> {
             context,
             job: &task.job,
             args: context.cli.args(task.offline),
-            folder,
-            halt,
+            at: RunGit {
+                environment: &context.environment,
+                run: task.job.run,
+                folder,
+                halt,
+            },
             progress: ProgressReports::start(context.progress, task.job.run, post),
             clone: None,
             outcome: Outcome::default(),
@@ -111,7 +114,7 @@ impl<'a> Run<'a> {
     }
 
     fn try_carry_out(&mut self) -> Result<(), Failure> {
-        let (job, at) = (self.job, self.git());
+        let (job, at) = (self.job, self.at);
         let prompt = self.prompt()?;
         if job.repo.workspace == Workspace::Clone {
             let made = RunClone::make(at, &job.repo.path, &mut self.outcome.warnings);
@@ -139,19 +142,19 @@ impl<'a> Run<'a> {
         let ticket = &self.job.ticket;
         self.progress.report(Phase::Preparing, None);
         let (downloads, warnings) = (&self.context.downloads, &mut self.outcome.warnings);
-        let brief = downloads.complete(ticket, self.halt, warnings)?;
+        let brief = downloads.complete(ticket, self.at.halt, warnings)?;
         self.progress.report(Phase::Preparing, None);
         let (text, title) = (prompt(ticket, &brief), title_line(&brief));
-        let file = self.folder.write(PROMPT, text.as_bytes());
+        let file = self.at.folder.write(PROMPT, text.as_bytes());
         let file = file.map_err(state_failed)?;
         if let Some(approval) = &self.context.approval {
             let question = Question {
                 job: self.job,
                 title: &title,
                 prompt: &text,
-                prompt_file: self.folder.path(PROMPT),
+                prompt_file: self.at.folder.path(PROMPT),
             };
-            approval.ask(&question, self.halt)?;
+            approval.ask(&question, self.at.halt)?;
         }
         Ok(Prompt { text, title, file })
     }
@@ -172,9 +175,9 @@ impl<'a> Run<'a> {
         let started = self.start(&args, prompt, &stdout, &stderr);
         let process = started.inspect_err(|_| {
             // Nothing has worked in the clone, and without a diff it would be kept.
-            let _ = self.folder.remove_clone();
+            let _ = self.at.folder.remove_clone();
         })?;
-        let end = process.wait(self.halt, Some(self.context.progress.every), || {
+        let end = process.wait(self.at.halt, Some(self.context.progress.every), || {
             self.progress
                 .report(Phase::Running, Some(&mut lock(&stdout)));
         });
@@ -190,7 +193,7 @@ impl<'a> Run<'a> {
         }
         let stopped = self.collect(snapshot);
         if self.clone.is_some() && self.outcome.changes.stat.is_none() {
-            let only_there = workspace::only_in(self.folder);
+            let only_there = workspace::only_in(self.at.folder);
             self.outcome.warn(only_there);
         }
         match failure.or(stopped) {
@@ -203,15 +206,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn git(&self) -> RunGit<'a> {
-        RunGit {
-            environment: &self.context.environment,
-            run: self.job.run,
-            folder: self.folder,
-            halt: self.halt,
-        }
-    }
-
     /// Where the CLI works.
     fn cwd(&self) -> &Path {
         let clone = self.clone.as_ref();
@@ -219,7 +213,7 @@ impl<'a> Run<'a> {
     }
 
     fn arguments(&self, prompt: &Prompt) -> Result<Vec<OsString>, Failure> {
-        let prompt_file = self.folder.path(PROMPT);
+        let prompt_file = self.at.folder.path(PROMPT);
         let values = Values {
             cwd: &self.cwd().to_string_lossy(),
             prompt: &prompt.text,
@@ -234,14 +228,14 @@ impl<'a> Run<'a> {
     }
 
     fn capture(&self, name: &str, max: usize) -> Result<Capture, Failure> {
-        let file = self.folder.create(name).map_err(state_failed)?;
+        let file = self.at.folder.create(name).map_err(state_failed)?;
         Ok(Capture::new(max, Some(file)))
     }
 
     /// Without git, or if git fails, the run goes on without a diff, and a warning says so. A run in a clone ends: the
     /// clone is removed, so without a diff nothing would be left of the CLI's work.
     fn snapshot(&mut self) -> Result<Option<Snapshot<'a>>, Failure> {
-        let why = match Snapshot::take(self.git(), self.cwd()) {
+        let why = match Snapshot::take(self.at, self.cwd()) {
             Ok(Some(snapshot)) => return Ok(Some(snapshot)),
             Ok(None) => "the folder is not in a git repository".to_owned(),
             Err(GitError::Stopped(reason)) => return Err(reason.failure()),
@@ -261,7 +255,7 @@ impl<'a> Run<'a> {
             base_commit: snapshot.and_then(Snapshot::base_commit).map(str::to_owned),
             clone: clone.map(|clone| clone.within.clone()),
         };
-        self.folder.keep_start(&started).map_err(state_failed)
+        self.at.folder.keep_start(&started).map_err(state_failed)
     }
 
     fn start(
@@ -271,18 +265,11 @@ impl<'a> Run<'a> {
         stdout: &Arc<Mutex<CliOutput>>,
         stderr: &Arc<Mutex<Capture>>,
     ) -> Result<Process, Failure> {
-        let Context {
-            cli, environment, ..
-        } = self.context;
+        let (cli, environment) = (&self.context.cli, &self.context.environment);
         let mut env = environment.for_cli();
         env.push((TICKET.into(), self.job.ticket.id.as_str().into()));
-        let path_variable = environment.get("PATH");
-        let Some(program) = tool::find(&cli.command, path_variable) else {
-            let searched = path_variable.unwrap_or_default().to_string_lossy();
-            let error = format!(
-                "{} was not found or is not executable (searched PATH: {searched})",
-                cli.command
-            );
+        let Some(program) = tool::find(&cli.command, environment.get("PATH")) else {
+            let error = tool::not_found(&cli.command, environment);
             return Err(Failure::new(FailCode::CliNotFound, error));
         };
         let spec = Spec {
@@ -353,7 +340,7 @@ impl<'a> Run<'a> {
     fn collect(&mut self, snapshot: Option<Snapshot<'_>>) -> Option<Failure> {
         let (max, never) = (self.context.limits.diff_bytes, Halt::never());
         let mut snapshot = snapshot?;
-        if self.halt.reason().is_some() {
+        if self.at.halt.reason().is_some() {
             snapshot = snapshot.within(STOPPED_GIT_LIMIT, &never);
         }
         match snapshot.changes(max, &mut self.outcome.warnings) {

@@ -51,6 +51,12 @@ pub fn find(command: &str, path_variable: Option<&OsStr>) -> Option<PathBuf> {
         .find_map(|folder| with_ending(&folder.join(command)))
 }
 
+/// What to say if [`find`] finds nothing.
+pub fn not_found(command: &str, environment: &Environment) -> String {
+    let path = environment.get("PATH").unwrap_or_default().display();
+    format!("{command} was not found or is not executable (searched PATH: {path})")
+}
+
 fn with_ending(path: &Path) -> Option<PathBuf> {
     let found = ENDINGS.iter().find_map(|ending| {
         let mut name = OsString::from(path);
