@@ -1,16 +1,19 @@
 //! The daemon's environment at its start, and the part of it that each kind of child process gets.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::{OsStr, OsString};
 
 use crate::domain::ticket::RunId;
 
 /// The variable that identifies the processes of a run. It has one id, or several if runs are nested.
-pub const MARK: &str = "WF0_RUN_ID";
+pub(crate) const MARK: &str = "WF0_RUN_ID";
 /// The variable that tells a run's processes their ticket.
-pub const TICKET: &str = "WF0_TICKET_ID";
+pub(crate) const TICKET: &str = "WF0_TICKET_ID";
 
 /// The variable that names the socket for reports to systemd (sd_notify(3)).
-pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// A copy of the environment. It is taken once, so that no child gets a variable that a library sets later. It has no
 /// `Debug`, because it may contain the token.
@@ -18,7 +21,7 @@ pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 pub struct Environment(Vec<(OsString, OsString)>);
 
 impl Environment {
-    pub fn of_process() -> Self {
+    pub(crate) fn of_process() -> Self {
         Self(std::env::vars_os().collect())
     }
 
@@ -27,7 +30,8 @@ impl Environment {
     }
 
     /// Adds the variables. Each replaces one of the same name.
-    pub fn with(mut self, variables: &[(String, String)]) -> Self {
+    #[cfg(feature = "tools")]
+    pub(crate) fn with(mut self, variables: &[(String, String)]) -> Self {
         for (name, value) in variables {
             self.0.retain(|(own, _)| !is_same(own, name));
             self.0.push((name.into(), value.into()));
@@ -36,13 +40,14 @@ impl Environment {
     }
 
     /// Keeps only the variables of these names.
-    pub fn only(mut self, names: &[&str]) -> Self {
+    #[cfg(feature = "tools")]
+    pub(crate) fn only(mut self, names: &[&str]) -> Self {
         self.0
             .retain(|(own, _)| names.iter().any(|name| is_same(own, name)));
         self
     }
 
-    pub fn get(&self, name: &str) -> Option<&OsStr> {
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
         self.0
             .iter()
             .find(|(own, _)| is_same(own, name))
@@ -50,7 +55,7 @@ impl Environment {
     }
 
     /// The names that are valid UTF-8.
-    pub fn names(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
         self.0
             .iter()
             .filter_map(|(name, _)| name.to_str().map(str::to_owned))
@@ -73,7 +78,7 @@ impl Environment {
     }
 
     /// The mark of a run's processes. If this daemon is itself part of a run, that run's mark comes first.
-    pub fn mark_of(&self, run: RunId) -> OsString {
+    pub(crate) fn mark_of(&self, run: RunId) -> OsString {
         let mut mark = self
             .get(MARK)
             .map(|outer| OsString::from_iter([outer, OsStr::new(",")]))
@@ -84,14 +89,14 @@ impl Environment {
 
     /// The mark of git while it works for a run. It differs from the run's own mark, because the end of the run must not end
     /// git. If this daemon dies, the next one ends git by this mark.
-    pub fn mark_of_git(&self, run: RunId) -> OsString {
+    pub(crate) fn mark_of_git(&self, run: RunId) -> OsString {
         let mut mark = self.mark_of(run);
         mark.push("-git");
         mark
     }
 
     /// For git: without the variables that would make it use another repository or start programs.
-    pub fn for_git(&self) -> Vec<(OsString, OsString)> {
+    pub(crate) fn for_git(&self) -> Vec<(OsString, OsString)> {
         let mut variables = self.for_cli();
         variables.retain(|(name, _)| !has_prefix(name, "GIT_"));
         variables

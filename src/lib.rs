@@ -6,7 +6,7 @@
 //!
 //! # Rooms
 //!
-//! [`domain`] is policy, and pure. [`link`] is the connection to the backend, [`job`] carries out tickets; they do not know
+//! [`domain`] is policy, and pure. [`link`] is the connection to the backend, `job` carries out tickets; they do not know
 //! each other, and both use `domain`. `daemon` connects them. Below these are [`config`], [`store`], [`environment`],
 //! [`net`], [`times`] and `wire`. [`commands`] is above all of them. Every import points down.
 //!
@@ -42,7 +42,7 @@ pub mod config;
 mod daemon;
 pub mod domain;
 pub mod environment;
-pub mod job;
+mod job;
 pub mod link;
 pub mod net;
 pub mod store;

@@ -5,7 +5,7 @@
 #[path = "../../tests/pure/support.rs"]
 #[allow(dead_code, reason = "the other tests need the rest")]
 mod support;
-#[path = "../../tests/pure/untrusted.rs"]
+#[path = "../../tests/disk/untrusted.rs"]
 mod untrusted;
 
 pub use untrusted::{frames, settings, state};

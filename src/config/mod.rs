@@ -2,7 +2,7 @@
 
 mod api_url;
 mod paths;
-pub mod proxy;
+mod proxy;
 pub mod settings;
 mod sources;
 mod token;

@@ -3,6 +3,9 @@
 //! They mean what they mean to curl, with one difference: this machine itself is always reached directly. Unencrypted
 //! connections to it are allowed because they do not leave it.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::IpAddr;
 
@@ -36,7 +39,7 @@ impl Proxy {
     }
 
     /// `setting` is the name that errors mention. No error shows the text, because it may contain a password.
-    pub fn parse(setting: &'static str, text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(setting: &'static str, text: &str) -> Result<Self, String> {
         let text = text.trim().trim_end_matches('/');
         let rest = match text.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -92,7 +95,7 @@ fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
 
 /// Whether `NO_PROXY` exempts the host. It lists names, which include their subdomains, addresses, networks
 /// (`10.0.0.0/8`), and `*` for all hosts. A name is never looked up to compare its address.
-pub fn is_exempt(host: &str, no_proxy: &str) -> bool {
+fn is_exempt(host: &str, no_proxy: &str) -> bool {
     let host = host.trim_end_matches('.');
     let mut entries = no_proxy.split(|c: char| c == ',' || c.is_whitespace());
     entries.any(|entry| match host.parse::<IpAddr>() {

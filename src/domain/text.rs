@@ -1,10 +1,13 @@
 //! Text from elsewhere, made fit for a log line, a message or a terminal, and shortened.
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 /// At most `max` characters as one line. Control characters and characters that change the direction of writing become
 /// spaces, so that the text cannot pose as another line or another text.
-pub fn one_line(text: &str, max: usize) -> String {
+pub(crate) fn one_line(text: &str, max: usize) -> String {
     let mut chars = text.trim().chars().map(|c| {
         if c.is_control() || turns_text(c) {
             ' '
@@ -29,7 +32,7 @@ fn turns_text(c: char) -> bool {
 }
 
 /// JSON whose special characters are all escaped (RFC 8259 section 7), so that a terminal acts on none of them.
-pub fn escaped(json: &str) -> String {
+pub(crate) fn escaped(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {
         if c.is_control() || turns_text(c) || matches!(c, '\u{2028}' | '\u{2029}') {
@@ -72,7 +75,7 @@ pub(crate) fn plain_lines(text: &str) -> impl Iterator<Item = String> {
 
 /// A line with its indentation, without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control
 /// characters.
-pub fn for_terminal(line: &str) -> String {
+pub(crate) fn for_terminal(line: &str) -> String {
     let mut plain = String::new();
     let mut chars = line.chars();
     while let Some(c) = chars.next() {

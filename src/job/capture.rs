@@ -1,6 +1,9 @@
 //! Keeps one output stream of a run: its beginning and end in memory, all of it on disk, and its newest lines for
 //! progress reports.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;

@@ -3,7 +3,7 @@
 mod approval;
 mod branch;
 mod capture;
-pub mod cli;
+pub(crate) mod cli;
 mod diff;
 mod git;
 mod payload;
@@ -11,12 +11,11 @@ mod process;
 mod recover;
 mod run;
 mod scratch;
-pub mod tool;
+pub(crate) mod tool;
 mod worker;
 mod workspace;
 
 pub(crate) use approval::Approval;
-pub use capture::Capture;
 #[cfg(feature = "tools")]
 pub(crate) use git::Git;
 pub(crate) use git::{GitDirs, origin_slug};

@@ -2,6 +2,9 @@
 //!
 //! The search is the one that a shell would do, so that the daemon can say where it searched.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +31,7 @@ pub fn is_shim(program: &Path) -> bool {
 /// The program that npm's shim starts with all arguments, if it is an `.exe`. Started directly, it takes arguments that
 /// the command interpreter would refuse, and there is one process less to end. The line looks like
 /// `"%dp0%\node_modules\@anthropic-ai\claude-code\bin\claude.exe"   %*`.
-pub fn exe_behind(shim: &str, folder: &Path) -> Option<PathBuf> {
+fn exe_behind(shim: &str, folder: &Path) -> Option<PathBuf> {
     let mut lines = shim.lines().map(str::trim);
     let call = lines.find(|line| line.ends_with("%*"))?;
     let (_, call) = call.split_once('"')?;

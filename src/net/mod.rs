@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 
 pub use stream::{PeerActivity, Stream, Wire, left, wire_of};
-pub use tls::meaning;
 
 use crate::config::{ApiUrl, Config, HostPort, Proxy, Roots};
 

@@ -1,5 +1,8 @@
 //! TLS to the backend, and advice for its failures.
 
+#[cfg(test)]
+mod tests;
+
 use log::debug;
 use native_tls::{Protocol, TlsConnector, TlsStream};
 
@@ -77,7 +80,7 @@ const WORDS: &[(&str, Meaning)] = &[
 ];
 
 /// The meaning of a TLS library's words for the user; `None` if there is nothing to add.
-pub fn meaning(words: &str) -> Option<(&'static str, &'static str)> {
+fn meaning(words: &str) -> Option<(&'static str, &'static str)> {
     let words = words.to_ascii_lowercase();
     WORDS
         .iter()

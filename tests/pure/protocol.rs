@@ -936,54 +936,6 @@ fn assignments() {
     }
 }
 
-/// A path in an assignment is resolved; one that leads nowhere stays as it was written.
-#[test]
-fn paths_are_resolved() {
-    let folder = tempfile::tempdir().unwrap();
-    let real = wf0_agent::config::canonicalize(folder.path()).unwrap();
-    std::fs::create_dir_all(real.join("app/src")).unwrap();
-    let none = real.join("none");
-    let rows = vec![
-        ("plain", real.join("app"), real.join("app")),
-        ("slash at the end", real.join("app/"), real.join("app")),
-        (
-            "dots",
-            real.join("app/src/..").join(".").join("../app"),
-            real.join("app"),
-        ),
-        ("climbs out", real.join("app/.."), real.clone()),
-        ("inside", real.join("app/src"), real.join("app/src")),
-        ("not there", none.clone(), none),
-    ];
-    #[cfg(unix)]
-    let rows = {
-        std::os::unix::fs::symlink(real.join("app"), real.join("link")).unwrap();
-        std::os::unix::fs::symlink("/", real.join("root")).unwrap();
-        let links = [
-            ("link", real.join("link"), real.join("app")),
-            (
-                "link that leads out",
-                real.join("root"),
-                std::path::PathBuf::from("/"),
-            ),
-            ("back from a link", real.join("link/.."), real.clone()),
-        ];
-        [rows, links.into()].concat()
-    };
-    for (label, written, wanted) in rows {
-        let ticket = assigned(frame_with(json!({"repo": written.to_str().unwrap()})));
-        let asked = written.to_str().unwrap().to_owned();
-        assert_eq!(
-            ticket.repo,
-            RepoRef::Path {
-                asked,
-                resolved: wanted
-            },
-            "{label}"
-        );
-    }
-}
-
 /// An assignment that cannot be used is answered under its ticket's name, with a reason in one line.
 #[test]
 fn unusable_assignments_are_answered() {

@@ -2,9 +2,11 @@
 //! output is read, and which version is installed. [`Known`] is what there is to know of one.
 
 mod json_lines;
-pub mod output;
-pub mod report;
+pub(super) mod output;
+mod report;
 mod stream_json;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::Path;
@@ -176,7 +178,7 @@ impl VersionProbe {
 }
 
 /// The first word that looks like one: `2.1.0 (Claude Code)`, `codex-cli 0.169.0`.
-pub fn version_in(output: &str) -> Option<String> {
+pub(crate) fn version_in(output: &str) -> Option<String> {
     let words = output.split_whitespace();
     let mut words = words.map(|word| word.trim_start_matches('v'));
     let is_version =

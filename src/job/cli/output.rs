@@ -1,6 +1,9 @@
 //! Reads what the CLI prints, by what it is, whatever its flags and its name: the output of a wrapper is read like that
 //! of the CLI that it wraps. Decides from it whether the run failed, why, and whether the subscription is used up.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 
 use serde_json::Value;

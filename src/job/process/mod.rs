@@ -354,6 +354,7 @@ impl CallEnd {
     }
 
     /// What the program says about its end, in one line.
+    #[cfg(feature = "tools")]
     pub fn words(&self) -> String {
         let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         match (words(&self.stderr), words(&self.stdout), self.code()) {

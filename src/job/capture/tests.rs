@@ -1,8 +1,6 @@
-//! What is kept of a run's output.
-
 use std::fs::{self, File};
 
-use wf0_agent::job::Capture;
+use super::Capture;
 
 fn fed(max: usize, chunks: &[&[u8]]) -> Capture {
     let mut capture = Capture::new(max, None);

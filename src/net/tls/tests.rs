@@ -1,6 +1,4 @@
-//! What the words of the TLS libraries mean for the user.
-
-use wf0_agent::net::meaning;
+use super::meaning;
 
 /// Each failure that a user can do something about says what, whichever system's library it is that speaks.
 #[test]

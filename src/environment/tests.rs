@@ -1,8 +1,6 @@
-//! What of the daemon's environment each kind of child gets.
-
 use std::ffi::OsString;
 
-use wf0_agent::environment::{Environment, MARK, TICKET};
+use super::{Environment, MARK, TICKET};
 
 fn environment() -> Environment {
     let names = [

@@ -1,17 +1,15 @@
-//! How a CLI's output is read: as what, and what is made of it. The lines are those of the real programs, shortened.
-
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use wf0_agent::domain::quota::Exceeded;
-use wf0_agent::domain::ticket::Usage;
-use wf0_agent::job::cli::output::OutputReader;
-use wf0_agent::job::cli::version_in;
-use wf0_agent::job::tool::exe_behind;
+
+use super::OutputReader;
+use crate::domain::quota::Exceeded;
+use crate::domain::ticket::Usage;
 
 const CWD: &str = "/repo";
 
+// The lines of the real programs, shortened.
 const CLAUDE: &str = r#"{"type":"system","subtype":"init","cwd":"/repo","session_id":"s-1","tools":["Bash"]}
 {"type":"assistant","message":{"content":[{"type":"text","text":"I will."}]},"parent_tool_use_id":null}
 {"type":"assistant","message":{"content":[{"type":"tool_use","name":"Write","input":{"file_path":"/repo/new.txt","content":"SOURCE"}}]},"parent_tool_use_id":null}
@@ -512,43 +510,5 @@ fn any_bytes() {
                 read(format!("{line}\n{value}\n"));
             }
         }
-    }
-}
-
-/// The version is the first word that looks like one.
-#[test]
-fn versions() {
-    for (output, version) in [
-        ("2.1.197 (Claude Code)\n", Some("2.1.197")),
-        ("codex-cli 0.169.0\n", Some("0.169.0")),
-        ("v1.2.3-beta\n", Some("1.2.3-beta")),
-        ("no version\n", None),
-        ("", None),
-    ] {
-        assert_eq!(version_in(output).as_deref(), version, "{output}");
-    }
-}
-
-/// The program behind npm's shim for Windows, where that is one that can be started itself.
-#[test]
-fn shims() {
-    let head = "@ECHO off\r\nGOTO start\r\n:find_dp0\r\nSET dp0=%~dp0\r\nEXIT /b\r\n:start\r\nSETLOCAL\r\nCALL :find_dp0\r\n";
-    let exe = format!(
-        "{head}\"%dp0%\\node_modules\\@anthropic-ai\\claude-code\\bin\\claude.exe\"   %*\r\n"
-    );
-    let script = format!(
-        "{head}IF EXIST \"%dp0%\\node.exe\" (\r\n  SET \"_prog=%dp0%\\node.exe\"\r\n)\r\nendLocal & goto #_undefined_# 2>NUL || title %COMSPEC% & \"%_prog%\"  \"%dp0%\\node_modules\\@openai\\codex\\bin\\codex.js\" %*\r\n"
-    );
-    let folder = Path::new("/npm");
-    let wanted = folder.join("node_modules/@anthropic-ai/claude-code/bin/claude.exe");
-    assert_eq!(exe_behind(&exe, folder).as_deref(), Some(wanted.as_path()));
-    for other in [
-        script.as_str(),
-        "",
-        "claude.exe %*",
-        "\"C:\\claude.exe\" %*",
-        "\"%dp0%\\a.exe\" --x %*",
-    ] {
-        assert_eq!(exe_behind(other, folder), None, "{other}");
     }
 }

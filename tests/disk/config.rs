@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use tempfile::TempDir;
-use wf0_agent::config::settings::{self, Fallback, Kind, SETTINGS};
+use wf0_agent::config::settings::{self, Kind, SETTINGS};
 use wf0_agent::config::{Autonomy, Config, Given, LogFilter, Sources, Token};
 use wf0_agent::domain::message::Dialect;
 use wf0_agent::environment::Environment;
@@ -643,47 +643,6 @@ fn a_command_with_a_path_is_absolute() {
     );
 }
 
-/// Each setting has one flag and back, and the token has none.
-#[test]
-fn flags_and_names() {
-    for setting in SETTINGS {
-        let flag = settings::flag_of_name(setting.name);
-        assert_eq!(settings::name_of_flag(&flag), setting.name);
-        assert!(
-            settings::find(setting.name).is_some_and(|found| found.name == setting.name),
-            "{}",
-            setting.name
-        );
-    }
-    let secrets: Vec<_> = SETTINGS
-        .iter()
-        .filter(|s| !s.has_flag())
-        .map(|s| s.name)
-        .collect();
-    assert_eq!(secrets, ["WORKFORCE0_AGENT_TOKEN"]);
-    let rows = [
-        (
-            "TICKET_TIMEOUT_QA_SECONDS",
-            Some("TICKET_TIMEOUT_<ROLE>_SECONDS"),
-        ),
-        (
-            "TICKET_TIMEOUT_A_B_SECONDS",
-            Some("TICKET_TIMEOUT_<ROLE>_SECONDS"),
-        ),
-        ("TICKET_TIMEOUT__SECONDS", None),
-        ("TICKET_TIMEOUT_SECONDS", None),
-        ("REPO_PATH", None),
-        ("", None),
-    ];
-    for (name, wanted) in rows {
-        assert_eq!(
-            settings::find(name).map(|setting| setting.name),
-            wanted,
-            "{name:?}"
-        );
-    }
-}
-
 /// What the table of settings says is what is loaded: each word, in upper case too, both ends of each range and no more.
 #[test]
 fn the_table_is_what_counts() {
@@ -738,22 +697,6 @@ fn words_and_values_belong_together() {
         for word in *words {
             let config = home.load(&[(name, word)]).unwrap();
             assert_eq!(read(&config).to_lowercase(), *word, "{name}");
-        }
-    }
-}
-
-/// README's table has each setting, with the default of the table that is loaded.
-#[test]
-fn readme_has_every_setting() {
-    let readme = include_str!("../../README.md");
-    for setting in SETTINGS {
-        let name = format!("`{}`", setting.name);
-        let row = readme
-            .lines()
-            .find(|line| line.starts_with("| `") && line.contains(&name));
-        let row = row.unwrap_or_else(|| panic!("README does not have {name}"));
-        if let Fallback::Value(default) = setting.fallback {
-            assert!(row.contains(&format!("| `{default}` |")), "{row}");
         }
     }
 }

@@ -1,9 +1,7 @@
-//! Arguments that cannot work with a CLI are found at start.
-
-use wf0_agent::config::{Autonomy, CliConfig};
-use wf0_agent::domain::invocation::Template;
-use wf0_agent::domain::quota::QuotaMessage;
-use wf0_agent::job::cli::{Cli, wrong_options};
+use super::{Cli, version_in, wrong_options};
+use crate::config::{Autonomy, CliConfig};
+use crate::domain::invocation::Template;
+use crate::domain::quota::QuotaMessage;
 
 fn config(command: &str, args: Option<&str>, offline_args: Option<&str>) -> CliConfig {
     let template = |text: &str| Template::parse(text).unwrap();
@@ -85,5 +83,19 @@ fn the_defaults_can_work() {
                 "{command} {autonomy:?}"
             );
         }
+    }
+}
+
+/// The version is the first word that looks like one.
+#[test]
+fn versions() {
+    for (output, version) in [
+        ("2.1.197 (Claude Code)\n", Some("2.1.197")),
+        ("codex-cli 0.169.0\n", Some("0.169.0")),
+        ("v1.2.3-beta\n", Some("1.2.3-beta")),
+        ("no version\n", None),
+        ("", None),
+    ] {
+        assert_eq!(version_in(output).as_deref(), version, "{output}");
     }
 }
