@@ -56,16 +56,21 @@ fn a_no_rejects_it() {
     assert!(!world.path("ran").exists());
 }
 
+/// `REPO_PATHS` with one more repository, `acme/web`.
+fn app_and_web(world: &World) -> String {
+    let web = world.make_repo("web");
+    format!(
+        "acme/app={},acme/web={}",
+        world.repo().display(),
+        web.display()
+    )
+}
+
 /// "Always" asks no more for that repository, and still does for another.
 #[test]
 fn always_is_for_one_repository() {
     let world = World::new();
-    let web = world.make_repo("web");
-    let paths = format!(
-        "acme/app={},acme/web={}",
-        world.repo().display(),
-        web.display()
-    );
+    let paths = app_and_web(&world);
     let launch = world
         .launch("echo ran")
         .env("REPO_PATHS", paths)
@@ -89,12 +94,7 @@ fn always_is_for_one_repository() {
 #[test]
 fn one_question_at_a_time() {
     let world = World::new();
-    let web = world.make_repo("web");
-    let paths = format!(
-        "acme/app={},acme/web={}",
-        world.repo().display(),
-        web.display()
-    );
+    let paths = app_and_web(&world);
     let launch = world
         .launch("echo ran")
         .env("REPO_PATHS", paths)

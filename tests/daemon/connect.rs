@@ -121,6 +121,16 @@ fn clear_text_can_be_allowed() {
     );
 }
 
+fn assert_unusable(world: &World, url: &str) {
+    let ended = world.launch("true").env("WORKFORCE0_API_URL", url).output();
+    assert_eq!(ended.code, 78, "{url}: {ended:?}");
+    assert!(
+        ended.stderr.contains("WORKFORCE0_API_URL"),
+        "{url}: {}",
+        ended.stderr
+    );
+}
+
 /// A value that is not the URL of a backend is refused at start with exit code 78.
 #[test]
 fn unusable_urls_are_refused() {
@@ -135,13 +145,7 @@ fn unusable_urls_are_refused() {
         "http://127.0.0.1@example.com/",
         "https://exa mple.com",
     ] {
-        let ended = world.launch("true").env("WORKFORCE0_API_URL", url).output();
-        assert_eq!(ended.code, 78, "{url}: {ended:?}");
-        assert!(
-            ended.stderr.contains("WORKFORCE0_API_URL"),
-            "{url}: {}",
-            ended.stderr
-        );
+        assert_unusable(&world, url);
     }
 }
 
@@ -155,13 +159,7 @@ fn an_unusable_port_is_refused() {
         "http://127.0.0.1:65536",
         "https://127.0.0.1:-1",
     ] {
-        let ended = world.launch("true").env("WORKFORCE0_API_URL", url).output();
-        assert_eq!(ended.code, 78, "{url}: {ended:?}");
-        assert!(
-            ended.stderr.contains("WORKFORCE0_API_URL"),
-            "{url}: {}",
-            ended.stderr
-        );
+        assert_unusable(&world, url);
     }
 }
 

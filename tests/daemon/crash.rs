@@ -9,7 +9,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
-use crate::support::backend::{Answer, Upgrade, is_outcome};
+use crate::support::backend::{Answer, Upgrade};
 use crate::support::eventually;
 use crate::support::world::{World, ticket_with};
 
@@ -17,12 +17,7 @@ use crate::support::world::{World, ticket_with};
 /// and nothing of it is left running.
 fn assert_answered_once(world: &World, agent: &Agent, ticket: &str, runs: usize) {
     world.fence();
-    let outcomes: Vec<Value> = world
-        .backend
-        .frames_of(ticket)
-        .into_iter()
-        .filter(is_outcome)
-        .collect();
+    let outcomes = world.backend.outcomes_of(ticket);
     assert!(
         !outcomes.is_empty() && outcomes.iter().all(|outcome| *outcome == outcomes[0]),
         "{outcomes:#?}"
@@ -50,6 +45,39 @@ fn downloaded(world: &World) -> Value {
     ticket_with("T-1", json!({"title": null, "description": null}))
 }
 
+/// The ticket of [`downloaded`] runs now, once.
+fn assert_runs_to_its_end(world: &World, agent: &Agent) {
+    let result = world.backend.outcome("T-1");
+    assert_eq!(
+        (result["type"].as_str(), result["stdout"].as_str()),
+        (Some("ticket.result"), Some("done\n"))
+    );
+    assert_answered_once(world, agent, "T-1", 1);
+}
+
+/// A run was cut off: its outcome says so, and has its output and its diff so far.
+fn assert_cut_off(fail: &Value, stdout: &str) {
+    assert_eq!(
+        (fail["code"].as_str(), fail["retryable"].as_bool()),
+        (Some("agent_restarted"), Some(true)),
+        "{fail}"
+    );
+    assert_eq!(fail["stdout"], stdout);
+    assert!(
+        fail["diff"]
+            .as_str()
+            .is_some_and(|diff| diff.contains("+changed")),
+        "{fail}"
+    );
+}
+
+/// The download has been asked for.
+fn wait_for_the_download(world: &World) {
+    eventually("the download", || {
+        world.backend.requests_for("/api/tickets/T-1").pop()
+    });
+}
+
 /// On disk, and the claim never arrived: it runs after the restart, and assigned once more it does not run again.
 #[test]
 fn killed_before_the_claim() {
@@ -66,9 +94,7 @@ fn killed_before_the_claim() {
             .next()?;
         folder.path().join("ticket.json").exists().then_some(())
     });
-    eventually("the download", || {
-        world.backend.requests_for("/api/tickets/T-1").pop()
-    });
+    wait_for_the_download(&world);
     agent.crash();
     assert!(
         world.backend.frames_of("T-1").is_empty(),
@@ -78,12 +104,7 @@ fn killed_before_the_claim() {
 
     let agent = world.agent(&script);
     world.backend.send(&ticket);
-    let result = world.backend.outcome("T-1");
-    assert_eq!(
-        (result["type"].as_str(), result["stdout"].as_str()),
-        (Some("ticket.result"), Some("done\n"))
-    );
-    assert_answered_once(&world, &agent, "T-1", 1);
+    assert_runs_to_its_end(&world, &agent);
 }
 
 /// Claimed, and its program not started: it runs after the restart.
@@ -94,18 +115,11 @@ fn killed_after_the_claim() {
     let mut agent = world.agent(&script);
     world.backend.send(&downloaded(&world));
     world.backend.frame("ticket.claim");
-    eventually("the download", || {
-        world.backend.requests_for("/api/tickets/T-1").pop()
-    });
+    wait_for_the_download(&world);
     agent.crash();
 
     let agent = world.agent(&script);
-    let result = world.backend.outcome("T-1");
-    assert_eq!(
-        (result["type"].as_str(), result["stdout"].as_str()),
-        (Some("ticket.result"), Some("done\n"))
-    );
-    assert_answered_once(&world, &agent, "T-1", 1);
+    assert_runs_to_its_end(&world, &agent);
 }
 
 /// A run that was cut off is `agent_restarted`, with its output and its diff so far, and its processes are gone;
@@ -140,18 +154,7 @@ fn killed_while_the_cli_runs() {
 
     let agent = world.agent(&script);
     let fail = world.backend.outcome("T-1");
-    assert_eq!(
-        (fail["code"].as_str(), fail["retryable"].as_bool()),
-        (Some("agent_restarted"), Some(true)),
-        "{fail}"
-    );
-    assert_eq!(fail["stdout"], "partial\n");
-    assert!(
-        fail["diff"]
-            .as_str()
-            .is_some_and(|diff| diff.contains("+changed")),
-        "{fail}"
-    );
+    assert_cut_off(&fail, "partial\n");
     assert_eq!(
         fail["baseCommit"],
         world.git(&world.repo(), &["rev-parse", "HEAD"]).trim()
@@ -188,18 +191,7 @@ fn killed_once_the_cli_has_ended() {
 
     let agent = world.agent(&script);
     let fail = world.backend.outcome("T-1");
-    assert_eq!(
-        (fail["code"].as_str(), fail["retryable"].as_bool()),
-        (Some("agent_restarted"), Some(true)),
-        "{fail}"
-    );
-    assert_eq!(fail["stdout"], "done\n");
-    assert!(
-        fail["diff"]
-            .as_str()
-            .is_some_and(|diff| diff.contains("+changed")),
-        "{fail}"
-    );
+    assert_cut_off(&fail, "done\n");
     assert_answered_once(&world, &agent, "T-1", 1);
 }
 
@@ -253,12 +245,7 @@ fn killed_before_the_outcome_is_proven() {
         agent.crash();
         let agent = world.agent(&format!("{NOTE}; echo again"));
         world.fence();
-        let sent: Vec<Value> = world
-            .backend
-            .frames_of("T-1")
-            .into_iter()
-            .filter(is_outcome)
-            .collect();
+        let sent = world.backend.outcomes_of("T-1");
         assert_eq!(sent.len(), if proven { 1 } else { 2 }, "{sent:#?}");
         assert_eq!(sent[0], first);
         assert_answered_once(&world, &agent, "T-1", 1);

@@ -13,15 +13,6 @@ fn cancel(id: &str) -> Value {
     json!({"type": "ticket.cancel", "ticketId": id, "reason": "no longer wanted"})
 }
 
-fn outcomes_of(world: &World, id: &str) -> Vec<Value> {
-    world
-        .backend
-        .frames_of(id)
-        .into_iter()
-        .filter(is_outcome)
-        .collect()
-}
-
 /// How often the CLI was started so far, by a script that writes a line each time.
 fn runs(world: &World) -> usize {
     world.read("runs").lines().count()
@@ -120,8 +111,8 @@ fn a_repeat_of_an_active_ticket_is_claimed_again() {
     assert_eq!(runs(&world), 2);
     assert_eq!(
         (
-            outcomes_of(&world, "T-1").len(),
-            outcomes_of(&world, "T-2").len()
+            world.backend.outcomes_of("T-1").len(),
+            world.backend.outcomes_of("T-2").len()
         ),
         (1, 1)
     );
@@ -158,7 +149,7 @@ fn a_repeat_of_an_unproven_outcome_is_answered_again() {
     let first = finish(&world, "T-1", Stored::Unproven);
     world.assign("T-1");
     world.fence();
-    assert_eq!(outcomes_of(&world, "T-1"), [first.clone(), first]);
+    assert_eq!(world.backend.outcomes_of("T-1"), [first.clone(), first]);
     assert_eq!(runs(&world), 1);
 }
 
@@ -224,7 +215,7 @@ fn a_running_ticket_is_cancelled() {
     assert_eq!(fail["retryable"], false);
     assert_eq!(fail["stdout"], "partial\n");
     assert_eq!(world.outcome_of("T-2")["type"], "ticket.result");
-    assert_eq!(outcomes_of(&world, "T-1").len(), 1);
+    assert_eq!(world.backend.outcomes_of("T-1").len(), 1);
 }
 
 /// A waiting ticket that is cancelled never runs.
@@ -255,7 +246,7 @@ fn a_cancellation_of_nothing_is_ignored() {
     world.backend.send(&cancel("T-1"));
     world.fence();
     assert!(world.backend.frames_of("never-seen").is_empty());
-    assert_eq!(outcomes_of(&world, "T-1").len(), 1);
+    assert_eq!(world.backend.outcomes_of("T-1").len(), 1);
     // A cancellation is for the ticket that is there, not for one that comes later.
     assert_eq!(world.outcome_of("never-seen")["stdout"], "ran\n");
 }
@@ -292,36 +283,29 @@ fn an_unproven_outcome_is_sent_again() {
         (frames[1]["type"].as_str(), frames[1]["ticketId"].as_str()),
         (Some("ticket.result"), Some("T-1"))
     );
-    assert_eq!(outcomes_of(&world, "T-1").len(), 2);
+    assert_eq!(world.backend.outcomes_of("T-1").len(), 2);
     assert_eq!(
-        outcomes_of(&world, "T-1")[0],
+        world.backend.outcomes_of("T-1")[0],
         frames[1],
         "both times the same"
     );
 }
 
-/// An acknowledged outcome is not sent again.
+/// An outcome that was acknowledged, or behind which a Ping was answered, is not sent again.
 #[test]
-fn an_acknowledged_outcome_is_not_sent_again() {
-    let world = World::new();
-    let _agent = world.agent("echo done");
-    let frames = after_a_loss(&world, Stored::Acked);
-    assert!(
-        frames.iter().all(|frame| frame["ticketId"] != "T-1"),
-        "{frames:#?}"
-    );
-}
-
-/// An outcome behind which a Ping was answered is not sent again.
-#[test]
-fn an_outcome_proven_by_a_pong_is_not_sent_again() {
-    let world = World::new();
-    let _agent = world.agent("echo done");
-    let frames = after_a_loss(&world, Stored::Ponged);
-    assert!(
-        frames.iter().all(|frame| frame["ticketId"] != "T-1"),
-        "{frames:#?}"
-    );
+fn a_proven_outcome_is_not_sent_again() {
+    for (label, stored) in [
+        ("acknowledged", Stored::Acked),
+        ("by a Pong", Stored::Ponged),
+    ] {
+        let world = World::new();
+        let _agent = world.agent("echo done");
+        let frames = after_a_loss(&world, stored);
+        assert!(
+            frames.iter().all(|frame| frame["ticketId"] != "T-1"),
+            "{label}: {frames:#?}"
+        );
+    }
 }
 
 /// Outcomes that were not proven are sent again oldest first.

@@ -19,9 +19,7 @@ fn proven(world: &World, repo: &Path, launch: Launch) -> (Agent, Value) {
     let agent = world.registered(launch.env("REPO_PATHS", format!("acme/app={}", repo.display())));
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result", "{result}");
-    let diff = result["diff"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = diff_of(&result);
     apply(world, &before, diff);
     files::assert_same(&files::work_tree(&before), &files::work_tree(repo));
     assert_eq!(result["diffTruncated"], false);
@@ -65,6 +63,27 @@ fn apply(world: &World, folder: &Path, diff: &str) {
     );
 }
 
+fn diff_of(result: &Value) -> &str {
+    result["diff"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no diff: {result}"))
+}
+
+/// Commits all that there is in the work tree.
+fn commit_all(world: &World, repo: &Path, message: &str) {
+    world.git(repo, &["add", "."]);
+    world.git(repo, &["commit", "--quiet", "--message", message]);
+}
+
+/// Adds a repository as the submodule `library`.
+fn add_submodule(world: &World, repo: &Path) {
+    let library = world.make_repo("library").display().to_string();
+    let allow = "protocol.file.allow=always";
+    let add = ["submodule", "--quiet", "add", &library, "library"];
+    world.git(repo, &[["-c", allow].as_slice(), &add].concat());
+    world.git(repo, &["commit", "--quiet", "--message", "library"]);
+}
+
 /// The files that a diff names, in its own order and spelling.
 fn names(diff: &str) -> Vec<&str> {
     diff.lines()
@@ -80,8 +99,7 @@ fn what_was_dirty_before_is_left_out() {
     for name in ["staged.txt", "gone.txt", "both.txt"] {
         fs::write(repo.join(name), "as committed\n").unwrap();
     }
-    world.git(&repo, &["add", "."]);
-    world.git(&repo, &["commit", "--quiet", "--message", "second"]);
+    commit_all(&world, &repo, "second");
     fs::write(repo.join("README.md"), "# App\n\nchanged before\n").unwrap();
     fs::write(repo.join("staged.txt"), "staged before\n").unwrap();
     fs::write(repo.join("new-staged.txt"), "staged and new\n").unwrap();
@@ -150,8 +168,7 @@ fn every_kind_of_change_is_in_the_diff() {
     fs::set_permissions(repo.join("unmode.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     symlink("README.md", repo.join("link")).unwrap();
     symlink("cut.txt", repo.join("becomes-file")).unwrap();
-    world.git(&repo, &["add", "."]);
-    world.git(&repo, &["commit", "--quiet", "--message", "second"]);
+    commit_all(&world, &repo, "second");
     let script = r#"
         echo new > new.txt; mkdir -p new/folder; echo x > new/folder/x.txt; : > new/empty
         rm deleted.txt removed.bin
@@ -239,15 +256,14 @@ fn ignored_files_stay_out() {
         "[core]\n\texcludesFile = ~/ignore\n",
     )
     .unwrap();
-    world.git(&repo, &["add", "."]);
-    world.git(&repo, &["commit", "--quiet", "--message", "second"]);
+    commit_all(&world, &repo, "second");
     let script = "
         echo x > a.log; mkdir target src/target; echo x > target/x; echo x > src/target/x
         echo x > excluded.txt; echo x > by-user.txt; echo x > keep.log; echo x > told.txt";
     let _agent = world.agent(script);
     let result = world.outcome_of("T-1");
     assert_eq!(
-        names(result["diff"].as_str().unwrap()),
+        names(diff_of(&result)),
         ["a/keep.log b/keep.log", "a/told.txt b/told.txt"]
     );
 }
@@ -265,8 +281,7 @@ fn a_file_that_is_not_utf8_is_in_the_diff() {
     ] {
         fs::write(repo.join(name), b"caf\xe9\nline\n").unwrap();
     }
-    world.git(&repo, &["add", "."]);
-    world.git(&repo, &["commit", "--quiet", "--message", "second"]);
+    commit_all(&world, &repo, "second");
     let script = r#"
         for f in latin.txt 'with space.txt' '[a]*?.txt' 'naïve "q".txt'; do printf 'th\351\n' >> "$f"; done
         printf '\377\376text\n' > new.txt; echo plain > plain.txt"#;
@@ -380,10 +395,7 @@ fn a_repository_in_the_middle_of_something_works() {
     fs::write(repo.join(".git/index.lock"), "").unwrap();
     let before = files::everything(&repo.join(".git"));
     let (_agent, result) = proven(&world, &repo, world.launch("echo x > new.txt"));
-    assert_eq!(
-        names(result["diff"].as_str().unwrap()),
-        ["a/new.txt b/new.txt"]
-    );
+    assert_eq!(names(diff_of(&result)), ["a/new.txt b/new.txt"]);
     files::assert_same(&before, &files::everything(&repo.join(".git")));
 }
 
@@ -424,10 +436,7 @@ fn a_first_commit_is_told() {
         result["headCommit"],
         world.git(&repo, &["rev-parse", "HEAD"]).trim()
     );
-    assert_eq!(
-        names(result["diff"].as_str().unwrap()),
-        ["a/new.txt b/new.txt"]
-    );
+    assert_eq!(names(diff_of(&result)), ["a/new.txt b/new.txt"]);
 }
 
 /// Without git the ticket runs, has no diff, and says why.
@@ -608,9 +617,7 @@ fn a_filter_of_the_repository_is_never_started() {
         !world.has_told("trapped"),
         "a filter of the repository was started"
     );
-    let diff = result["diff"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = diff_of(&result);
     assert_eq!(names(diff), ["a/b.txt b/b.txt"]);
     let warnings = result["warnings"].as_array().unwrap();
     assert!(
@@ -634,9 +641,7 @@ fn a_filter_of_the_user_is_applied() {
     fs::write(repo.join(".gitattributes"), "*.key filter=seal\n").unwrap();
     let _agent = world.agent("echo plain > a.key");
     let result = world.outcome_of("T-1");
-    let diff = result["diff"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = diff_of(&result);
     assert!(
         diff.contains("+sealed") && !diff.contains("+plain"),
         "{diff}"
@@ -665,10 +670,7 @@ fn git_variables_do_not_lead_astray() {
         .env("GIT_CONFIG_VALUE_0", "false")
         .env("GIT_DIFF_OPTS", "--unified=0");
     let (_agent, result) = proven(&world, &world.repo(), launch);
-    assert_eq!(
-        names(result["diff"].as_str().unwrap()),
-        ["a/README.md b/README.md"]
-    );
+    assert_eq!(names(diff_of(&result)), ["a/README.md b/README.md"]);
     files::assert_same(&before, &files::everything(&other));
 }
 
@@ -713,10 +715,7 @@ fn a_large_diff_is_left_out_and_kept() {
     world.cli("echo small > small.txt");
     let result = world.outcome_of("T-2");
     assert_eq!(result["diffTruncated"], false);
-    assert_eq!(
-        names(result["diff"].as_str().unwrap()),
-        ["a/small.txt b/small.txt"]
-    );
+    assert_eq!(names(diff_of(&result)), ["a/small.txt b/small.txt"]);
 }
 
 /// A repository that the CLI makes within the repository does not cost the rest of the diff.
@@ -728,9 +727,7 @@ fn a_nested_repository_does_not_cost_the_diff() {
     );
     let result = world.outcome_of("T-1");
     assert_eq!(result["type"], "ticket.result", "{result}");
-    let diff = result["diff"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = diff_of(&result);
     assert!(
         diff.contains("b/outer.txt") && diff.contains("b/README.md"),
         "{diff}"
@@ -743,9 +740,7 @@ fn special_files_do_not_cost_the_diff() {
     let world = World::new();
     let _agent = world.agent("mkfifo pipe; echo x > outer.txt");
     let result = world.outcome_of("T-1");
-    let diff = result["diff"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = diff_of(&result);
     assert_eq!(names(diff), ["a/outer.txt b/outer.txt"]);
 }
 
@@ -776,10 +771,7 @@ fn an_assume_unchanged_file_is_left_out() {
     );
     let _agent = world.agent("echo x >> README.md; echo x > new.txt");
     let result = world.outcome_of("T-1");
-    assert_eq!(
-        names(result["diff"].as_str().unwrap()),
-        ["a/new.txt b/new.txt"]
-    );
+    assert_eq!(names(diff_of(&result)), ["a/new.txt b/new.txt"]);
 }
 
 /// A change is seen even where the index was told to leave the file of the work tree alone.
@@ -806,7 +798,7 @@ fn each_run_has_its_own_diff() {
     for id in ["T-1", "T-2"] {
         let result = world.outcome_of(id);
         let name = format!("a/{id}.txt b/{id}.txt");
-        assert_eq!(names(result["diff"].as_str().unwrap()), [name.as_str()]);
+        assert_eq!(names(diff_of(&result)), [name.as_str()]);
     }
 }
 
@@ -819,8 +811,7 @@ fn what_a_filter_would_hide_never_shows() {
     fs::write(repo.join(".gitattributes"), "*.key filter=seal\n").unwrap();
     fs::write(repo.join("b.key"), "sealed\n").unwrap();
     fs::write(repo.join("c.key"), "sealed\n").unwrap();
-    world.git(&repo, &["add", "."]);
-    world.git(&repo, &["commit", "--quiet", "--message", "keys"]);
+    commit_all(&world, &repo, "keys");
     world.git(&repo, &["config", "filter.seal.clean", "false"]);
     fs::write(repo.join("b.key"), "plain before\n").unwrap();
     let script = "
@@ -828,9 +819,7 @@ fn what_a_filter_would_hide_never_shows() {
         echo > .gitattributes; echo open > open.txt";
     let _agent = world.agent(script);
     let result = world.outcome_of("T-1");
-    let diff = result["diff"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = diff_of(&result);
     assert!(diff.contains("+open") && !diff.contains("plain"), "{diff}");
     assert!(
         result["warnings"].to_string().contains("filter"),
@@ -845,14 +834,11 @@ fn outside_a_sparse_checkout_is_seen() {
     let repo = world.repo();
     fs::create_dir(repo.join("out")).unwrap();
     fs::write(repo.join("out/b"), "b\n").unwrap();
-    world.git(&repo, &["add", "."]);
-    world.git(&repo, &["commit", "--quiet", "--message", "out"]);
+    commit_all(&world, &repo, "out");
     world.git(&repo, &["sparse-checkout", "set", "src"]);
     let _agent = world.agent("mkdir out; echo changed > out/b; echo new > out/n");
     let result = world.outcome_of("T-1");
-    let diff = result["diff"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no diff: {result}"));
+    let diff = diff_of(&result);
     assert_eq!(
         names(diff),
         ["a/out/b b/out/b", "a/out/n b/out/n"],
@@ -864,28 +850,11 @@ fn outside_a_sparse_checkout_is_seen() {
 #[test]
 fn submodules_are_mentioned() {
     let world = World::new();
-    let library = world.make_repo("library");
     let repo = world.repo();
-    let from = library.display().to_string();
-    world.git(
-        &repo,
-        &[
-            "-c",
-            "protocol.file.allow=always",
-            "submodule",
-            "--quiet",
-            "add",
-            &from,
-            "library",
-        ],
-    );
-    world.git(&repo, &["commit", "--quiet", "--message", "library"]);
+    add_submodule(&world, &repo);
     let _agent = world.agent("echo changed >> library/README.md; echo x > new.txt");
     let result = world.outcome_of("T-1");
-    assert_eq!(
-        names(result["diff"].as_str().unwrap()),
-        ["a/new.txt b/new.txt"]
-    );
+    assert_eq!(names(diff_of(&result)), ["a/new.txt b/new.txt"]);
     assert!(
         result["warnings"].to_string().contains("submodule"),
         "{result}"
@@ -899,8 +868,7 @@ fn a_filter_counts_in_a_subfolder_too() {
     let repo = world.repo();
     fs::create_dir_all(repo.join("app/secrets")).unwrap();
     fs::write(repo.join("app/.gitattributes"), "secrets/** filter=seal\n").unwrap();
-    world.git(&repo, &["add", "."]);
-    world.git(&repo, &["commit", "--quiet", "--message", "app"]);
+    commit_all(&world, &repo, "app");
     world.git(&repo, &["config", "filter.seal.clean", "false"]);
     let launch = world.launch("echo plain > secrets/key; echo open > open.txt");
     let _agent = world.registered(launch.env(
@@ -909,7 +877,7 @@ fn a_filter_counts_in_a_subfolder_too() {
     ));
     let result = world.outcome_of("T-1");
     assert_eq!(
-        names(result["diff"].as_str().unwrap()),
+        names(diff_of(&result)),
         ["a/app/open.txt b/app/open.txt"],
         "{result}"
     );
@@ -933,21 +901,7 @@ fn arm(world: &World, repo: &Path) {
 fn no_git_works_in_a_nested_repository() {
     let world = World::new();
     let repo = world.repo();
-    let library = world.make_repo("library").display().to_string();
-    let allow = "protocol.file.allow=always";
-    world.git(
-        &repo,
-        &[
-            "-c",
-            allow,
-            "submodule",
-            "--quiet",
-            "add",
-            &library,
-            "library",
-        ],
-    );
-    world.git(&repo, &["commit", "--quiet", "--message", "library"]);
+    add_submodule(&world, &repo);
     world.git(&repo, &["worktree", "add", "--quiet", "tree"]);
     let outer = world.make_repo("app/vendor/outer");
     let inner = world.make_repo("app/vendor/outer/inner");
@@ -966,9 +920,6 @@ fn no_git_works_in_a_nested_repository() {
         for nested in ["library", "vendor/outer", "tree"] {
             assert!(warnings.contains(nested), "{nested}: {result}");
         }
-        assert_eq!(
-            names(result["diff"].as_str().unwrap()),
-            [format!("a/{ticket} b/{ticket}")]
-        );
+        assert_eq!(names(diff_of(&result)), [format!("a/{ticket} b/{ticket}")]);
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 
 use crate::support::agent::{Agent, Launch};
-use crate::support::backend::{Answer, is_outcome};
+use crate::support::backend::Answer;
 use crate::support::eventually;
 use crate::support::world::{World, ticket_with};
 
@@ -22,15 +22,6 @@ fn assert_refused_by_the_system(fail: &Value) {
     let code = fail["code"].as_str().unwrap_or_default();
     assert!(["internal", "spawn_failed"].contains(&code), "{fail}");
     assert_eq!(fail["retryable"], true, "{fail}");
-}
-
-fn outcomes_of(world: &World, id: &str) -> Vec<Value> {
-    world
-        .backend
-        .frames_of(id)
-        .into_iter()
-        .filter(is_outcome)
-        .collect()
 }
 
 /// The state folder's part for tickets, replaced by a file: nothing can be written below it, by root neither.
@@ -99,7 +90,7 @@ fn an_outcome_that_cannot_be_written_is_sent() {
     agent.crash();
     let _agent = world.agent(script);
     world.fence();
-    assert_eq!(outcomes_of(&world, "T-1"), [result]);
+    assert_eq!(world.backend.outcomes_of("T-1"), [result]);
 }
 
 /// The folder of a run that waits for its turn.
@@ -154,7 +145,7 @@ fn a_full_disk_is_told() {
             (Some("ticket.result"), Some("out\n"))
         );
     }
-    let warnings = &outcomes_of(&world, "T-output")[0]["warnings"];
+    let warnings = &world.backend.outcomes_of("T-output")[0]["warnings"];
     assert!(
         warnings[0]
             .as_str()
@@ -169,10 +160,10 @@ fn a_full_disk_is_told() {
     world.fence();
     for (id, _) in before.into_iter().chain(after) {
         assert_eq!(
-            outcomes_of(&world, id).len(),
+            world.backend.outcomes_of(id).len(),
             1,
             "{id}: {:?}",
-            outcomes_of(&world, id)
+            world.backend.outcomes_of(id)
         );
     }
 }
@@ -257,7 +248,7 @@ fn assign_alone(world: &World, id: &str) -> Value {
         if world.has_told("up") {
             world.release(id);
         }
-        outcomes_of(world, id).pop()
+        world.backend.outcomes_of(id).pop()
     })
 }
 
@@ -304,7 +295,7 @@ fn assert_every_step_can_fail(
     world.fence();
     for id in refused {
         assert_eq!(
-            outcomes_of(world, &id).len(),
+            world.backend.outcomes_of(&id).len(),
             1,
             "{id}: {:#?}",
             world.backend.frames_of(&id)
@@ -387,24 +378,41 @@ fn a_run_is_ended_without_a_file_to_open() {
     assert_eq!(world.outcome_of("T-2")["stdout"], "ran\n");
 }
 
+/// The connection is lost while `resource` is limited to `least`. The log tells it with these words at each attempt, and
+/// the agent connects again when there is more.
+fn assert_reconnects(world: &World, mut agent: Agent, user: u32, shortage: Shortage) {
+    let Some(limits) = Limits::of(&agent, user) else {
+        return;
+    };
+    let before = limits.get(shortage.resource);
+    limits.set(shortage.resource, shortage.least);
+    world.backend.cut();
+    for _ in 0..2 {
+        agent.logged(shortage.words);
+    }
+    assert!(agent.is_running());
+    limits.set(shortage.resource, &before);
+    world.backend.frame("agent.register");
+    assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
+}
+
+struct Shortage {
+    resource: &'static str,
+    least: &'static str,
+    words: &'static str,
+}
+
 /// A connection that is lost while there are no files comes back when there are.
 #[test]
 fn a_reconnect_waits_for_a_file() {
     let world = World::new();
-    let mut agent = world.agent("echo ran");
-    let Some(limits) = Limits::of(&agent, nix::unistd::geteuid().as_raw()) else {
-        return;
+    let agent = world.agent("echo ran");
+    let files = Shortage {
+        resource: "nofile",
+        least: "3",
+        words: "Too many open files",
     };
-    let before = limits.get("nofile");
-    limits.set("nofile", "3");
-    world.backend.cut();
-    for _ in 0..2 {
-        agent.logged("Too many open files");
-    }
-    assert!(agent.is_running());
-    limits.set("nofile", &before);
-    world.backend.frame("agent.register");
-    assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
+    assert_reconnects(&world, agent, nix::unistd::geteuid().as_raw(), files);
 }
 
 /// A connection that is lost while there are no threads comes back when there are.
@@ -414,20 +422,13 @@ fn a_reconnect_waits_for_a_thread() {
     let Some((launch, user)) = by_a_lonely_user(&world, world.launch("echo ran")) else {
         return;
     };
-    let mut agent = world.registered(launch);
-    let Some(limits) = Limits::of(&agent, user) else {
-        return;
+    let agent = world.registered(launch);
+    let threads = Shortage {
+        resource: "nproc",
+        least: "1",
+        words: "no thread to connect with",
     };
-    let before = limits.get("nproc");
-    limits.set("nproc", "1");
-    world.backend.cut();
-    for _ in 0..2 {
-        agent.logged("no thread to connect with");
-    }
-    assert!(agent.is_running());
-    limits.set("nproc", &before);
-    world.backend.frame("agent.register");
-    assert_eq!(world.outcome_of("T-1")["stdout"], "ran\n");
+    assert_reconnects(&world, agent, user, threads);
 }
 
 /// A payload that no thread can be had for is `payload_unavailable`, and the daemon lives.
@@ -493,7 +494,7 @@ fn what_one_run_uses_another_lacks() {
         let fail = eventually("a start or a refusal", || {
             match world.has_told(&format!("up {name}")) {
                 true => Some(None),
-                false => outcomes_of(&world, name).pop().map(Some),
+                false => world.backend.outcomes_of(name).pop().map(Some),
             }
         });
         match fail {

@@ -31,6 +31,23 @@ fn assign_in(world: &World, id: &str, repo: &str) {
         .send(&ticket_with(id, json!({"repo": world.path(repo)})));
 }
 
+/// While T-1 runs in `app`, T-2 in `second` waits, and T-3 of another repository runs. T-1 then goes on to its end.
+fn assert_one_at_a_time(world: &World, second: &str) {
+    assign_in(world, "T-1", "app");
+    world.told("started T-1");
+    // Were the second one started, it would not hold, and be over before the third one had its slot.
+    world.release("T-2");
+    assign_in(world, "T-2", second);
+    world.release("T-3");
+    assign_in(world, "T-3", "other");
+    assert_eq!(world.backend.outcome("T-3")["type"], "ticket.result");
+    assert!(
+        !world.has_told("started T-2"),
+        "two at once in one repository"
+    );
+    world.release("T-1");
+}
+
 /// Two tickets of different repositories run at the same time.
 #[test]
 fn two_repositories_run_at_once() {
@@ -86,19 +103,7 @@ fn no_more_run_than_allowed() {
 fn one_run_at_a_time_within_a_repository() {
     let world = World::new();
     let _agent = agent(&world, 2);
-    assign_in(&world, "T-1", "app");
-    world.told("started T-1");
-    // Were the second one started, it would not hold, and be over before the third one had its slot.
-    world.release("T-2");
-    assign_in(&world, "T-2", "app");
-    world.release("T-3");
-    assign_in(&world, "T-3", "other");
-    assert_eq!(world.backend.outcome("T-3")["type"], "ticket.result");
-    assert!(
-        !world.has_told("started T-2"),
-        "two at once in one repository"
-    );
-    world.release("T-1");
+    assert_one_at_a_time(&world, "app");
     let first = world.backend.outcome("T-1");
     let second = world.backend.outcome("T-2");
     assert!(
@@ -151,19 +156,7 @@ fn a_repository_and_its_subfolder_are_one() {
         .env("REPO_PATHS", paths)
         .env("MAX_CONCURRENT_TICKETS", "2");
     let _agent = world.registered(launch);
-    assign_in(&world, "T-1", "app");
-    world.told("started T-1");
-    // Were the second one started, it would not hold, and be over before the third one had its slot.
-    world.release("T-2");
-    assign_in(&world, "T-2", "app/src");
-    world.release("T-3");
-    assign_in(&world, "T-3", "other");
-    assert_eq!(world.backend.outcome("T-3")["type"], "ticket.result");
-    assert!(
-        !world.has_told("started T-2"),
-        "two at once in one repository"
-    );
-    world.release("T-1");
+    assert_one_at_a_time(&world, "app/src");
     world.backend.outcomes(&["T-1", "T-2"]);
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::backend::is_outcome;
+#[cfg(target_os = "linux")]
 use crate::support::eventually;
 use crate::support::files::{self, Kind};
 use crate::support::processes;

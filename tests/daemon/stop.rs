@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::support::agent::Agent;
 use crate::support::backend::{Answer, Upgrade};
 use crate::support::world::{World, ticket_with};
 
@@ -123,20 +124,24 @@ fn no_ticket_is_taken_while_ending() {
     assert!(!world.has_told("ran"));
 }
 
-/// With time to drain, a run goes on to its own result after the signal, and then the daemon ends.
-#[test]
-fn a_drain_waits_for_the_run() {
-    let world = World::new();
-    let launch = world
-        .launch("tell up; hold go; echo done")
-        .env("DRAIN_SECONDS", "60");
-    let mut agent = world.registered(launch);
+/// An agent that runs T-1, has got a signal, and drains.
+fn draining(world: &World, script: &str, seconds: &str) -> Agent {
+    let launch = world.launch(script).env("DRAIN_SECONDS", seconds);
+    let agent = world.registered(launch);
     world.assign("T-1");
     world.told("up");
     agent.signal(Signal::SIGTERM);
     world
         .backend
         .frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
+    agent
+}
+
+/// With time to drain, a run goes on to its own result after the signal, and then the daemon ends.
+#[test]
+fn a_drain_waits_for_the_run() {
+    let world = World::new();
+    let mut agent = draining(&world, "tell up; hold go; echo done", "60");
     let refused = world.outcome_of("T-2");
     assert_eq!(
         (refused["code"].as_str(), refused["retryable"].as_bool()),
@@ -155,16 +160,7 @@ fn a_drain_waits_for_the_run() {
 #[test]
 fn a_second_signal_ends_the_run() {
     let world = World::new();
-    let launch = world
-        .launch("tell up; hold never")
-        .env("DRAIN_SECONDS", "3600");
-    let mut agent = world.registered(launch);
-    world.assign("T-1");
-    world.told("up");
-    agent.signal(Signal::SIGTERM);
-    world
-        .backend
-        .frame_where("agent.heartbeat", |beat| beat["status"] == "draining");
+    let mut agent = draining(&world, "tell up; hold never", "3600");
     agent.signal(Signal::SIGINT);
     assert_eq!(world.backend.outcome("T-1")["code"], "agent_shutdown");
     assert_eq!(agent.exit_code(), 0);

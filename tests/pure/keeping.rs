@@ -31,6 +31,17 @@ fn assign(session: &mut Session, clock: &Clock) -> RunId {
     kept.expect("the ticket is to be kept")
 }
 
+/// The claimed ticket C, which has not started, in that repository, as run 3.
+fn waiting(name: &str) -> (Box<Job>, SystemTime) {
+    let job = Job {
+        run: RunId(3),
+        ticket: ticket("C", 1),
+        repo: repo(name),
+        time_limit: ROLE_LIMIT,
+    };
+    (Box::new(job), SystemTime::UNIX_EPOCH)
+}
+
 fn position(actions: &[Action], wanted: impl Fn(&Action) -> bool) -> Option<usize> {
     actions.iter().position(wanted)
 }
@@ -115,12 +126,6 @@ fn what_was_left_is_taken_over() {
         attempt: 1,
         outcome,
     };
-    let job = Job {
-        run: RunId(3),
-        ticket: ticket("C", 1),
-        repo: repo("app"),
-        time_limit: ROLE_LIMIT,
-    };
     let past = SavedState {
         delivered: vec![Delivered {
             run: RunId(4),
@@ -131,7 +136,7 @@ fn what_was_left_is_taken_over() {
             entry(1, "A", done("a")),
             entry(2, "B", failed(FailCode::AgentRestarted)),
         ],
-        waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
+        waiting: vec![waiting("app")],
         ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
@@ -213,14 +218,8 @@ fn a_lost_outcome_is_said() {
 #[test]
 fn what_was_left_runs_without_a_backend() {
     let clock = Clock::new();
-    let job = Job {
-        run: RunId(3),
-        ticket: ticket("C", 1),
-        repo: repo("app"),
-        time_limit: ROLE_LIMIT,
-    };
     let past = SavedState {
-        waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
+        waiting: vec![waiting("app")],
         ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());
@@ -243,15 +242,9 @@ fn what_was_left_runs_without_a_backend() {
 #[test]
 fn a_used_up_quota_survives() {
     let mut clock = Clock::new();
-    let job = Job {
-        run: RunId(3),
-        ticket: ticket("C", 1),
-        repo: repo("app"),
-        time_limit: ROLE_LIMIT,
-    };
     let until = clock.now().wall + Duration::from_secs(5);
     let past = SavedState {
-        waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
+        waiting: vec![waiting("app")],
         quota: Quota {
             until: Some(until),
             is_told: true,
@@ -280,14 +273,8 @@ fn a_used_up_quota_survives() {
 #[test]
 fn what_is_no_longer_allowed_is_answered() {
     let clock = Clock::new();
-    let job = Job {
-        run: RunId(3),
-        ticket: ticket("C", 1),
-        repo: repo("web"),
-        time_limit: ROLE_LIMIT,
-    };
     let past = SavedState {
-        waiting: vec![(Box::new(job), SystemTime::UNIX_EPOCH)],
+        waiting: vec![waiting("web")],
         ..SavedState::default()
     };
     let mut session = Session::new(policy(1, &["app"], 1), clock.now());

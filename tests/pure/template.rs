@@ -11,10 +11,26 @@ const VALUES: Values<'static> = Values {
     title: "A \"quoted\" {prompt}",
 };
 
+/// Label, template, arguments.
+type Row<'a> = (&'a str, &'a str, &'a [&'a str]);
+
+fn assert_filled(rows: &[Row<'_>]) {
+    for (label, text, wanted) in rows {
+        let filled = Template::parse(text)
+            .unwrap_or_else(|e| panic!("{label}: {e}"))
+            .fill(&VALUES);
+        assert_eq!(
+            filled.as_deref(),
+            Ok(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()[..]),
+            "{label}"
+        );
+    }
+}
+
 /// The template is split as a shell would split it, and nothing else of a shell happens.
 #[test]
 fn splits_like_a_shell_and_expands_nothing() {
-    let rows: &[(&str, &str, &[&str])] = &[
+    let rows: &[Row<'_>] = &[
         ("empty", "", &[]),
         ("only spaces", "  \t ", &[]),
         (
@@ -53,22 +69,13 @@ fn splits_like_a_shell_and_expands_nothing() {
         ("brace left open", "a{cwd", &["a{cwd"]),
         ("brace within braces", "{{cwd}}", &["{/repos/my app}"]),
     ];
-    for (label, text, wanted) in rows {
-        let filled = Template::parse(text)
-            .unwrap_or_else(|e| panic!("{label}: {e}"))
-            .fill(&VALUES);
-        assert_eq!(
-            filled.as_deref(),
-            Ok(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()[..]),
-            "{label}"
-        );
-    }
+    assert_filled(rows);
 }
 
 /// Each placeholder becomes its value as it is, in one argument, and is never looked at again.
 #[test]
 fn values_are_put_in_as_they_are() {
-    let rows: &[(&str, &str, &[&str])] = &[
+    let rows: &[Row<'_>] = &[
         (
             "cwd with a space stays one argument",
             "{cwd}",
@@ -103,16 +110,7 @@ fn values_are_put_in_as_they_are() {
             &[r#"{"role":"dev"}"#],
         ),
     ];
-    for (label, text, wanted) in rows {
-        let filled = Template::parse(text)
-            .unwrap_or_else(|e| panic!("{label}: {e}"))
-            .fill(&VALUES);
-        assert_eq!(
-            filled.as_deref(),
-            Ok(&wanted.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()[..]),
-            "{label}"
-        );
-    }
+    assert_filled(rows);
 }
 
 /// An unusable template is an error at start that says what is wrong.

@@ -520,6 +520,13 @@ impl Backend {
             .collect()
     }
 
+    /// The outcomes of one ticket so far.
+    pub fn outcomes_of(&self, ticket: &str) -> Vec<Value> {
+        let mut frames = self.frames_of(ticket);
+        frames.retain(is_outcome);
+        frames
+    }
+
     /// How many upgrades were accepted so far.
     pub fn connections(&self) -> usize {
         self.state.connections.lock().unwrap().count

@@ -232,16 +232,6 @@ impl World {
         });
     }
 
-    /// Waits until the fake CLI tells something that begins so, and gives the rest of it.
-    pub fn told_after(&self, start: &str) -> String {
-        eventually(&format!("the fake CLI to tell {start:?}"), || {
-            self.listen();
-            let mut told = self.told.borrow_mut();
-            let at = told.iter().position(|line| line.starts_with(start))?;
-            told.remove(at).strip_prefix(start).map(str::to_owned)
-        })
-    }
-
     /// Whether the fake CLI has told this by now. Asking takes it.
     pub fn has_told(&self, text: &str) -> bool {
         self.listen();
