@@ -36,7 +36,7 @@
 //! * The processes of a run are gone before its outcome is posted.
 //! * The token is in no argument, child's environment, log line, error or file, and in no frame except the hub's `auth`.
 
-pub mod checks;
+mod checks;
 pub mod commands;
 pub mod config;
 mod daemon;

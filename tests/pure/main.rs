@@ -1,4 +1,4 @@
-//! The parts that need no socket, no process and no clock: policy, wire format, settings.
+//! The parts that need no disk, no socket, no process and no clock: policy, wire format, the table of settings.
 
 #![allow(
     clippy::unwrap_used,
