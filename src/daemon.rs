@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{info, warn};
+use log::info;
 
 use crate::checks;
 use crate::config::Config;
@@ -18,7 +18,7 @@ use crate::domain::repos::Repos;
 use crate::domain::session::{Policy, SavedState, Session};
 use crate::environment::Environment;
 use crate::job::cli::{Cli, VersionProbe};
-use crate::job::{self, Approval, Chores, Context, Downloads, FirstChild, Worker, tool};
+use crate::job::{self, Approval, Chores, Context, Downloads, Worker, tool};
 use crate::link::Dialer;
 pub use crate::link::Mailbox;
 use crate::link::event_loop::{EventLoop, now};
@@ -49,7 +49,6 @@ pub fn run(
     mut watch: impl FnMut(&View),
 ) -> Result<DaemonEnd, DaemonError> {
     let store = Arc::new(Store::open(&config.state_dir)?);
-    let first_child = FirstChild::start(environment.for_cli());
     let dialer = Dialer::new(&config, Some(store.clone()));
     let dialect = dialer.only.unwrap_or_else(|| store.dialect());
     let identity = Identity {
@@ -63,9 +62,6 @@ pub fn run(
     );
     let event_loop = EventLoop::new(dialer, codecs, store.clone()).map_err(DaemonError::Poll)?;
     ready(event_loop.mailbox());
-    if let Err(e) = first_child.and_then(FirstChild::finish) {
-        warn!("how programs end is noticed late, or not at all: {e}");
-    }
 
     let cli = Cli::from_config(&config.cli);
     let policy = Policy {

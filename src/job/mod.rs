@@ -20,7 +20,6 @@ pub(crate) use approval::Approval;
 pub(crate) use git::Git;
 pub(crate) use git::{GitDirs, origin_slug};
 pub(crate) use payload::Downloads;
-pub(crate) use process::FirstChild;
 #[cfg(feature = "tools")]
 pub(crate) use process::{CallEnd, Halt};
 pub(crate) use recover::recover;

@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, after, never, select};
+use log::warn;
 use wait_timeout::ChildExt;
 
 use super::capture::Capture;
@@ -30,11 +31,12 @@ use system::{Drain, Tree};
 const LINGER: Duration = Duration::from_millis(250);
 /// How long the system may take to end a process after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
-/// Between two looks at a child that wait-timeout cannot wait for.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The pauses between two looks at a child that wait-timeout does not wait for: the first, and the longest.
+const LOOK_FIRST: Duration = Duration::from_micros(250);
+const LOOK_LAST: Duration = Duration::from_millis(10);
 
-/// Set as soon as wait-timeout may be used, see [`FirstChild`].
-static IS_SET_UP: OnceLock<()> = OnceLock::new();
+/// Whether wait-timeout may be used, see [`set_up`]. It is unknown until the first program has ended.
+static IS_USABLE: OnceLock<bool> = OnceLock::new();
 
 /// What to run and how.
 pub struct Spec<'a> {
@@ -163,28 +165,50 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
 )]
 fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
     let started = Instant::now();
+    let mut pause = LOOK_FIRST;
     let status = loop {
         let left = limit.saturating_sub(started.elapsed());
         if left.is_zero() {
             let _ = tell.send(ChildNews::TimeIsUp);
             break child.wait();
         }
-        if IS_SET_UP.get().is_some()
+        if IS_USABLE.get() == Some(&true)
             && let Ok(Some(status)) = child.wait_timeout(left)
         {
             break Ok(status);
         }
-        // wait-timeout needs two file descriptors. If none is left, this loop waits in its place.
+        // wait-timeout is not set up yet, or finds no file descriptor.
         match child.try_wait() {
-            Ok(Some(status)) => break Ok(status),
-            Ok(None) => thread::sleep(LOOK_EVERY.min(left)),
-            Err(e) => break Err(e),
+            Ok(Some(status)) => {
+                set_up(&mut child);
+                break Ok(status);
+            }
+            Ok(None) => thread::sleep(pause.min(left)),
+            Err(e) => {
+                if IS_USABLE.set(false).is_ok() {
+                    warn!(
+                        "exit codes are unknown; start wf0-agent so that SIGCHLD is not ignored: {e}"
+                    );
+                }
+                break Err(e);
+            }
         }
+        pause = (pause * 2).min(LOOK_LAST);
     };
     let _ = tell.send(ChildNews::Reaped {
         status,
         group_is_gone: system::group_is_gone(&child),
     });
+}
+
+/// Sets wait-timeout up when the first program has ended. Its signal handler calls the handler before it, and if SIGCHLD is
+/// ignored, that call would crash the daemon. In that case the system reaps children itself, waiting for them is an error,
+/// and nothing comes here. The set-up panics if no file descriptor is left, so a pipe is tried first.
+fn set_up(ended: &mut Child) {
+    if IS_USABLE.get().is_none() && io::pipe().is_ok() && ended.wait_timeout(Duration::ZERO).is_ok()
+    {
+        let _ = IS_USABLE.set(true);
+    }
 }
 
 /// Ends every process with that mark, for a run whose daemon has died. Returns how many could not be ended.
@@ -318,33 +342,6 @@ impl Call {
 impl Feed for Capture {
     fn feed(&mut self, bytes: &[u8]) {
         Self::feed(self, bytes);
-    }
-}
-
-/// A first short child: this program, which prints its version. wait-timeout sets itself up when it first waits, and it
-/// panics if no file descriptor is left then. At the daemon's start there are enough.
-pub struct FirstChild(Child);
-
-impl FirstChild {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it ends at once and starts nothing"
-    )]
-    pub fn start(env: Vec<(OsString, OsString)>) -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--version").env_clear().envs(env);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        system::prepare(&mut command);
-        command.stderr(Stdio::null()).spawn().map(Self)
-    }
-
-    /// Sets wait-timeout up, if it is safe: its signal handler calls the one before it, and if SIGCHLD was ignored, that
-    /// call would crash the daemon. Then the system reaps the children itself, and waiting for one is an error.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.0.wait()?;
-        self.0.wait_timeout(Duration::ZERO)?;
-        IS_SET_UP.get_or_init(|| ());
-        Ok(())
     }
 }
 
