@@ -494,9 +494,9 @@ fn a_daemon_with_another_path() {
     agent.terminate();
 }
 
-/// Arguments that cannot work, and a CLI in which nobody has logged in; what is in its credentials is not read.
+/// Arguments that cannot work; without them the CLI is right.
 #[test]
-fn arguments_that_cannot_work_and_no_login() {
+fn arguments_that_cannot_work() {
     let world = World::new();
     let path = world.on_path("claude", "echo '2.1.0 (Claude Code)'");
     let launch = |args: &str| {
@@ -515,19 +515,6 @@ fn arguments_that_cannot_work_and_no_login() {
     );
     assert_found(launch("-p"), "CLI", "ok", "is claude-code 2.1.0", "");
     assert_right(launch("-p"), "CLI");
-    assert_found(launch("-p"), "login", "warn", ".credentials.json", "log in");
-    fs::create_dir(world.home().join(".claude")).unwrap();
-    let credentials = world.home().join(".claude/.credentials.json");
-    fs::write(&credentials, TOKEN).unwrap();
-    files::chmod("000", &credentials);
-    assert_found(
-        launch("-p"),
-        "login",
-        "ok",
-        ".credentials.json is there",
-        "",
-    );
-    assert_right(launch("-p").env("ANTHROPIC_API_KEY", TOKEN), "login");
 }
 
 /// A state folder that is somebody else's, and one that cannot be made.

@@ -1,7 +1,7 @@
 //! What a ticket needs besides the settings: git, the CLI, the state folder, a daemon that finds the same programs, and a
 //! backend that accepts the token.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::checks::{self, Finding, Level};
@@ -48,109 +48,24 @@ fn is_enough(version: &str) -> bool {
 pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
     const NAME: &str = "CLI";
     let cli = Cli::from_config(&config.cli);
-    let command = &cli.command;
-    let mut findings = Vec::new();
-    match checks::program(command, environment) {
-        None => findings.push(checks::cli(&cli, environment)),
-        Some(program) if !cli.is_known() => {
-            let what =
-                format!("{program} (not a CLI that wf0-agent knows: its version is not asked)");
-            findings.push(Finding::ok(NAME, what));
-        }
-        Some(program) => {
-            findings.push(match cli.version(environment, &Halt::never()) {
-                Some(version) => Finding::ok(NAME, format!("{program} is {} {version}", cli.name)),
-                None => {
-                    let what = format!("`{program} --version` failed or printed no version");
-                    Finding::warning(NAME, what, format!("run {program} --version yourself"))
-                }
-            });
-            findings.extend(login(command, environment));
-        }
-    }
+    let mut findings = vec![match checks::program(&cli.command, environment) {
+        None => checks::cli(&cli, environment),
+        Some(program) if !cli.is_known() => Finding::ok(
+            NAME,
+            format!("{program} (not a CLI that wf0-agent knows: its version is not asked)"),
+        ),
+        Some(program) => match cli.version(environment, &Halt::never()) {
+            Some(version) => Finding::ok(NAME, format!("{program} is {} {version}", cli.name)),
+            None => {
+                let what = format!("`{program} --version` failed or printed no version");
+                Finding::warning(NAME, what, format!("run {program} --version yourself"))
+            }
+        },
+    }];
     for wrong in cli::wrong_options(&config.cli) {
         findings.push(Finding::problem(NAME, wrong.problem(), WrongOption::FIX));
     }
     findings
-}
-
-/// What exists once a person has logged in to a CLI.
-struct Login {
-    program: &'static str,
-    /// The variable that names the folder.
-    folder_variable: &'static str,
-    /// The folder in the home folder, if that variable is not set.
-    folder: &'static str,
-    file: &'static str,
-    variables: &'static [&'static str],
-}
-
-const LOGINS: &[Login] = &[
-    Login {
-        program: "claude",
-        folder_variable: "CLAUDE_CONFIG_DIR",
-        folder: ".claude",
-        file: ".credentials.json",
-        variables: &[
-            "ANTHROPIC_API_KEY",
-            "ANTHROPIC_AUTH_TOKEN",
-            "CLAUDE_CODE_OAUTH_TOKEN",
-        ],
-    },
-    Login {
-        program: "codex",
-        folder_variable: "CODEX_HOME",
-        folder: ".codex",
-        file: "auth.json",
-        variables: &["CODEX_API_KEY", "OPENAI_API_KEY"],
-    },
-    Login {
-        program: "opencode",
-        folder_variable: "XDG_DATA_HOME",
-        folder: ".local/share",
-        file: "opencode/auth.json",
-        variables: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY"],
-    },
-    Login {
-        program: "gemini",
-        folder_variable: "GEMINI_CLI_HOME",
-        folder: "",
-        file: ".gemini/oauth_creds.json",
-        variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
-    },
-    Login {
-        program: "cursor-agent",
-        folder_variable: "XDG_CONFIG_HOME",
-        folder: ".config",
-        file: "cursor/auth.json",
-        variables: &["CURSOR_API_KEY"],
-    },
-];
-
-/// Looks whether a file or a variable of a login exists. It reads no secret, does not ask the CLI's vendor, and cannot see
-/// a login in the system's keychain.
-fn login(command: &str, environment: &Environment) -> Option<Finding> {
-    const NAME: &str = "login";
-    let stem = Path::new(command).file_stem()?;
-    let mut logins = LOGINS.iter();
-    let login = logins.find(|login| stem.eq_ignore_ascii_case(login.program))?;
-    let value = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-    let seems = |sign: String| Finding::ok(NAME, format!("{command} seems logged in: {sign}"));
-    if let Some(name) = login.variables.iter().find(|name| value(name).is_some()) {
-        return Some(seems(format!("{name} is set")));
-    }
-    let home = value(if cfg!(windows) { "USERPROFILE" } else { "HOME" });
-    let own = value(login.folder_variable).map(PathBuf::from);
-    let folder = own.or_else(|| Some(Path::new(home?).join(login.folder)))?;
-    let file = folder.join(login.file);
-    let shown = file.display();
-    if file.exists() {
-        return Some(seems(format!("{shown} is there")));
-    }
-    let signs = login.variables.join(", ");
-    let what = format!("no sign that {command} is logged in (looked for {shown}, {signs})");
-    let fix = format!("run {command} once as this user and log in");
-    Some(Finding::warning(NAME, what, fix))
 }
 
 pub fn state(folder: &Path) -> Finding {
