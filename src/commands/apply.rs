@@ -81,9 +81,10 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
             return Ok(format!("the changes of {ticket} are already in {top}"));
         }
         let base = outcome.changes.base_commit.as_deref();
-        let why = why_not(&git, base.unwrap_or("no commit"));
+        let base = base.unwrap_or("no commit");
         return Err(format!(
-            "{ticket} does not apply cleanly to {top}; nothing was changed:\n{complaints}\n{why}\n\
+            "{ticket} does not apply cleanly to {top}; nothing was changed:\n{complaints}\n\
+             the run began at {base}; compare it with your checkout\n\
              to merge by hand: git -C {top} apply --3way {}",
             patch.display()
         ));
@@ -114,16 +115,4 @@ fn git_apply(git: &Git, patch: &Path, options: &[&str]) -> Result<Result<String,
         0 => Ok(output.stdout.trim_end().to_owned()),
         _ => Err(output.stderr.trim_end().to_owned()),
     })
-}
-
-/// Why a patch of changes to `base` does not apply.
-fn why_not(git: &Git, base: &str) -> String {
-    let words = ["rev-parse", "--verify", "--quiet", "HEAD"];
-    let head = git.run(&words, None, &Halt::never());
-    match head.as_deref().map_or("no commit", str::trim) {
-        head if head == base => {
-            format!("the run began at {base} too: the checkout has uncommitted changes")
-        }
-        head => format!("the run began at {base}, and the checkout is now at {head}"),
-    }
 }

@@ -2,7 +2,7 @@
 //! it printed, and what it changed.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const PARTS: [&str; 3] = ["prompt", "stdout", "diff"];
 /// The files are looked at again and again, because a growing file announces itself to nobody.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A line that does not end is printed in parts.
-const LINE_MAX: usize = 1 << 20;
+const LINE_MAX: u64 = 1 << 20;
 
 pub fn command() -> Command {
     Command::new("show")
@@ -204,27 +204,23 @@ impl Tail {
         }
     }
 
-    /// Passes on what has come since the last time. A file that does not exist yet is empty.
+    /// Passes on the lines that have come since the last time. A file that does not exist yet is empty.
     fn pass_on(&mut self, to: &mut impl Write, is_last: bool) -> io::Result<()> {
         let mut file = match File::open(&self.path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut reader = BufReader::new(file);
         loop {
-            let mut chunk = Vec::new();
-            file.seek(SeekFrom::Start(self.at))?;
-            let read = (&mut file).take(LINE_MAX as u64).read_to_end(&mut chunk)?;
-            let lines = chunk.iter().rposition(|byte| *byte == b'\n');
-            match lines {
-                Some(end) if self.is_for_terminal => chunk.truncate(end + 1),
-                None if self.is_for_terminal && !is_last && read < LINE_MAX => chunk.clear(),
-                _ => {}
-            }
-            if chunk.is_empty() {
+            let mut line = Vec::new();
+            let size = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)? as u64;
+            let is_whole = line.ends_with(b"\n") || size == LINE_MAX || is_last;
+            if line.is_empty() || !is_whole {
                 return to.flush();
             }
-            pass_on(&chunk, self.is_for_terminal, to)?;
-            self.at += chunk.len() as u64;
+            pass_on(&line, self.is_for_terminal, to)?;
+            self.at += size;
         }
     }
 }

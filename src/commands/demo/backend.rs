@@ -5,109 +5,65 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tungstenite::{Error, Message, WebSocket};
 
+use super::Fallible;
 use crate::commands::print;
 
 const TICKET: &str = "DEMO-1";
 
-pub struct Backend {
-    listener: TcpListener,
-    bearer: String,
-    pub url: String,
+/// Serves one connection and returns the `ticket.result` or `ticket.fail`. `finished` is called when it has come, or
+/// cannot come any more.
+pub fn serve(listener: &TcpListener, limit: Duration, finished: impl FnOnce()) -> Fallible<Value> {
+    let served =
+        accept(listener, limit).and_then(|mut socket| Ok((outcome_from(&mut socket)?, socket)));
+    finished();
+    let (outcome, mut socket) = served?;
+    // The daemon closes the connection; reading on answers that.
+    while socket.read().is_ok() {}
+    Ok(outcome)
 }
 
-impl Backend {
-    pub fn listen(token: &str) -> Result<Self, String> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("loopback: {e}"))?;
-        let address = listener.local_addr().map_err(|e| e.to_string())?;
-        Ok(Self {
-            listener,
-            bearer: format!("Bearer {token}"),
-            url: format!("http://{address}"),
-        })
-    }
-
-    /// Serves one connection and returns the `ticket.result` or `ticket.fail`. `finished` is called when it has come, or
-    /// cannot come any more.
-    pub fn serve(&self, limit: Duration, finished: impl FnOnce()) -> Result<Value, String> {
-        let served = self.accept(limit).and_then(|mut socket| {
-            let outcome = converse(&mut socket)?;
-            Ok((outcome, socket))
-        });
-        finished();
-        let (outcome, mut socket) = served?;
-        // The daemon closes the connection; reading on answers that.
-        while socket.read().is_ok() {}
-        Ok(outcome)
-    }
-
-    fn accept(&self, limit: Duration) -> Result<WebSocket<TcpStream>, String> {
-        let accepted = self.listener.accept().and_then(|(stream, _)| {
-            stream.set_read_timeout(Some(limit))?;
-            Ok(stream)
-        });
-        #[expect(
-            clippy::result_large_err,
-            reason = "the library gives the refusal's type"
-        )]
-        let check = |request: &Request, response: Response| {
-            let theirs = request.headers().get("authorization");
-            match theirs.is_some_and(|theirs| *theirs == *self.bearer) {
-                true => Ok(response),
-                false => Err(ErrorResponse::new(None)),
-            }
-        };
-        let stream = accepted.map_err(|e| e.to_string())?;
-        tungstenite::accept_hdr(stream, check).map_err(|e| format!("the daemon's upgrade: {e}"))
-    }
+fn accept(listener: &TcpListener, limit: Duration) -> Fallible<WebSocket<TcpStream>> {
+    let (stream, _) = listener.accept()?;
+    stream.set_read_timeout(Some(limit))?;
+    tungstenite::accept(stream).map_err(|e| format!("the daemon's upgrade: {e}").into())
 }
 
-fn converse(socket: &mut WebSocket<TcpStream>) -> Result<Value, String> {
-    let register = receive(socket)?;
-    if kind(&register) != "agent.register" {
-        return Err(format!("the first message is {}", kind(&register)));
-    }
-    send(socket, &ticket())?;
-    let mut is_claimed = false;
+fn outcome_from(socket: &mut WebSocket<TcpStream>) -> Fallible<Value> {
     loop {
         let message = receive(socket)?;
         match kind(&message) {
-            "ticket.claim" => is_claimed = true,
-            "ticket.result" | "ticket.fail" if is_claimed => {
+            "agent.register" => send(socket, &ticket())?,
+            "ticket.result" | "ticket.fail" => {
                 let ack = json!({"type": "ticket.ack", "ticketId": TICKET, "attempt": 1});
                 send(socket, &ack)?;
                 return Ok(message);
-            }
-            "ticket.result" | "ticket.fail" => {
-                return Err("the daemon answered without a claim".to_owned());
             }
             _ => {}
         }
     }
 }
 
-fn receive(socket: &mut WebSocket<TcpStream>) -> Result<Value, String> {
+fn receive(socket: &mut WebSocket<TcpStream>) -> Fallible<Value> {
     loop {
         match socket.read() {
             Ok(Message::Text(text)) => {
-                let message = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+                let message = serde_json::from_str(&text)?;
                 print(&format!("agent → backend  {}\n", kind(&message)));
                 return Ok(message);
             }
             Ok(_) => {}
             // A read with a timeout is interrupted whenever a child of the daemon ends.
             Err(Error::Io(e)) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(format!("the connection to the daemon: {e}")),
+            Err(e) => return Err(format!("the connection to the daemon: {e}").into()),
         }
     }
 }
 
-fn send(socket: &mut WebSocket<TcpStream>, message: &Value) -> Result<(), String> {
+fn send(socket: &mut WebSocket<TcpStream>, message: &Value) -> Fallible<()> {
     print(&format!("backend → agent  {}\n", kind(message)));
-    let sent = socket.send(Message::text(message.to_string()));
-    sent.map_err(|e| e.to_string())
+    Ok(socket.send(Message::text(message.to_string()))?)
 }
 
 fn kind(message: &Value) -> &str {

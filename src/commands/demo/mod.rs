@@ -3,10 +3,14 @@
 //! The daemon is the real one, over a real WebSocket. Only the backend and, without `--cli`, the CLI are stand-ins.
 
 mod backend;
-mod greeter;
 
-use std::collections::HashMap;
+use std::error::Error;
 use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -19,12 +23,22 @@ use crate::config::{Config, Given, Sources};
 use crate::daemon::{self, Mailbox};
 use crate::domain::event::{DaemonEnd, Event};
 use crate::environment::Environment;
-use backend::Backend;
-pub use greeter::stand_in;
-use greeter::{STAND_IN, Scratch, is_from_stand_in};
+use crate::job::{Git, Halt};
+use backend::serve;
 
+/// The hidden command that stands in for a coding CLI.
+const STAND_IN: &str = "demo-stand-in";
 /// The time limit of the stand-in. A real CLI gets the time limit of a ticket besides.
 const STAND_IN_LIMIT: Duration = Duration::from_secs(60);
+
+const FILE: &str = "greeter.py";
+const CONTENT: &str = "def greet():\n    return \"Hello!\"\n";
+const CHANGED: &str = "def greet(name=\"world\"):\n    return f\"Hello, {name}!\"\n";
+const NEW_FILE: &str = "test_greeter.py";
+const TEST: &str = "from greeter import greet\n\nassert greet(\"Ada\") == \"Hello, Ada!\"\n";
+
+/// Nobody looks into these errors: they are only printed.
+type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 pub fn command() -> Command {
     Command::new("demo")
@@ -35,7 +49,6 @@ pub fn command() -> Command {
         ))
 }
 
-/// The demo's built-in CLI. People do not call it.
 pub fn stand_in_command() -> Command {
     Command::new(STAND_IN).hide(true)
 }
@@ -50,95 +63,139 @@ pub fn run(matches: &ArgMatches) -> u8 {
     }
 }
 
-fn try_run(own_cli: bool, given: Given) -> Result<(), String> {
+fn try_run(own_cli: bool, given: Given) -> Fallible<()> {
     let scratch = Scratch::new()?;
     let environment = Environment::of_process();
-    scratch.make_repository(&environment)?;
-    let token = format!("wfa_demo_{:016x}", rand::random::<u64>());
-    let backend = Backend::listen(&token)?;
+    let repository = scratch.0.join("greeter");
+    make_repository(&repository, &environment)?;
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let sources = settings(own_cli, given, &url, &scratch.0)?;
+    let config = Config::load(&sources)?;
+    let mut limit = STAND_IN_LIMIT;
+    if own_cli {
+        let limits = config.roles.iter().map(|(_, limit)| *limit);
+        limit += limits.max().unwrap_or_default();
+    }
+    let shown = repository.display();
+    print(&format!("A backend on {url}, a repository in {shown}.\n\n"));
 
-    let flags = settings(own_cli, given.flags, &backend.url, &scratch)?;
-    let mut variables = environment.for_cli();
-    let env_file = if own_cli {
-        given.env_file
-    } else {
-        variables.retain(|(name, _)| find(&name.to_string_lossy()).is_none());
-        Some(scratch.empty_settings()?)
-    };
-    variables.push(("WORKFORCE0_AGENT_TOKEN".into(), token.into()));
-    let sources = Sources::collect(Given { flags, env_file }, Environment::new(variables))?;
-    let config = Config::load(&sources).map_err(|e| e.to_string())?;
-    let ticket_limit = config.roles.iter().map(|(_, limit)| *limit).max();
-    let ticket_limit = ticket_limit.filter(|_| own_cli).unwrap_or_default();
-
-    let (url, repository) = (backend.url.clone(), scratch.repository.display());
-    print(&format!(
-        "A backend on {url}, a repository in {repository}.\n\n"
-    ));
     run::end_on_panic(|| ());
-    let mut serving = None;
-    let ready = |mailbox: Mailbox| {
-        run::stop_on_signals(mailbox.clone());
-        let own = mailbox.clone();
-        let stop = move || own.post(Event::Stop);
-        let serve = move || backend.serve(ticket_limit + STAND_IN_LIMIT, stop);
-        let thread = thread::Builder::new().name("demo-backend".to_owned());
-        serving = thread.spawn(serve).ok();
-        if serving.is_none() {
+    let (to_backend, mailboxes) = mpsc::channel::<Mailbox>();
+    let stop = move || {
+        if let Ok(mailbox) = mailboxes.recv() {
             mailbox.post(Event::Stop);
         }
     };
-    match daemon::run(config, environment, ready, |_| {}) {
-        Ok(DaemonEnd::Asked) => {}
-        Ok(other) => return Err(format!("the daemon ended with {other:?}")),
-        Err(e) => return Err(e.to_string()),
+    let serving = thread::Builder::new()
+        .name("demo-backend".to_owned())
+        .spawn(move || serve(&listener, limit, stop))?;
+    let ready = |mailbox: Mailbox| {
+        run::stop_on_signals(mailbox.clone());
+        let _ = to_backend.send(mailbox);
+    };
+    match daemon::run(config, environment, ready, |_| {})? {
+        DaemonEnd::Asked => {}
+        other => return Err(format!("the daemon ended with {other:?}").into()),
     }
-    let outcome = serving.and_then(|thread| thread.join().ok());
-    judge(
-        &outcome.ok_or("the demo's backend could not start")??,
-        own_cli,
-    )
+    let outcome = serving.join();
+    show(&outcome.map_err(|_| "the demo's backend ended with a bug")??)
 }
 
-/// The settings that make the daemon the demo's own. Everything else is as the user has it.
-fn settings(
-    own_cli: bool,
-    mut flags: HashMap<String, OsString>,
-    url: &str,
-    scratch: &Scratch,
-) -> Result<HashMap<String, OsString>, String> {
+/// The settings that make the daemon the demo's own. With `--cli` everything else is as the user has it.
+fn settings(own_cli: bool, given: Given, url: &str, scratch: &Path) -> Fallible<Sources> {
+    let Given {
+        mut flags,
+        mut env_file,
+    } = given;
+    let mut variables = Environment::of_process().for_cli();
     let mut repository = OsString::from("demo/greeter=");
-    repository.push(&scratch.repository);
+    repository.push(scratch.join("greeter"));
     let mut set = |name: &str, value: OsString| flags.insert(name.to_owned(), value);
     set("WORKFORCE0_API_URL", url.into());
     set("WORKFORCE0_PROTOCOL", "ticket".into());
     set("REPO_PATHS", repository);
     set("AGENT_ROLES", "dev".into());
-    set("STATE_DIR", scratch.state.clone().into());
+    set("STATE_DIR", scratch.join("state").into());
     if !own_cli {
-        let program = std::env::current_exe();
-        let program = program.map_err(|e| format!("this program's path is unknown: {e}"))?;
-        set("CLI_COMMAND", program.into());
+        set("CLI_COMMAND", std::env::current_exe()?.into());
         set("CLI_ARGS_TEMPLATE", STAND_IN.into());
+        variables.retain(|(name, _)| find(&name.to_string_lossy()).is_none());
+        // With an empty file of settings the daemon does not read the user's `.env`.
+        let empty = scratch.join("settings.env");
+        fs::write(&empty, "")?;
+        env_file = Some(empty);
     }
-    Ok(flags)
+    variables.push(("WORKFORCE0_AGENT_TOKEN".into(), "wfa_demo".into()));
+    let environment = Environment::new(variables);
+    Ok(Sources::collect(Given { flags, env_file }, environment)?)
 }
 
-/// Shows the outcome. It must be right, not only there.
-fn judge(outcome: &Value, own_cli: bool) -> Result<(), String> {
+fn show(outcome: &Value) -> Fallible<()> {
     let text = |name: &str| outcome[name].as_str().unwrap_or_default().trim_end();
     let (stdout, diff) = (text("stdout"), text("diff"));
     print(&format!("\n── stdout ──\n{stdout}\n\n── diff ──\n{diff}\n"));
     if text("type") != "ticket.result" {
-        return Err(format!("the ticket failed: {}", text("error")));
+        return Err(format!("the ticket failed: {}", text("error")).into());
     }
-    let is_right = match own_cli {
-        true => !diff.is_empty(),
-        false => is_from_stand_in(stdout, diff),
-    };
-    if !is_right {
-        return Err("the result does not have the change that the ticket asks for".to_owned());
+    if diff.is_empty() {
+        return Err("the result has no diff".into());
     }
     print("\nDone: the backend has the result; the scratch folders are removed.\n");
+    Ok(())
+}
+
+/// The folder of the demo's repository and state. It is removed at the end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Self> {
+        let name = format!("wf0-agent-demo-{:016x}", rand::random::<u64>());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder)?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir_all(&self.0) {
+            eprintln!("wf0-agent: {} is left behind: {e}", self.0.display());
+        }
+    }
+}
+
+fn make_repository(repository: &Path, environment: &Environment) -> Fallible<()> {
+    fs::create_dir(repository)?;
+    fs::write(repository.join(FILE), CONTENT)?;
+    let git = Git::new(environment, repository, &repository.join(".git"))?
+        .with("GIT_WORK_TREE", repository);
+    let user = "-c user.name=demo -c user.email=demo@localhost -c commit.gpgSign=false";
+    let commit = format!("{user} commit --quiet --no-verify --message greeter");
+    for command in ["init --quiet", "add .", &commit] {
+        let words: Vec<&str> = command.split(' ').collect();
+        git.run(&words, None, &Halt::never())?;
+    }
+    Ok(())
+}
+
+pub fn stand_in(_: &ArgMatches) -> u8 {
+    match work() {
+        Ok(()) => exit::OK,
+        Err(e) => {
+            eprintln!("the stand-in failed: {e}");
+            exit::FAILED
+        }
+    }
+}
+
+fn work() -> io::Result<()> {
+    let prompt = io::read_to_string(io::stdin())?;
+    // Called anywhere else than in the demo's repository, it changes nothing.
+    fs::metadata(FILE)?;
+    fs::write(FILE, CHANGED)?;
+    fs::write(NEW_FILE, TEST)?;
+    let asked = prompt.lines().next().unwrap_or_default();
+    println!("I was asked: {asked}\nDone: {FILE} changed, {NEW_FILE} added.");
     Ok(())
 }

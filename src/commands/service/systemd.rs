@@ -74,16 +74,9 @@ impl Systemd {
                 ));
             }
         };
-        let user = self.environment.get("USER");
-        let user = user.or(self.environment.get("LOGNAME"));
-        let lingering = Path::new("/var/lib/systemd/linger");
-        let boot = match user.is_some_and(|user| lingering.join(user).exists()) {
-            true => "",
-            false => {
-                "\nIt runs while you are logged in. To start it at boot: loginctl enable-linger"
-            }
-        };
-        Ok(format!("{started}{boot}"))
+        Ok(format!(
+            "{started}\nIt runs while you are logged in. To start it at boot: loginctl enable-linger"
+        ))
     }
 
     /// `false`: there is none.
