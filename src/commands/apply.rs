@@ -11,12 +11,9 @@ use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 use super::past::{TicketRun, ticket, with_run};
 use super::print;
 use crate::config::canonicalize;
-use crate::domain::text::one_line;
 use crate::job::{Git, GitDirs, Halt};
 use crate::store::inspect::Seen;
 use crate::store::journal::PATCH;
-
-const WARNING_MAX: usize = 500;
 
 pub fn command() -> Command {
     Command::new("apply")
@@ -95,9 +92,6 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
     let mut report = format!("applied {ticket} to {top} (not committed):\n{stat}");
     if let Some(error) = failed {
         report += &format!("\nThe run itself failed: {error}");
-    }
-    for warning in &outcome.warnings {
-        report += &format!("\nThe run warned: {}", one_line(warning, WARNING_MAX));
     }
     Ok(report)
 }

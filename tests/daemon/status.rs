@@ -125,7 +125,7 @@ fn the_life_of_a_ticket() {
     let gone = status(&world, &[]);
     assert_eq!(gone.code, 1, "{gone:?}");
     assert!(
-        gone.stdout.contains("not running (stopped ") && gone.stdout.contains("✓ T-1"),
+        gone.stdout.contains("not running (last seen ") && gone.stdout.contains("✓ T-1"),
         "{gone:?}"
     );
     assert_eq!(

@@ -79,7 +79,7 @@ fn ticket() -> Value {
         "role": "dev_agent",
         "repo": "demo/greeter",
         "title": "Greet people by name",
-        "description": "Give `greet` in greeter.py a parameter `name`, and add a test for it in test_greeter.py.",
+        "description": "Give `greet` in greeter.py a parameter `name`.",
         "skills": [{"slug": "small-steps", "body": "Change as little as possible."}],
     })
 }

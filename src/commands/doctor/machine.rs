@@ -104,21 +104,16 @@ pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
             continue;
         }
         let here = ours.unwrap_or_else(|| format!("no {name}"));
-        findings.push(match program {
-            Some(program) => {
-                let what = format!("{subject} uses {program}; this shell finds {here}");
-                Finding::warning(NAME, what, FIX)
-            }
+        let mut found = match program {
+            Some(program) => Finding::warning(NAME, format!("{subject} uses {program}"), FIX),
             None => {
                 let path = &theirs.search_path;
-                let there = format!("did not find {name} at its start (its PATH: {path})");
-                Finding::problem(
-                    NAME,
-                    format!("{subject} {there}; this shell finds {here}"),
-                    FIX,
-                )
+                let what = format!("{subject} did not find {name} at its start (its PATH: {path})");
+                Finding::problem(NAME, what, FIX)
             }
-        });
+        };
+        found.what += &format!("; this shell finds {here}");
+        findings.push(found);
     }
     if findings.is_empty() {
         let what = format!("{subject} finds the same git and CLI");

@@ -6,8 +6,6 @@
 mod machine;
 mod settings;
 
-use std::io::IsTerminal;
-
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
@@ -59,49 +57,23 @@ fn check_all(given: Given, environment: &Environment) -> Vec<Finding> {
     };
     let config = Config::load(&sources);
     findings.extend(settings::all(&sources, &file, config.as_ref().err()));
-    match &config {
-        Ok(config) => {
-            let repos = checks::known_to_git(config.repos.clone(), config.workspace, environment);
-            findings.extend(checks::repositories(&repos, config.workspace));
-            findings.extend(machine::cli(config, environment));
-            findings.extend(approval(config));
-            findings.push(machine::state(&config.state_dir));
-            findings.extend(machine::daemon(config, environment));
-            findings.extend(machine::backend(config));
-        }
-        Err(_) => {
-            // A wrong STATE_DIR is among the settings above.
-            if let Ok(state_dir) = Config::load_state_dir(&sources) {
-                findings.push(machine::state(&state_dir));
-            }
-            let what = "repositories, CLI and backend were not checked";
-            let fix = "fix the settings above, then run wf0-agent doctor again";
-            findings.push(Finding::warning("skipped", what, fix));
-        }
-    }
+    let Ok(config) = &config else {
+        let what = "repositories, CLI, state folder and backend were not checked";
+        let fix = "fix the settings above, then run wf0-agent doctor again";
+        findings.push(Finding::warning("skipped", what, fix));
+        return findings;
+    };
+    let repos = checks::known_to_git(config.repos.clone(), config.workspace, environment);
+    findings.extend(checks::repositories(&repos, config.workspace));
+    findings.extend(machine::cli(config, environment));
+    findings.push(machine::state(&config.state_dir));
+    findings.extend(machine::daemon(config, environment));
+    findings.extend(machine::backend(config));
     findings
 }
 
-/// A person can be asked only at a terminal.
-fn approval(config: &Config) -> Option<Finding> {
-    const NAME: &str = "approval";
-    if !config.require_approval {
-        return None;
-    }
-    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
-        return Some(Finding::ok(NAME, "each run is asked for at the terminal"));
-    }
-    let why = "REQUIRE_APPROVAL=1 needs a terminal to ask on, and there is none here";
-    let fix = "start wf0-agent in a terminal, or unset REQUIRE_APPROVAL";
-    Some(Finding::warning(NAME, why, fix))
-}
-
 fn to_line(finding: &Finding) -> String {
-    let sign = match finding.level {
-        Level::Ok => '✓',
-        Level::Note | Level::Warning => '!',
-        Level::Problem => '✗',
-    };
+    let (sign, _) = sign_and_status(finding.level);
     let mut line = format!("{sign} {}: {}", finding.name, finding.what);
     if let Some(fix) = &finding.fix {
         line += &format!(" → {fix}");
@@ -110,10 +82,14 @@ fn to_line(finding: &Finding) -> String {
 }
 
 fn to_json(finding: &Finding) -> serde_json::Value {
-    let status = match finding.level {
-        Level::Ok => "ok",
-        Level::Note | Level::Warning => "warn",
-        Level::Problem => "fail",
-    };
+    let (_, status) = sign_and_status(finding.level);
     json!({"check": finding.name, "status": status, "message": finding.what, "fix": finding.fix})
+}
+
+fn sign_and_status(level: Level) -> (char, &'static str) {
+    match level {
+        Level::Ok => ('✓', "ok"),
+        Level::Note | Level::Warning => ('!', "warn"),
+        Level::Problem => ('✗', "fail"),
+    }
 }

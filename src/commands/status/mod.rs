@@ -31,7 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct Overview {
     state_dir: PathBuf,
     is_running: bool,
-    /// The last status that a daemon has written; with `is_running` it is the running daemon's.
+    /// When a daemon has last written its status.
+    last_seen: Option<SystemTime>,
+    /// The running daemon's status.
     record: Option<StatusRecord>,
     /// The claimed tickets that have not ended.
     active: Vec<Seen>,
@@ -58,26 +60,24 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> u8 {
     let environment = Environment::of_process();
+    let shown = state_dir(given(matches), &environment).and_then(|state_dir| {
+        show(matches, &state_dir, &environment)
+            .map_err(|e| format!("STATE_DIR: {}: {e}", state_dir.display()))
+    });
+    shown.unwrap_or_else(|why| {
+        eprintln!("wf0-agent: {why}");
+        exit::CONFIG
+    })
+}
+
+fn show(matches: &ArgMatches, state_dir: &Path, environment: &Environment) -> io::Result<u8> {
     let (is_json, is_watched) = (matches.get_flag("json"), matches.get_flag("watch"));
-    let state_dir = match state_dir(given(matches), &environment) {
-        Ok(state_dir) => state_dir,
-        Err(why) => {
-            eprintln!("wf0-agent: {why}");
-            return exit::CONFIG;
-        }
-    };
     let is_terminal = io::stdout().is_terminal();
-    let is_page = is_terminal && knows_sequences(&environment) && !is_json;
-    let colours = is_terminal && knows_colours(&environment);
-    let mut shown = String::new();
+    let is_page = is_terminal && knows_sequences(environment) && !is_json;
+    let colours = is_terminal && knows_colours(environment);
+    let mut last = String::new();
     loop {
-        let overview = match look(&state_dir) {
-            Ok(overview) => overview,
-            Err(e) => {
-                eprintln!("wf0-agent: STATE_DIR: {}: {e}", state_dir.display());
-                return exit::CONFIG;
-            }
-        };
+        let overview = look(state_dir)?;
         let json = to_json(&overview);
         let text = match is_json {
             true => json.clone(),
@@ -85,23 +85,22 @@ pub fn run(matches: &ArgMatches) -> u8 {
         };
         if !is_watched {
             print(&text);
-            return match overview.is_running {
+            return Ok(match overview.is_running {
                 true => exit::OK,
                 false => exit::FAILED,
-            };
+            });
         }
         // A page is written again while its times go on, other output only with something new.
-        let (text, seen) = match is_page {
-            true => (page(&text), text),
-            false => (text, json),
+        let text = match is_page {
+            true => page(&text),
+            false if json == last => String::new(),
+            false => text,
         };
-        if seen != shown {
-            let mut to = io::stdout();
-            let written = to.write_all(text.as_bytes());
-            if written.and_then(|()| to.flush()).is_err() {
-                return exit::OK;
-            }
-            shown = seen;
+        last = json;
+        let mut to = io::stdout();
+        let written = to.write_all(text.as_bytes());
+        if written.and_then(|()| to.flush()).is_err() {
+            return Ok(exit::OK);
         }
         thread::sleep(LOOK_EVERY);
     }
@@ -133,22 +132,19 @@ fn look(state_dir: &Path) -> io::Result<Overview> {
         let entry = seen.outcome().ok()??;
         Some(Finished { seen, entry, at })
     });
+    // A file that cannot be read is what a power failure left.
+    let record = inspect::status(state_dir).ok().flatten();
     Ok(Overview {
         state_dir: state_dir.to_owned(),
         is_running,
-        // A file that cannot be read is what a power failure left.
-        record: inspect::status(state_dir).ok().flatten(),
+        last_seen: record.as_ref().map(|record| record.daemon.written_at.0),
+        record: record.filter(|_| is_running),
         active,
         results: results.collect(),
     })
 }
 
 impl Overview {
-    /// The status of the daemon that runs now.
-    fn current(&self) -> Option<&StatusRecord> {
-        self.record.as_ref().filter(|_| self.is_running)
-    }
-
     fn seen(&self, active: &ActiveStatus) -> Option<&Seen> {
         let mut runs = self.active.iter();
         runs.find(|seen| seen.folder.run.to_string() == active.run)
@@ -157,8 +153,9 @@ impl Overview {
 
 /// One line. It does not depend on the time of now, so it changes only when something happens.
 fn to_json(overview: &Overview) -> String {
-    let active = overview.current().map(|record| &record.active);
-    let active = active.into_iter().flatten().map(|active| {
+    let record = overview.record.as_ref();
+    let active = record.into_iter().flat_map(|record| &record.active);
+    let active = active.map(|active| {
         let mut value = json!(active);
         if let Some(seen) = overview.seen(active) {
             value["role"] = json!(seen.role);
@@ -171,7 +168,7 @@ fn to_json(overview: &Overview) -> String {
     let status = json!({
         "running": overview.is_running,
         "stateDir": overview.state_dir,
-        "daemon": overview.current().map(|record| &record.daemon),
+        "daemon": record.map(|record| &record.daemon),
         "active": active.collect::<Vec<_>>(),
         "results": overview.results.iter().map(of_result).collect::<Vec<_>>(),
     });
