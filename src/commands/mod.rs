@@ -260,11 +260,13 @@ fn print(text: &str) -> u8 {
     let mut to = io::stdout();
     match ignore_closed_pipe(to.write_all(text.as_bytes()).and_then(|()| to.flush())) {
         Ok(()) => exit::OK,
-        Err(e) => {
-            eprintln!("wf0-agent: standard output: {e}");
-            exit::FAILED
-        }
+        Err(e) => fail(&format!("standard output: {e}"), exit::FAILED),
     }
+}
+
+fn fail(why: &str, code: u8) -> u8 {
+    eprintln!("wf0-agent: {why}");
+    code
 }
 
 /// A reader that closes the pipe early has read enough.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches};
 
-use super::{exit, given};
+use super::{exit, fail, given};
 use crate::config::{Config, Given, Sources};
 use crate::domain::outbox::Entry;
 use crate::domain::text::one_line;
@@ -60,23 +60,20 @@ pub fn with_run(
             .map_err(|e| format!("STATE_DIR: {} holds no tickets: {e}", state_dir.display()));
         Ok((runs?, state_dir))
     });
-    let (done, failure) = match runs {
-        Ok((runs, state_dir)) => {
-            let seen = find(ticket.unwrap_or_default(), runs, preferred, &state_dir);
-            let past = |seen| TicketRun {
-                seen,
-                environment,
-                state_dir,
-            };
-            (seen.map(past).and_then(command), exit::FAILED)
-        }
-        Err(why) => (Err(why), exit::CONFIG),
+    let (runs, state_dir) = match runs {
+        Ok(found) => found,
+        Err(why) => return fail(&why, exit::CONFIG),
     };
-    let Err(why) = done else {
-        return exit::OK;
+    let seen = find(ticket.unwrap_or_default(), runs, preferred, &state_dir);
+    let past = |seen| TicketRun {
+        seen,
+        environment,
+        state_dir,
     };
-    eprintln!("wf0-agent: {why}");
-    failure
+    match seen.map(past).and_then(command) {
+        Ok(()) => exit::OK,
+        Err(why) => fail(&why, exit::FAILED),
+    }
 }
 
 /// The daemon's state folder, or what is wrong with the setting.

@@ -43,10 +43,8 @@ pub fn knows_sequences(environment: &Environment) -> bool {
 
 /// The time of day, UTC: `12:03:04Z`.
 pub fn clock(at: SystemTime) -> String {
-    let time = date_and_time(at);
-    time.split_once('T')
-        .map(|(_, time)| time.to_owned())
-        .unwrap_or(time)
+    let at = jiff::Timestamp::try_from(at).unwrap_or_default();
+    at.strftime("%H:%M:%SZ").to_string()
 }
 
 /// UTC, to the second.

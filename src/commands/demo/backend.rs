@@ -32,7 +32,14 @@ fn accept(listener: &TcpListener, limit: Duration) -> Fallible<WebSocket<TcpStre
 
 fn outcome_from(socket: &mut WebSocket<TcpStream>) -> Fallible<Value> {
     loop {
-        let message = receive(socket)?;
+        let message: Value = match socket.read() {
+            Ok(Message::Text(text)) => serde_json::from_str(&text)?,
+            Ok(_) => continue,
+            // A read with a timeout is interrupted whenever a child of the daemon ends.
+            Err(Error::Io(e)) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) => return Err(format!("the connection to the daemon: {e}").into()),
+        };
+        print(&format!("agent → backend  {}\n", kind(&message)));
         match kind(&message) {
             "agent.register" => send(socket, &ticket())?,
             "ticket.result" | "ticket.fail" => {
@@ -41,22 +48,6 @@ fn outcome_from(socket: &mut WebSocket<TcpStream>) -> Fallible<Value> {
                 return Ok(message);
             }
             _ => {}
-        }
-    }
-}
-
-fn receive(socket: &mut WebSocket<TcpStream>) -> Fallible<Value> {
-    loop {
-        match socket.read() {
-            Ok(Message::Text(text)) => {
-                let message = serde_json::from_str(&text)?;
-                print(&format!("agent → backend  {}\n", kind(&message)));
-                return Ok(message);
-            }
-            Ok(_) => {}
-            // A read with a timeout is interrupted whenever a child of the daemon ends.
-            Err(Error::Io(e)) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) => return Err(format!("the connection to the daemon: {e}").into()),
         }
     }
 }

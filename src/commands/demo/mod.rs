@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Command};
 use serde_json::Value;
 
-use super::{exit, flag, given, print, run};
+use super::{exit, fail, flag, given, print, run};
 use crate::config::settings::find;
 use crate::config::{Config, Given, Sources};
 use crate::daemon::{self, Mailbox};
@@ -54,10 +54,7 @@ pub fn stand_in_command() -> Command {
 pub fn run(matches: &ArgMatches) -> u8 {
     match try_run(matches.get_flag("cli"), given(matches)) {
         Ok(()) => exit::OK,
-        Err(why) => {
-            eprintln!("wf0-agent: the demo failed: {why}");
-            exit::FAILED
-        }
+        Err(why) => fail(&format!("the demo failed: {why}"), exit::FAILED),
     }
 }
 
@@ -111,15 +108,11 @@ fn run_in(scratch: &Path, own_cli: bool, given: Given) -> Fallible<()> {
 }
 
 /// The settings that make the daemon the demo's own. With `--cli` everything else is as the user has it.
-fn settings(own_cli: bool, given: Given, url: &str, scratch: &Path) -> Fallible<Sources> {
-    let Given {
-        mut flags,
-        mut env_file,
-    } = given;
+fn settings(own_cli: bool, mut given: Given, url: &str, scratch: &Path) -> Fallible<Sources> {
     let mut variables = Environment::of_process().for_cli();
     let mut repository = OsString::from("demo/greeter=");
     repository.push(scratch.join("greeter"));
-    let mut set = |name: &str, value: OsString| flags.insert(name.to_owned(), value);
+    let mut set = |name: &str, value: OsString| given.flags.insert(name.to_owned(), value);
     set("WORKFORCE0_API_URL", url.into());
     set("WORKFORCE0_PROTOCOL", "ticket".into());
     set("REPO_PATHS", repository);
@@ -132,11 +125,10 @@ fn settings(own_cli: bool, given: Given, url: &str, scratch: &Path) -> Fallible<
         // With an empty file of settings the daemon does not read the user's `.env`.
         let empty = scratch.join("settings.env");
         fs::write(&empty, "")?;
-        env_file = Some(empty);
+        given.env_file = Some(empty);
     }
     variables.push(("WORKFORCE0_AGENT_TOKEN".into(), "wfa_demo".into()));
-    let environment = Environment::new(variables);
-    Ok(Sources::collect(Given { flags, env_file }, environment)?)
+    Ok(Sources::collect(given, Environment::new(variables))?)
 }
 
 fn show(outcome: &Value) -> Fallible<()> {
@@ -170,10 +162,7 @@ fn make_repository(repository: &Path, environment: &Environment) -> Fallible<()>
 pub fn stand_in(_: &ArgMatches) -> u8 {
     match work() {
         Ok(()) => exit::OK,
-        Err(e) => {
-            eprintln!("the stand-in failed: {e}");
-            exit::FAILED
-        }
+        Err(e) => fail(&format!("the stand-in failed: {e}"), exit::FAILED),
     }
 }
 

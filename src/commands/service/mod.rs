@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::{exit, flag, given, print, run};
+use super::{exit, fail, flag, given, print, run};
 use crate::config::settings::{Kind, SETTINGS};
 use crate::config::{Config, Given, Sources};
 use crate::domain::repos::is_slug;
@@ -101,10 +101,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
             _ => status(&manager),
         })
     };
-    done.unwrap_or_else(|why| {
-        eprintln!("wf0-agent: {why}");
-        exit::FAILED
-    })
+    done.unwrap_or_else(|why| fail(&why, exit::FAILED))
 }
 
 fn install(

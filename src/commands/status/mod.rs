@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::past::state_dir;
 use super::style::{knows_colours, knows_sequences};
-use super::{exit, flag, given, print};
+use super::{exit, fail, flag, given, print};
 use crate::domain::outbox::Entry;
 use crate::domain::text::escaped;
 use crate::domain::ticket::Exit;
@@ -38,13 +38,7 @@ struct Overview {
     /// The claimed tickets that have not ended.
     active: Vec<Seen>,
     /// The tickets that ended last, the newest first.
-    results: Vec<Finished>,
-}
-
-struct Finished {
-    seen: Seen,
-    entry: Entry,
-    at: SystemTime,
+    results: Vec<(Seen, Entry)>,
 }
 
 pub fn command() -> Command {
@@ -64,10 +58,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
         show(matches, &state_dir, &environment)
             .map_err(|e| format!("STATE_DIR: {}: {e}", state_dir.display()))
     });
-    shown.unwrap_or_else(|why| {
-        eprintln!("wf0-agent: {why}");
-        exit::CONFIG
-    })
+    shown.unwrap_or_else(|why| fail(&why, exit::CONFIG))
 }
 
 fn show(matches: &ArgMatches, state_dir: &Path, environment: &Environment) -> io::Result<u8> {
@@ -119,18 +110,13 @@ fn look(state_dir: &Path) -> io::Result<Overview> {
         Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
         runs => runs?,
     };
-    let (mut active, mut ended) = (Vec::new(), Vec::new());
-    for seen in runs {
-        match seen.ended_at() {
-            Some(at) => ended.push((at, seen)),
-            None => active.push(seen),
-        }
-    }
-    ended.sort_by_key(|(at, _)| Reverse(*at));
+    let runs = runs.into_iter();
+    let (mut ended, active): (Vec<_>, _) = runs.partition(|seen| seen.ended_at().is_some());
+    ended.sort_by_cached_key(|seen| Reverse(seen.ended_at()));
     ended.truncate(RESULTS);
-    let results = ended.into_iter().filter_map(|(at, seen)| {
+    let results = ended.into_iter().filter_map(|seen| {
         let entry = seen.outcome().ok()??;
-        Some(Finished { seen, entry, at })
+        Some((seen, entry))
     });
     // A file that cannot be read is what a power failure left.
     let record = inspect::status(state_dir).ok().flatten();
@@ -175,7 +161,7 @@ fn to_json(overview: &Overview) -> String {
     escaped(&status.to_string()) + "\n"
 }
 
-fn of_result(Finished { seen, entry, at }: &Finished) -> Value {
+fn of_result((seen, entry): &(Seen, Entry)) -> Value {
     let outcome = &entry.outcome;
     let failure = outcome.failure.as_ref();
     let exit_code = match outcome.exit {
@@ -193,7 +179,7 @@ fn of_result(Finished { seen, entry, at }: &Finished) -> Value {
         "code": failure.map(|failure| failure.code),
         "error": failure.map(|failure| &failure.error),
         "exitCode": exit_code,
-        "endedAt": rfc3339(*at),
+        "endedAt": seen.ended_at().map(rfc3339),
         "durationMs": outcome.span.map(|span| millis_of(span.duration)),
         "diffStat": outcome.changes.stat,
         "pullRequest": outcome.pull_request,

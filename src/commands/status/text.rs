@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use super::{Finished, Overview};
+use super::Overview;
 use crate::commands::style::{Colour, clock};
+use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
 use crate::store::inspect::Seen;
 use crate::store::status::{ActiveStatus, CliStatus, StatusRecord};
@@ -115,7 +116,7 @@ impl Page {
         format!("▸ {text}")
     }
 
-    fn result(&self, Finished { seen, entry, at }: &Finished) -> String {
+    fn result(&self, (seen, entry): &(Seen, Entry)) -> String {
         let outcome = &entry.outcome;
         let mut facts = Vec::new();
         let sign = match &outcome.failure {
@@ -129,7 +130,8 @@ impl Page {
         facts.extend(outcome.changes.stat.map(|stat| stat.to_string()));
         facts.extend((!seen.is_delivered()).then(|| "not delivered yet".to_owned()));
         let about = self.about(entry.id.as_str(), entry.attempt, Some(seen));
-        let age = self.paint(Colour::Dim, &format!("{} ago", self.age(*at)));
+        let age = seen.ended_at().map(|at| self.age(at)).unwrap_or_default();
+        let age = self.paint(Colour::Dim, &format!("{age} ago"));
         format!("{sign} {about}  {}  {age}", facts.join(", "))
     }
 
