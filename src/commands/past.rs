@@ -46,6 +46,10 @@ pub fn ticket() -> Arg {
         .required(true)
 }
 
+pub fn any_run(_: &Seen) -> bool {
+    true
+}
+
 /// Carries out a command about the newest run of the ticket, if possible one that is `preferred`, or about the run with
 /// that id.
 pub fn with_run(

@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, ArgMatches, Command};
 
-use super::past::{TicketRun, ticket, with_run};
-use super::style::date_and_time;
+use super::past::{TicketRun, any_run, ticket, with_run};
 use super::{flag, ignore_closed_pipe};
 use crate::domain::outbox::Entry;
 use crate::domain::text::{for_terminal, one_line};
@@ -51,30 +50,24 @@ pub fn logs_command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> u8 {
     let only = PARTS.into_iter().find(|part| matches.get_flag(part));
-    with_run(
-        matches,
-        |_| true,
-        |past| {
-            let ended = past.outcome()?;
-            let mut to = io::stdout().lock();
-            let shown = match only {
-                Some(part) => show_part(part, &past, ended.as_ref(), &mut to)
-                    .and_then(|missing| missing.map_or(Ok(()), |why| Err(io::Error::other(why)))),
-                None => show_all(&past, ended.as_ref(), &mut to),
-            };
-            ignore_closed_pipe(shown).map_err(|e| format!("{}: {e}", past.seen.ticket))
-        },
-    )
+    with_run(matches, any_run, |past| {
+        let ended = past.outcome()?;
+        let mut to = io::stdout().lock();
+        let shown = match only {
+            Some(part) => show_part(part, &past, ended.as_ref(), &mut to)
+                .and_then(|missing| missing.map_or(Ok(()), |why| Err(io::Error::other(why)))),
+            None => show_all(&past, ended.as_ref(), &mut to),
+        };
+        ignore_closed_pipe(shown).map_err(|e| format!("{}: {e}", past.seen.ticket))
+    })
 }
 
 /// Prints standard output to standard output, and errors to errors.
 pub fn logs(matches: &ArgMatches) -> u8 {
     let follow = matches.get_flag("follow");
-    with_run(
-        matches,
-        |_| true,
-        |past| ignore_closed_pipe(print_logs(&past, follow)).map_err(|e| past.unreadable(&e)),
-    )
+    with_run(matches, any_run, |past| {
+        ignore_closed_pipe(print_logs(&past, follow)).map_err(|e| past.unreadable(&e))
+    })
 }
 
 fn show_all(past: &TicketRun, ended: Option<&Entry>, to: &mut impl Write) -> io::Result<()> {
@@ -141,6 +134,11 @@ fn facts(past: &TicketRun, ended: Option<&Entry>) -> io::Result<Vec<(&'static st
     let warnings = outcome.warnings.iter().cloned();
     facts.extend(warnings.map(|warning| ("warning", warning)));
     Ok(facts)
+}
+
+/// UTC, to the second.
+fn date_and_time(at: SystemTime) -> String {
+    format!("{:.0}", jiff::Timestamp::try_from(at).unwrap_or_default())
 }
 
 /// Shows that part. If there is none, the text says why.

@@ -46,8 +46,3 @@ pub fn clock(at: SystemTime) -> String {
     let at = jiff::Timestamp::try_from(at).unwrap_or_default();
     at.strftime("%H:%M:%SZ").to_string()
 }
-
-/// UTC, to the second.
-pub fn date_and_time(at: SystemTime) -> String {
-    format!("{:.0}", jiff::Timestamp::try_from(at).unwrap_or_default())
-}

@@ -7,16 +7,19 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::Fallible;
 use crate::commands::print;
 
+/// These errors are only printed.
+pub type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
 const TICKET: &str = "DEMO-1";
+/// The time limit for the next message. The daemon sends heartbeats more often.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Serves one connection and returns the `ticket.result` or `ticket.fail`. `finished` is called when it has come, or
 /// cannot come any more.
-pub fn serve(listener: &TcpListener, limit: Duration, finished: impl FnOnce()) -> Fallible<Value> {
-    let served =
-        accept(listener, limit).and_then(|mut socket| Ok((outcome_from(&mut socket)?, socket)));
+pub fn serve(listener: &TcpListener, finished: impl FnOnce()) -> Fallible<Value> {
+    let served = accept(listener).and_then(|mut socket| Ok((outcome_from(&mut socket)?, socket)));
     finished();
     let (outcome, mut socket) = served?;
     // The daemon closes the connection; reading on answers that.
@@ -24,9 +27,9 @@ pub fn serve(listener: &TcpListener, limit: Duration, finished: impl FnOnce()) -
     Ok(outcome)
 }
 
-fn accept(listener: &TcpListener, limit: Duration) -> Fallible<WebSocket<TcpStream>> {
+fn accept(listener: &TcpListener) -> Fallible<WebSocket<TcpStream>> {
     let (stream, _) = listener.accept()?;
-    stream.set_read_timeout(Some(limit))?;
+    stream.set_read_timeout(Some(LIMIT))?;
     tungstenite::accept(stream).map_err(|e| format!("the daemon's upgrade: {e}").into())
 }
 

@@ -4,7 +4,6 @@
 
 mod backend;
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -12,7 +11,6 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use serde_json::Value;
@@ -24,19 +22,14 @@ use crate::daemon::{self, Mailbox};
 use crate::domain::event::{DaemonEnd, Event};
 use crate::environment::Environment;
 use crate::job::{Git, Halt};
-use backend::serve;
+use backend::{Fallible, serve};
 
 /// The hidden command that stands in for a coding CLI.
 const STAND_IN: &str = "demo-stand-in";
-/// The time limit of the stand-in. A real CLI gets the time limit of a ticket besides.
-const STAND_IN_LIMIT: Duration = Duration::from_secs(60);
 
 const FILE: &str = "greeter.py";
 const CONTENT: &str = "def greet():\n    return \"Hello!\"\n";
 const CHANGED: &str = "def greet(name=\"world\"):\n    return f\"Hello, {name}!\"\n";
-
-/// These errors are only printed.
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 pub fn command() -> Command {
     Command::new("demo")
@@ -77,11 +70,6 @@ fn run_in(scratch: &Path, own_cli: bool, given: Given) -> Fallible<()> {
     let url = format!("http://{}", listener.local_addr()?);
     let sources = settings(own_cli, given, &url, scratch)?;
     let config = Config::load(&sources)?;
-    let mut limit = STAND_IN_LIMIT;
-    if own_cli {
-        let limits = config.roles.iter().map(|(_, limit)| *limit);
-        limit += limits.max().unwrap_or_default();
-    }
     let shown = repository.display();
     print(&format!("A backend on {url}, a repository in {shown}.\n\n"));
 
@@ -94,7 +82,7 @@ fn run_in(scratch: &Path, own_cli: bool, given: Given) -> Fallible<()> {
     };
     let serving = thread::Builder::new()
         .name("demo-backend".to_owned())
-        .spawn(move || serve(&listener, limit, stop))?;
+        .spawn(move || serve(&listener, stop))?;
     let ready = |mailbox: Mailbox| {
         run::stop_on_signals(mailbox.clone());
         let _ = to_backend.send(mailbox);
