@@ -163,7 +163,7 @@ impl Daemon {
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Start { slot, job, offline } => self.workers[slot].run(job, offline),
-            Effect::Stop { slot, run, reason } => self.workers[slot].stop(run, reason),
+            Effect::Stop(slot, run, reason) => self.workers[slot].stop(run, reason),
             Effect::Keep(record) => return self.persister.keep(record),
             Effect::Recall(run) => {
                 return Some(Event::Recalled(run, self.context.store.outcome(run)));

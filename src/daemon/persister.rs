@@ -54,11 +54,11 @@ impl Persister {
         self.catch_up();
         let store = &self.context.store;
         match record {
-            Record::Ticket { job, claimed_at } => {
+            Record::Ticket(job, claimed_at) => {
                 let kept = store.keep_ticket(&job, claimed_at);
                 return Some(Event::Kept(job.run, kept.map_err(|e| e.to_string())));
             }
-            Record::Attempt { run, attempt } => {
+            Record::Attempt(run, attempt) => {
                 if let Err(e) = store.keep_attempt(run, attempt) {
                     warn!("run {run}: attempt {attempt} cannot be written to disk: {e}");
                 }

@@ -36,24 +36,14 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Order {
     Assigned(Box<Ticket>),
-    Cancel {
-        id: TicketId,
-        reason: String,
-    },
+    /// With the reason.
+    Cancel(TicketId, String),
     /// Without an attempt, any attempt is meant.
-    Ack {
-        id: TicketId,
-        attempt: Option<u32>,
-    },
-    ServerShutdown {
-        reconnect_after: Duration,
-    },
-    /// An assignment that names its ticket and cannot be used.
-    Unusable {
-        id: TicketId,
-        attempt: u32,
-        why: String,
-    },
+    Ack(TicketId, Option<u32>),
+    /// With the time after which to connect again.
+    ServerShutdown(Duration),
+    /// An assignment that names its ticket and attempt and cannot be used, and why.
+    Unusable(TicketId, u32, String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -98,11 +88,8 @@ pub enum Effect {
         /// The backend cannot be reached; perhaps the whole network.
         offline: bool,
     },
-    Stop {
-        slot: usize,
-        run: RunId,
-        reason: StopReason,
-    },
+    /// Stop that run in that slot.
+    Stop(usize, RunId, StopReason),
     /// To be on disk before the next action is carried out.
     Keep(Record),
     /// Read that run's outcome from disk. The answer is [`Event::Recalled`].
@@ -117,15 +104,10 @@ pub enum Effect {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
     /// Before its claim. The answer is [`Event::Kept`]: a ticket that cannot be stored is not claimed.
-    Ticket {
-        job: Box<Job>,
-        claimed_at: SystemTime,
-    },
+    /// With the time of the claim.
+    Ticket(Box<Job>, SystemTime),
     /// Before the claim under a newer attempt.
-    Attempt {
-        run: RunId,
-        attempt: u32,
-    },
+    Attempt(RunId, u32),
     /// Before it is first sent. An outcome that cannot be stored is sent all the same.
     Outcome(Entry),
     Delivered(RunId),

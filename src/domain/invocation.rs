@@ -131,9 +131,8 @@ pub fn prompt(ticket: &Ticket, brief: &Brief) -> String {
     let (role, repo) = (&ticket.role, ticket.repo.describe());
     prompt.push_str(&format!("- Role: {role}\n- Repository: {repo}\n"));
     if let Some(branch) = &ticket.branch {
-        prompt.push_str(&format!(
-            "- Branch: {branch}, checked out; it is pushed when you are done\n"
-        ));
+        let end = "checked out; it is pushed when you are done";
+        prompt.push_str(&format!("- Branch: {branch}, {end}\n"));
     }
     if let Some(subagent) = &brief.subagent {
         section(&mut prompt, "Instructions", &subagent.prompt);
@@ -153,9 +152,8 @@ pub fn prompt(ticket: &Ticket, brief: &Brief) -> String {
 /// The title as one line that begins neither with `-` nor with `/`, so that it can be an argument.
 pub fn title_line(brief: &Brief) -> String {
     let title = one_line(brief.title.as_deref().unwrap_or_default(), TITLE_MAX);
-    title
-        .trim_start_matches(|c: char| c == '-' || c == '/' || c.is_whitespace())
-        .to_owned()
+    let is_left_out = |c: char| c == '-' || c == '/' || c.is_whitespace();
+    title.trim_start_matches(is_left_out).to_owned()
 }
 
 fn section(prompt: &mut String, heading: &str, body: &str) {

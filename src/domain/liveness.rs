@@ -20,9 +20,8 @@ const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 enum DialState {
-    Waiting {
-        until: Instant,
-    },
+    /// Until that time.
+    Waiting(Instant),
     Dialing,
     Connected {
         since: Instant,
@@ -44,13 +43,13 @@ pub(super) struct Liveness {
     state: DialState,
     backoff: Backoff,
     /// At least one attempt to connect has succeeded or failed.
-    is_tried: bool,
+    pub(super) is_tried: bool,
 }
 
 impl Liveness {
     pub(super) fn new(now: Instant) -> Self {
         Self {
-            state: DialState::Waiting { until: now },
+            state: DialState::Waiting(now),
             backoff: Backoff::default(),
             is_tried: false,
         }
@@ -58,10 +57,6 @@ impl Liveness {
 
     pub(super) fn is_connected(&self) -> bool {
         matches!(self.state, DialState::Connected { .. })
-    }
-
-    pub(super) fn is_tried(&self) -> bool {
-        self.is_tried
     }
 
     pub(super) fn connect(&mut self, now: Instant) {
@@ -79,24 +74,17 @@ impl Liveness {
         }
     }
 
-    /// The connection is gone: waits for the backoff, and at least `at_least`, before the next attempt. Returns the wait;
+    /// The connection is gone: waits for the backoff, and at least for `asked`, before the next attempt. Returns the wait;
     /// `None` for a second report of the same loss.
-    pub(super) fn lose(
-        &mut self,
-        now: Instant,
-        at_least: Duration,
-        jitter: f64,
-    ) -> Option<Duration> {
-        if matches!(self.state, DialState::Waiting { .. }) {
+    pub(super) fn lose(&mut self, now: Instant, asked: Duration, jitter: f64) -> Option<Duration> {
+        if matches!(self.state, DialState::Waiting(_)) {
             return None;
         }
         self.is_tried = true;
         self.note_connection(now);
-        let wait = self
-            .backoff
-            .next_wait(jitter)
-            .max(at_least.min(LONGEST_WAIT));
-        self.state = DialState::Waiting { until: now + wait };
+        let backoff = self.backoff.next_wait(jitter);
+        let wait = backoff.max(asked.min(LONGEST_WAIT));
+        self.state = DialState::Waiting(now + wait);
         Some(wait)
     }
 
@@ -104,24 +92,20 @@ impl Liveness {
     pub(super) fn leave(&mut self, now: Instant, after: Duration, jitter: f64) -> Duration {
         self.note_connection(now);
         let after = after.min(LONGEST_ABSENCE);
-        let wait = after
-            + (after / 10)
-                .max(Duration::from_secs(1))
-                .mul_f64(jitter.clamp(0.0, 1.0));
-        self.state = DialState::Waiting { until: now + wait };
+        let spread = (after / 10).max(Duration::from_secs(1));
+        let wait = after + spread.mul_f64(jitter.clamp(0.0, 1.0));
+        self.state = DialState::Waiting(now + wait);
         wait
     }
 
     /// After a sleep a wait is over, and a connection must show a sign of life within moments.
     pub(super) fn wake(&mut self, now: Instant) {
         match &mut self.state {
-            DialState::Waiting { until } => *until = (*until).min(now),
+            DialState::Waiting(until) => *until = (*until).min(now),
             DialState::Dialing => {}
             DialState::Connected { heard, .. } => {
-                *heard = (*heard).min(
-                    now.checked_sub(DEAD_AFTER - PROOF_AFTER_SLEEP)
-                        .unwrap_or(now),
-                );
+                let latest = now.checked_sub(DEAD_AFTER - PROOF_AFTER_SLEEP);
+                *heard = (*heard).min(latest.unwrap_or(now));
             }
         }
     }
@@ -129,7 +113,7 @@ impl Liveness {
     /// Takes the next thing that is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Due> {
         match &mut self.state {
-            DialState::Waiting { until } if *until <= now => {
+            DialState::Waiting(until) if *until <= now => {
                 self.state = DialState::Dialing;
                 Some(Due::Dial)
             }
@@ -144,14 +128,14 @@ impl Liveness {
 
     fn note_connection(&mut self, now: Instant) {
         if let DialState::Connected { since, .. } = self.state {
-            self.backoff
-                .note_connection(now.saturating_duration_since(since));
+            let lasted = now.saturating_duration_since(since);
+            self.backoff.note_connection(lasted);
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            DialState::Waiting { until } => Some(until),
+            DialState::Waiting(until) => Some(until),
             DialState::Dialing => None,
             DialState::Connected { heard, beat_at, .. } => Some(beat_at.min(heard + DEAD_AFTER)),
         }
@@ -159,22 +143,17 @@ impl Liveness {
 }
 
 /// Exponential backoff with jitter: from 1 s, doubling to 30 s, each wait between half and the whole of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Backoff {
-    next: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { next: FIRST_WAIT }
-    }
+    doublings: u32,
 }
 
 impl Backoff {
     /// The next wait. `jitter` is drawn evenly from 0 to 1.
     pub fn next_wait(&mut self, jitter: f64) -> Duration {
-        let whole = self.next;
-        self.next = (whole * 2).min(LONGEST_BACKOFF);
+        let whole = FIRST_WAIT.saturating_mul(1 << self.doublings);
+        let whole = whole.min(LONGEST_BACKOFF);
+        self.doublings = (self.doublings + 1).min(8);
         whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
 

@@ -71,22 +71,11 @@ impl Dialect {
 pub enum Message {
     Register(Register),
     Heartbeat(Heartbeat),
-    Claim {
-        id: TicketId,
-        attempt: u32,
-        at: SystemTime,
-    },
-    Progress {
-        id: TicketId,
-        attempt: u32,
-        seq: u64,
-        progress: Progress,
-    },
-    Outcome {
-        id: TicketId,
-        attempt: u32,
-        outcome: Arc<Outcome>,
-    },
+    /// With the time of the claim.
+    Claim(TicketId, u32, SystemTime),
+    /// With the number of the report.
+    Progress(TicketId, u32, u64, Progress),
+    Outcome(TicketId, u32, Arc<Outcome>),
 }
 
 impl Message {
@@ -94,9 +83,9 @@ impl Message {
         match self {
             Self::Register(_) => "register",
             Self::Heartbeat(_) => "heartbeat",
-            Self::Claim { .. } => "claim",
-            Self::Progress { .. } => "progress",
-            Self::Outcome { .. } => "outcome",
+            Self::Claim(..) => "claim",
+            Self::Progress(..) => "progress",
+            Self::Outcome(..) => "outcome",
         }
     }
 
@@ -104,9 +93,9 @@ impl Message {
     pub fn ticket(&self) -> Option<(&TicketId, u32)> {
         match self {
             Self::Register(_) | Self::Heartbeat(_) => None,
-            Self::Claim { id, attempt, .. }
-            | Self::Progress { id, attempt, .. }
-            | Self::Outcome { id, attempt, .. } => Some((id, *attempt)),
+            Self::Claim(id, attempt, _)
+            | Self::Progress(id, attempt, ..)
+            | Self::Outcome(id, attempt, _) => Some((id, *attempt)),
         }
     }
 }
@@ -244,11 +233,9 @@ impl Notice {
         }
     }
 
-    pub(super) fn about(self, id: &TicketId, attempt: u32) -> Self {
-        Self {
-            ticket: Some((id.clone(), attempt)),
-            ..self
-        }
+    pub(super) fn about(mut self, id: &TicketId, attempt: u32) -> Self {
+        self.ticket = Some((id.clone(), attempt));
+        self
     }
 }
 

@@ -43,10 +43,6 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.pending.len()
     }
@@ -120,12 +116,11 @@ impl Outbox {
         let (delivered, pending): (VecDeque<_>, VecDeque<_>) = pending.partition(is_delivered);
         self.pending = pending;
         let runs = delivered.iter().map(|own| own.entry.run).collect();
-        for Pending { entry, .. } in delivered {
-            self.remember(Delivered {
-                run: entry.run,
-                id: entry.id,
-                attempt: entry.attempt,
-            });
+        for pending in delivered {
+            let Entry {
+                run, id, attempt, ..
+            } = pending.entry;
+            self.remember(Delivered { run, id, attempt });
         }
         runs
     }

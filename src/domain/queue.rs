@@ -11,15 +11,9 @@ use super::ticket::{ActiveTicket, Job, RunId, TicketId};
 pub(super) const WAITING_LINE: usize = 16;
 
 #[derive(Debug)]
-struct Waiting {
-    ticket: ActiveTicket,
-    job: Box<Job>,
-}
-
-#[derive(Debug)]
 pub(super) struct Queue {
     slots: Vec<Option<ActiveTicket>>,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<(ActiveTicket, Box<Job>)>,
 }
 
 impl Queue {
@@ -45,12 +39,13 @@ impl Queue {
         self.waiting.len() < WAITING_LINE || could_start
     }
 
-    /// Whether no run uses that work tree. `None` is the run's own clone, which is always idle.
+    /// Whether no run uses that work tree, or a folder in it or around it: a run would see the changes of the other.
+    /// `None` is the run's own clone, which is always idle.
     fn is_idle(&self, root: Option<&Path>) -> bool {
         let Some(root) = root else { return true };
         self.running()
             .filter_map(|(_, running)| running.shared_root.as_deref())
-            .all(|busy| !overlap(busy, root))
+            .all(|busy| !busy.starts_with(root) && !root.starts_with(busy))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -64,14 +59,14 @@ impl Queue {
 
     /// The running tickets, then the waiting ones.
     pub(super) fn active(&self) -> impl Iterator<Item = &ActiveTicket> {
-        let waiting = self.waiting.iter().map(|waiting| &waiting.ticket);
+        let waiting = self.waiting.iter().map(|(ticket, _)| ticket);
         self.slots.iter().flatten().chain(waiting)
     }
 
     /// The newest attempt of a ticket that runs or waits.
     pub(super) fn find(&mut self, id: &TicketId) -> Option<&mut ActiveTicket> {
         let running = self.slots.iter_mut().flatten();
-        let waiting = self.waiting.iter_mut().map(|waiting| &mut waiting.ticket);
+        let waiting = self.waiting.iter_mut().map(|(ticket, _)| ticket);
         running
             .chain(waiting)
             .filter(|ticket| ticket.id == *id)
@@ -94,18 +89,15 @@ impl Queue {
 
     pub(super) fn push(&mut self, job: Box<Job>, claimed_at: SystemTime) {
         let ticket = ActiveTicket::new(&job, claimed_at);
-        self.waiting.push_back(Waiting { ticket, job });
+        self.waiting.push_back((ticket, job));
     }
 
     /// Moves the first waiting ticket whose work tree is idle into a free slot.
     pub(super) fn start_next(&mut self, now: SystemTime) -> Option<(usize, Box<Job>)> {
         let slot = self.slots.iter().position(Option::is_none)?;
         let mut waiting = self.waiting.iter();
-        let next = waiting.position(|next| self.is_idle(next.ticket.shared_root.as_deref()))?;
-        let Waiting {
-            mut ticket,
-            mut job,
-        } = self.waiting.remove(next)?;
+        let next = waiting.position(|(next, _)| self.is_idle(next.shared_root.as_deref()))?;
+        let (mut ticket, mut job) = self.waiting.remove(next)?;
         ticket.started_at = Some(now);
         job.ticket.attempt = ticket.attempt;
         self.slots[slot] = Some(ticket);
@@ -121,23 +113,17 @@ impl Queue {
     /// Removes a waiting ticket.
     pub(super) fn withdraw(&mut self, id: &TicketId) -> Option<ActiveTicket> {
         let mut waiting = self.waiting.iter();
-        let at = waiting.position(|waiting| waiting.ticket.id == *id)?;
-        self.waiting.remove(at).map(|waiting| waiting.ticket)
+        let at = waiting.position(|(ticket, _)| ticket.id == *id)?;
+        self.waiting.remove(at).map(|(ticket, _)| ticket)
     }
 
     /// Removes every waiting ticket.
     pub(super) fn withdraw_all(&mut self) -> Vec<ActiveTicket> {
-        let waiting = self.waiting.drain(..);
-        waiting.map(|waiting| waiting.ticket).collect()
+        self.waiting.drain(..).map(|(ticket, _)| ticket).collect()
     }
 
     /// Removes every running ticket.
     pub(super) fn abandon_all(&mut self) -> Vec<ActiveTicket> {
         self.slots.iter_mut().filter_map(Option::take).collect()
     }
-}
-
-/// Whether one folder is the other or lies in it: a run in one would see the changes of a run in the other.
-fn overlap(one: &Path, other: &Path) -> bool {
-    one.starts_with(other) || other.starts_with(one)
 }

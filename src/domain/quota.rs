@@ -39,11 +39,9 @@ impl Quota {
             self.until = Some(at.min(now + LONGEST_TOLD));
             self.is_told = true;
         } else if !self.is_exceeded() {
-            let wait = FIRST_WAIT
-                .saturating_mul(1 << self.guesses.min(8))
-                .min(LONGEST_WAIT);
+            let wait = FIRST_WAIT.saturating_mul(1 << self.guesses.min(8));
             self.guesses = self.guesses.saturating_add(1);
-            self.until = Some(now + wait);
+            self.until = Some(now + wait.min(LONGEST_WAIT));
             self.is_told = false;
         }
     }
@@ -51,13 +49,8 @@ impl Quota {
     /// Ends the wait if it is over. Returns whether it did.
     pub fn end_wait(&mut self, now: SystemTime) -> bool {
         // After the clock was set back, the end may be further away than any wait is long.
-        let over = self
-            .until
-            .is_some_and(|until| until <= now || until > now + LONGEST_TOLD);
-        if over {
-            self.until = None;
-        }
-        over
+        let is_over = |until: &mut SystemTime| *until <= now || *until > now + LONGEST_TOLD;
+        self.until.take_if(is_over).is_some()
     }
 
     /// After a run that went well. Returns whether anything has changed.
@@ -113,9 +106,8 @@ impl QuotaMessage {
         let end = last_bytes(output, SEARCHED_BYTES);
         let words = self.0.find_iter(end).last()?;
         let time = end[words.end()..].strip_prefix('|');
-        Some(Exceeded {
-            until: time.and_then(unix_time),
-        })
+        let until = time.and_then(unix_time);
+        Some(Exceeded { until })
     }
 }
 
@@ -130,12 +122,8 @@ impl Default for QuotaMessage {
 
 /// The time at the start of a text, in seconds since 1970, if it is a number of 9 to 11 digits.
 fn unix_time(text: &str) -> Option<SystemTime> {
-    let word = text
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .next()?;
-    let seconds = word
-        .parse()
-        .ok()
-        .filter(|_| (9..=11).contains(&word.len()))?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let word = words.next().filter(|word| (9..=11).contains(&word.len()))?;
+    let since_1970 = Duration::from_secs(word.parse().ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since_1970)
 }

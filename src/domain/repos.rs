@@ -29,13 +29,11 @@ pub enum Workspace {
 impl Repo {
     /// The repository for a ticket. Work on a branch is never done in the developer's own checkout.
     pub(crate) fn for_branch(&self, branch: Option<&Branch>) -> Self {
-        match branch {
-            Some(_) => Self {
-                workspace: Workspace::Clone,
-                ..self.clone()
-            },
-            None => self.clone(),
+        let mut repo = self.clone();
+        if branch.is_some() {
+            repo.workspace = Workspace::Clone;
         }
+        repo
     }
 
     /// The work tree that its runs share; `None` if each run has a clone.
@@ -84,10 +82,10 @@ impl Repos {
         self.0.iter().find(|repo| match wanted {
             RepoRef::Path { resolved, .. } => repo.path == *resolved,
             // Hosts ignore the case of owner and name.
-            RepoRef::Slug(slug) => repo
-                .slug
-                .as_ref()
-                .is_some_and(|own| own.eq_ignore_ascii_case(slug)),
+            RepoRef::Slug(slug) => {
+                let own = repo.slug.as_ref();
+                own.is_some_and(|own| own.eq_ignore_ascii_case(slug))
+            }
         })
     }
 

@@ -226,12 +226,9 @@ impl Session {
             let left = until.duration_since(self.now.wall).unwrap_or_default();
             self.now.mono.checked_add(left)
         });
-        let deadlines = [
-            self.liveness.deadline(),
-            ending,
-            self.look_for_cli_at,
-            quota,
-        ];
+        let connection = self.liveness.deadline();
+        let cli = self.look_for_cli_at;
+        let deadlines = [connection, ending, cli, quota];
         deadlines.into_iter().flatten().min()
     }
 
@@ -250,7 +247,7 @@ impl Session {
         }
         self.withdraw_for_quota();
         // Whether the backend can be reached is unknown before the first attempt.
-        if self.ending.is_none() && self.liveness.is_tried() && !self.quota.is_exceeded() {
+        if self.ending.is_none() && self.liveness.is_tried && !self.quota.is_exceeded() {
             let offline = !self.liveness.is_connected();
             while let Some((slot, job)) = self.queue.start_next(self.now.wall) {
                 self.effect(Effect::Start { slot, job, offline });
@@ -275,14 +272,9 @@ impl Session {
             return;
         }
         match (state.unavailable, before.unavailable, &state.version) {
-            (Some(_), _, _) => {
-                self.warn("CLI not found: no tickets are taken until it is installed")
-            }
+            (Some(_), ..) => self.warn("CLI not found: no tickets are taken until it is installed"),
             (None, Some(_), _) => self.warn("the CLI was found again"),
-            (None, None, Some(version)) => {
-                let line = format!("the CLI's version is {version}");
-                self.info(line);
-            }
+            (None, None, Some(version)) => self.info(format!("the CLI's version is {version}")),
             (None, None, None) => {}
         }
         self.policy.cli = state;

@@ -8,14 +8,9 @@ use serde::{Deserialize, Serialize};
 /// At most `max` characters as one line. Control characters and characters that change the direction of writing become
 /// spaces, so that the text cannot pose as another line or another text.
 pub(crate) fn one_line(text: &str, max: usize) -> String {
-    let mut chars = text.trim().chars().map(|c| {
-        if c.is_control() || turns_text(c) {
-            ' '
-        } else {
-            c
-        }
-    });
-    let mut line: String = chars.by_ref().take(max).collect();
+    let mut chars = text.trim().chars();
+    let line: String = chars.by_ref().take(max).collect();
+    let mut line = line.replace(|c: char| c.is_control() || turns_text(c), " ");
     if chars.next().is_some() {
         line.push('…');
     }
@@ -155,11 +150,8 @@ impl Excerpt {
         if !self.is_cut() {
             return [self.head.as_str(), self.tail.as_str()].concat();
         }
-        let Self {
-            head,
-            tail,
-            omitted,
-        } = self;
+        let (head, tail) = (&self.head, &self.tail);
+        let omitted = self.omitted;
         let gap = match head.is_empty() || head.ends_with('\n') {
             true => "",
             false => "\n",
@@ -174,10 +166,8 @@ fn lossy(bytes: &[u8]) -> String {
 
 /// The number of bytes at the end that begin a character without ending it.
 fn cut_at_end(bytes: &[u8]) -> usize {
-    let rest = bytes
-        .utf8_chunks()
-        .last()
-        .map_or(&[][..], |last| last.invalid());
+    let last = bytes.utf8_chunks().last();
+    let rest = last.map_or(&[][..], |last| last.invalid());
     match std::str::from_utf8(rest) {
         Err(e) if e.error_len().is_none() => rest.len(),
         _ => 0,
@@ -186,11 +176,8 @@ fn cut_at_end(bytes: &[u8]) -> usize {
 
 /// The number of bytes at the start that end a character without beginning it.
 fn cut_at_start(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .take(3)
-        .take_while(|b| (0x80..=0xBF).contains(*b))
-        .count()
+    let continues = |byte: &&u8| (0x80..=0xBF).contains(*byte);
+    bytes.iter().take(3).take_while(continues).count()
 }
 
 /// Completes a checked text type, a tuple of a string with a function `parse`: its text, its form in a record (checked

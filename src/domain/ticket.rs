@@ -300,11 +300,8 @@ pub struct DiffStat {
 impl fmt::Display for DiffStat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let noun = if self.files == 1 { "file" } else { "files" };
-        write!(
-            f,
-            "{} {noun}, +{} −{}",
-            self.files, self.insertions, self.deletions
-        )
+        let (files, added, removed) = (self.files, self.insertions, self.deletions);
+        write!(f, "{files} {noun}, +{added} −{removed}")
     }
 }
 
@@ -392,11 +389,8 @@ impl Outcome {
         if let Some(failure) = &mut self.failure {
             failure.error = one_line(&failure.error, ERROR_MAX);
         }
-        if let Some(Usage {
-            session_id: Some(id),
-            ..
-        }) = &mut self.usage
-        {
+        let usage = self.usage.as_mut();
+        if let Some(id) = usage.and_then(|usage| usage.session_id.as_mut()) {
             *id = one_line(id, SESSION_ID_MAX);
         }
         self

@@ -104,19 +104,17 @@ impl Dialer {
         use super::connection::Inbound;
         use tungstenite::protocol::CloseFrame;
         let (mut connection, dialect) = self.dial(Dialect::default(), now)?;
-        let lost = |e: String| failed(format!("the connection broke after the upgrade: {e}"));
+        let lost = |e: &str| failed(format!("the connection broke after the upgrade: {e}"));
         connection
             .write(Message::Ping("doctor".into()))
             .and_then(|()| connection.flush())
-            .map_err(lost)?;
+            .map_err(|e| lost(&e))?;
         loop {
             match connection.read() {
                 Inbound::Pong(_) => break,
                 Inbound::Closed(code, reason) => return Err(closed(code, &reason)),
-                Inbound::Broken(e) => return Err(lost(e)),
-                Inbound::TooLarge => {
-                    return Err(lost("it sent a frame that is too large".to_owned()));
-                }
+                Inbound::Broken(e) => return Err(lost(&e)),
+                Inbound::TooLarge => return Err(lost("it sent a frame that is too large")),
                 Inbound::Text(_) | Inbound::Binary(_) | Inbound::Other | Inbound::Idle => {}
             }
         }
@@ -140,8 +138,8 @@ impl Dialer {
         if let Some(store) = &self.store {
             store.audit.connecting(&self.route.api.shown(dialect));
         }
-        match tungstenite::client::client_with_config(self.request(dialect)?, stream, Some(config))
-        {
+        let request = self.request(dialect)?;
+        match tungstenite::client::client_with_config(request, stream, Some(config)) {
             Ok((mut socket, _)) => {
                 if dialect == Dialect::Hub {
                     authenticate(&mut socket, &self.token)?;
@@ -157,7 +155,7 @@ impl Dialer {
                 },
             }),
             Err(HandshakeError::Failure(e)) if timed_out(&e) => {
-                Err(failed("the backend did not answer the upgrade in time".to_owned()).into())
+                Err(failed("the backend did not answer the upgrade in time").into())
             }
             Err(HandshakeError::Failure(e)) => Err(Refused {
                 setback: failed(format!("the upgrade failed: {e}")),
@@ -167,26 +165,21 @@ impl Dialer {
                 },
             }),
             Err(HandshakeError::Interrupted(_)) => {
-                Err(failed("the upgrade was interrupted".to_owned()).into())
+                Err(failed("the upgrade was interrupted").into())
             }
         }
     }
 
     fn request(&self, dialect: Dialect) -> Result<http::Request<()>, Setback> {
-        let mut request = self
-            .route
-            .api
-            .socket(dialect)
-            .into_client_request()
-            .map_err(|e| failed(format!("the URL cannot be requested: {e}")))?;
+        let request = self.route.api.socket(dialect).into_client_request();
+        let mut request =
+            request.map_err(|e| failed(format!("the URL cannot be requested: {e}")))?;
         if dialect == Dialect::Hub {
             return Ok(request);
         }
-        let mut bearer = HeaderValue::from_str(&self.token.bearer()).map_err(|_| {
-            failed(
-                "the token contains a character that is not allowed in an HTTP header".to_owned(),
-            )
-        })?;
+        let why = "the token contains a character that is not allowed in an HTTP header";
+        let bearer = HeaderValue::from_str(&self.token.bearer());
+        let mut bearer = bearer.map_err(|_| failed(why))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         Ok(request)
@@ -196,7 +189,7 @@ impl Dialer {
 /// Sends the token as the first frame and waits for the hub's answer.
 fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Setback> {
     let lost = |e: tungstenite::Error| match e {
-        e if timed_out(&e) => failed("the hub did not answer the token in time".to_owned()),
+        e if timed_out(&e) => failed("the hub did not answer the token in time"),
         e => failed(format!(
             "the connection broke before the token was accepted: {e}"
         )),
@@ -244,8 +237,8 @@ fn is_unanswered(e: &tungstenite::Error) -> bool {
     }
 }
 
-fn failed(why: String) -> Setback {
-    Setback::Failed(why)
+fn failed(why: impl Into<String>) -> Setback {
+    Setback::Failed(why.into())
 }
 
 /// The meaning of an answer other than 101.
@@ -275,15 +268,9 @@ fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    Some(http_date(value)?.duration_since(now).unwrap_or_default())
-}
-
-fn http_date(value: &HeaderValue) -> Option<SystemTime> {
-    let text = value.to_str().ok()?.trim();
-    jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(text)
-        .ok()
-        .map(SystemTime::from)
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text);
+    let date = SystemTime::from(date.ok()?);
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// The meaning of a close frame's code and reason.

@@ -122,7 +122,9 @@ impl EventLoop {
             }
             if let Some(end) = driver.end {
                 for thread in self.goodbyes {
-                    join(thread);
+                    if thread.join().is_err() {
+                        error!("a goodbye thread has panicked");
+                    }
                 }
                 return Ok(end);
             }
@@ -191,11 +193,11 @@ impl EventLoop {
                 Inbound::TooLarge => {
                     self.hang_up(Some(CloseCode::Size));
                     let why = format!("a frame larger than {} MiB", MAX_INBOUND >> 20);
-                    self.feed(driver, Event::Disconnected(Setback::Failed(why)));
+                    self.feed(driver, lost(why));
                 }
                 Inbound::Broken(why) => {
                     self.connection = None;
-                    self.feed(driver, Event::Disconnected(Setback::Failed(why)));
+                    self.feed(driver, lost(why));
                 }
             }
         }
@@ -213,9 +215,7 @@ impl EventLoop {
                         self.codecs.current = dialect;
                         self.feed(driver, Event::Connected(dialect));
                     }
-                    Err(e) => {
-                        self.feed(driver, Event::Disconnected(Setback::Failed(e.to_string())))
-                    }
+                    Err(e) => self.feed(driver, lost(e.to_string())),
                 }
             }
         }
@@ -261,11 +261,10 @@ impl EventLoop {
     }
 
     fn write(&mut self, frame: Frame) {
-        let result = self
-            .connection
-            .as_mut()
-            .map_or(Ok(()), |connection| connection.write(frame));
-        self.lost_on_error(result);
+        if let Some(connection) = &mut self.connection {
+            let result = connection.write(frame);
+            self.lost_on_error(result);
+        }
     }
 
     fn flush(&mut self) {
@@ -278,19 +277,16 @@ impl EventLoop {
     fn lost_on_error(&mut self, result: Result<(), String>) {
         if let Err(why) = result {
             self.connection = None;
-            self.mailbox.post(Event::Disconnected(Setback::Failed(why)));
+            self.mailbox.post(lost(why));
         }
     }
 
     /// The thread is not joined, because a name server may hold it longer than a stop should take. It owns nothing but its
     /// own socket, and there is only one at a time.
     fn dial(&mut self) {
-        debug!(
-            "connecting to {}",
-            self.dialer.route.api.shown(self.codecs.current)
-        );
         let (dialer, mailbox) = (self.dialer.clone(), self.mailbox.clone());
         let last = self.codecs.current;
+        debug!("connecting to {}", dialer.route.api.shown(last));
         let dial = move || {
             let dialed = dialer.dial(last, now);
             let boxed = dialed.map(|(connection, dialect)| (Box::new(connection), dialect));
@@ -298,7 +294,7 @@ impl EventLoop {
         };
         if let Err(e) = spawn("dial", dial) {
             let why = format!("no thread to connect with: {e}");
-            self.mailbox.post(Event::Disconnected(Setback::Failed(why)));
+            self.mailbox.post(lost(why));
         }
     }
 
@@ -362,8 +358,6 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHan
     thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-fn join(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        error!("a goodbye thread has panicked");
-    }
+fn lost(why: String) -> Event {
+    Event::Disconnected(Setback::Failed(why))
 }

@@ -138,10 +138,8 @@ pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAdd
 pub fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {
-        let share = left(until)?
-            .div_f64((untried + 1) as f64)
-            .min(CONNECT_LIMIT);
-        match TcpStream::connect_timeout(address, share) {
+        let share = left(until)?.div_f64((untried + 1) as f64);
+        match TcpStream::connect_timeout(address, share.min(CONNECT_LIMIT)) {
             Ok(stream) => return Ok(stream),
             Err(e) => last = io::Error::new(e.kind(), format!("{address}: {e}")),
         }

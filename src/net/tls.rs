@@ -20,9 +20,8 @@ pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, 
     for root in &roots.0 {
         builder.add_root_certificate(root.clone());
     }
-    let connector = builder
-        .build()
-        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
+    let connector = builder.build();
+    let connector = connector.map_err(|e| format!("TLS cannot be set up: {e}"))?;
     connector.connect(host, wire).map_err(|e| {
         let words = one_line(&e.to_string(), SHOWN_MAX);
         debug!("TLS with {host}: {words}");
@@ -82,8 +81,6 @@ const WORDS: &[(&str, Meaning)] = &[
 /// The meaning of a TLS library's words for the user; `None` if there is nothing to add.
 fn meaning(words: &str) -> Option<(&'static str, &'static str)> {
     let words = words.to_ascii_lowercase();
-    WORDS
-        .iter()
-        .find(|(known, _)| words.contains(known))
-        .map(|(_, meaning)| *meaning)
+    let known = WORDS.iter().find(|(known, _)| words.contains(known));
+    known.map(|(_, meaning)| *meaning)
 }

@@ -33,13 +33,9 @@ pub struct Audit {
 
 impl Audit {
     pub fn new(state_dir: &Path) -> Self {
-        Self {
-            log: LogFile {
-                path: state_dir.join("audit.jsonl"),
-                limit: FILE_MAX,
-            },
-            is_broken: Mutex::new(false),
-        }
+        let log = LogFile::new(&state_dir.join("audit.jsonl"), FILE_MAX);
+        let is_broken = Mutex::new(false);
+        Self { log, is_broken }
     }
 
     /// The daemon is about to send the token to this address, to open a connection.
@@ -55,20 +51,22 @@ impl Audit {
             line["attempt"] = json!(attempt);
         }
         match message {
-            Message::Heartbeat(_) | Message::Progress { .. } => return,
-            Message::Outcome { outcome, .. } => {
+            Message::Heartbeat(_) | Message::Progress(..) => return,
+            Message::Outcome(_, _, outcome) => {
                 let diff = outcome.changes.diff.as_ref();
                 line["diff"] = json!(diff.map(|diff| with_content(json!({}), diff)));
                 line["stdout"] = with_content(json!({}), &outcome.stdout.render());
             }
-            Message::Register(_) | Message::Claim { .. } => {}
+            Message::Register(_) | Message::Claim(..) => {}
         }
         self.write(with_content(line, frame));
     }
 
     /// The daemon requested this address from the backend. The request holds the token and nothing else.
     pub fn asked(&self, address: &str) {
-        self.write(json!({"what": "asked", "for": one_line(without_query(address), ADDRESS_MAX)}));
+        // A query may hold a secret.
+        let address = address.split('?').next().unwrap_or_default();
+        self.write(json!({"what": "asked", "for": one_line(address, ADDRESS_MAX)}));
     }
 
     /// A program was started for a ticket. It reads the prompt on its standard input, or as an argument.
@@ -88,18 +86,16 @@ impl Audit {
 
     /// The daemon is about to push a branch to this address, which holds no credentials.
     pub fn pushed(&self, job: &Job, branch: &str, to: &str) {
-        let (ticket, run) = (&job.ticket.id, job.run.to_string());
-        self.write(
-            json!({"what": "pushed", "ticket": ticket, "run": run, "branch": branch, "to": to}),
-        );
+        let mut line = json!({"what": "pushed", "branch": branch, "to": to});
+        line["ticket"] = json!(job.ticket.id);
+        line["run"] = json!(job.run.to_string());
+        self.write(line);
     }
 
     /// An error is logged once and stops no ticket. As soon as a line can be written again, a line `missing` comes before it.
     fn write(&self, line: Value) {
-        let mut is_broken = self
-            .is_broken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let is_broken = self.is_broken.lock();
+        let mut is_broken = is_broken.unwrap_or_else(PoisonError::into_inner);
         let mut written = Ok(());
         if *is_broken {
             written = self.append(json!({"what": "missing"}));
@@ -118,13 +114,6 @@ impl Audit {
         line["at"] = json!(rfc3339(now()));
         self.log.append(format!("{line}\n").as_bytes())
     }
-}
-
-/// A query may hold a secret.
-fn without_query(address: &str) -> &str {
-    address
-        .split_once('?')
-        .map_or(address, |(address, _)| address)
 }
 
 fn with_content(mut line: Value, content: &str) -> Value {

@@ -120,17 +120,21 @@ fn make_removable(folder: &Path) -> io::Result<()> {
 #[derive(Debug, Clone)]
 pub struct LogFile {
     pub(super) path: PathBuf,
-    pub(super) limit: u64,
+    limit: u64,
 }
 
 impl LogFile {
+    pub(super) fn new(path: &Path, limit: u64) -> Self {
+        let path = path.to_owned();
+        Self { path, limit }
+    }
+
     /// Makes the log's folder, and fails if the file cannot be written.
     pub fn open(path: &Path, limit: u64) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let path = path.to_owned();
-        let log = Self { path, limit };
+        let log = Self::new(path, limit);
         log.append(b"")?;
         Ok(log)
     }

@@ -114,7 +114,9 @@ impl Store {
             match folder.delivered_at() {
                 Some(at) => delivered.push((at, folder)),
                 None => {
-                    let ticket = folder.or_set_aside(folder.ticket());
+                    // No ticket: the run was never claimed.
+                    let ticket = read_json::<TicketRecord<Ticket>>(&folder.path(TICKET));
+                    let ticket = folder.or_set_aside(ticket);
                     claimed.extend(ticket.map(|ticket| (ticket, folder)));
                 }
             }
@@ -156,10 +158,8 @@ impl Store {
     /// Removes the folders of runs whose outcome was delivered longer ago than `keep`.
     pub fn prune(&self, keep: Duration) {
         // A worker removes the clone first, because that can take long.
-        let old = self
-            .run_folders()
-            .into_iter()
-            .filter(|folder| folder.is_older(keep) && !folder.clone_path().exists());
+        let is_old = |own: &RunFolder| own.is_older(keep) && !own.clone_path().exists();
+        let old = self.run_folders().into_iter().filter(is_old);
         for folder in old.take(PRUNE_MAX) {
             if let Err(e) = fs::remove_dir_all(&folder.path) {
                 warn!("{}: cannot be removed: {e}", folder.path.display());
@@ -254,8 +254,8 @@ impl RunFolder {
     /// All folders of runs in this state folder, in no order.
     pub(super) fn all(state_dir: &Path) -> io::Result<Vec<Self>> {
         let folder = |path: PathBuf| {
-            let run = u128::from_str_radix(path.file_name()?.to_str()?, 16).ok()?;
-            let run = RunId(run);
+            let run = u128::from_str_radix(path.file_name()?.to_str()?, 16);
+            let run = RunId(run.ok()?);
             Some(Self { run, path })
         };
         let entries = fs::read_dir(state_dir.join(TICKETS))?.flatten();
@@ -315,11 +315,6 @@ impl RunFolder {
     /// Before the run's program is started.
     pub fn keep_start(&self, started: &Started) -> io::Result<()> {
         write_json(&self.path(STARTED), started)
-    }
-
-    /// `None`: the run was never claimed.
-    fn ticket(&self) -> io::Result<Option<TicketRecord<Ticket>>> {
-        read_json(&self.path(TICKET))
     }
 
     /// The newer attempt under which it was claimed again.

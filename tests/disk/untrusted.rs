@@ -829,12 +829,7 @@ impl<'a> Makings<'a> {
                     stdout_bytes,
                     lines,
                 };
-                Message::Progress {
-                    id: self.id(),
-                    attempt: self.u32(),
-                    seq: self.u64(),
-                    progress,
-                }
+                Message::Progress(self.id(), self.u32(), self.u64(), progress)
             }
             _ => {
                 let (id, attempt) = (self.id(), self.u32());
@@ -844,11 +839,7 @@ impl<'a> Makings<'a> {
                     usage: None,
                     ..self.outcome()
                 };
-                Message::Outcome {
-                    id,
-                    attempt,
-                    outcome: outcome.into(),
-                }
+                Message::Outcome(id, attempt, outcome.into())
             }
         }
     }

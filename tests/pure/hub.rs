@@ -48,21 +48,15 @@ fn ticket(action: &str, payload: Value) -> Ticket {
 
 fn unusable(decoded: Decoded) -> Option<String> {
     match decoded {
-        Decoded::Event(Event::Backend(Order::Unusable {
-            id: own,
-            attempt: 1,
-            why,
-        })) if own == id("J-1") => Some(why),
+        Decoded::Event(Event::Backend(Order::Unusable(own, 1, why))) if own == id("J-1") => {
+            Some(why)
+        }
         _ => None,
     }
 }
 
 fn outcome(outcome: Outcome) -> Message {
-    Message::Outcome {
-        id: id("J-1"),
-        attempt: 1,
-        outcome: Arc::new(outcome),
-    }
+    Message::Outcome(id("J-1"), 1, Arc::new(outcome))
 }
 
 fn register() -> Register {
@@ -162,11 +156,7 @@ fn small_frames() {
         status: Status::Degraded,
     };
     assert_eq!(encoded(&Message::Heartbeat(beat)), json!({"type": "ping"}));
-    let claim = Message::Claim {
-        id: id("J-1"),
-        attempt: 1,
-        at: SystemTime::UNIX_EPOCH,
-    };
+    let claim = Message::Claim(id("J-1"), 1, SystemTime::UNIX_EPOCH);
     assert_eq!(encoded(&claim), json!({"type": "job_ack", "jobId": "J-1"}));
 }
 
@@ -181,12 +171,7 @@ fn progress_frames() {
             stdout_bytes: 9,
             lines,
         };
-        encoded(&Message::Progress {
-            id: id("J-1"),
-            attempt: 1,
-            seq: 3,
-            progress,
-        })
+        encoded(&Message::Progress(id("J-1"), 1, 3, progress))
     };
     let frame = progress(Phase::Running, 70);
     assert_eq!(frame.as_object().unwrap().len(), 5, "{frame}");
@@ -477,14 +462,11 @@ fn other_actions() {
 /// The hub's other frames, and texts that are not frames.
 #[test]
 fn other_frames() {
-    let ack = Decoded::Event(Event::Backend(Order::Ack {
-        id: id("J-1"),
-        attempt: None,
-    }));
+    let ack = Decoded::Event(Event::Backend(Order::Ack(id("J-1"), None)));
     let shutdown = |millis| {
-        Decoded::Event(Event::Backend(Order::ServerShutdown {
-            reconnect_after: Duration::from_millis(millis),
-        }))
+        Decoded::Event(Event::Backend(Order::ServerShutdown(
+            Duration::from_millis(millis),
+        )))
     };
     for (frame, wanted) in [
         (json!({"type": "job_complete", "jobId": "J-1"}), ack),

@@ -473,19 +473,10 @@ impl World {
         };
         let order = match self.rng.u8(..32) {
             0..=24 => Order::Assigned(Box::new(self.assignment(&name, attempt))),
-            25..=27 if !self.is_hub() => Order::Cancel {
-                id: name,
-                reason: String::new(),
-            },
+            25..=27 if !self.is_hub() => Order::Cancel(name, String::new()),
             25..=29 => self.ack(),
-            30 => Order::Unusable {
-                id: name,
-                attempt,
-                why: "no role".to_owned(),
-            },
-            _ => Order::ServerShutdown {
-                reconnect_after: Duration::from_secs(self.rng.u64(..20)),
-            },
+            30 => Order::Unusable(name, attempt, "no role".to_owned()),
+            _ => Order::ServerShutdown(Duration::from_secs(self.rng.u64(..20))),
         };
         self.feed(Event::Backend(order));
     }
@@ -526,14 +517,8 @@ impl World {
         let stored: Vec<_> = stored.iter().filter(has).collect();
         let chosen = (!stored.is_empty()).then(|| self.rng.usize(..stored.len()));
         match chosen.map(|at| stored[at].clone()) {
-            Some((id, attempt)) => Order::Ack {
-                id,
-                attempt: (!self.is_hub()).then_some(attempt),
-            },
-            None => Order::Ack {
-                id: id("nobody"),
-                attempt: None,
-            },
+            Some((id, attempt)) => Order::Ack(id, (!self.is_hub()).then_some(attempt)),
+            None => Order::Ack(id("nobody"), None),
         }
     }
 
@@ -772,28 +757,26 @@ impl World {
                 self.prove(|_, ping| ping < *number);
                 Expected::Nothing
             }
-            Event::Backend(Order::Ack { id, .. }) if self.is_hub() => {
+            Event::Backend(Order::Ack(id, _)) if self.is_hub() => {
                 self.prove(|name, _| name == id);
                 Expected::Nothing
             }
-            Event::Backend(Order::Unusable { id, attempt, .. }) => {
+            Event::Backend(Order::Unusable(id, attempt, _)) => {
                 self.expect_of_unusable(id, *attempt)
             }
-            Event::Backend(Order::Cancel { id, .. }) => {
-                match self.open_stay(id).map(|stay| stay.run) {
-                    Some(Some(run)) => {
-                        self.open_stay(id)
-                            .into_iter()
-                            .for_each(|stay| stay.cancelled = true);
-                        Expected::Stop(run)
-                    }
-                    Some(None) => {
-                        self.end_stay(id, Some(FailCode::Cancelled), None);
-                        Expected::Nothing
-                    }
-                    None => Expected::Nothing,
+            Event::Backend(Order::Cancel(id, _)) => match self.open_stay(id).map(|stay| stay.run) {
+                Some(Some(run)) => {
+                    self.open_stay(id)
+                        .into_iter()
+                        .for_each(|stay| stay.cancelled = true);
+                    Expected::Stop(run)
                 }
-            }
+                Some(None) => {
+                    self.end_stay(id, Some(FailCode::Cancelled), None);
+                    Expected::Nothing
+                }
+                None => Expected::Nothing,
+            },
             Event::Job(run, JobEvent::Finished(outcome)) => {
                 let slot = self
                     .slots
@@ -1040,7 +1023,7 @@ impl World {
                 self.slots[slot] = Some((ticket.id, run));
                 self.seen.runs += 1;
             }
-            Action::Effect(Effect::Stop { slot, run, reason }) => {
+            Action::Effect(Effect::Stop(slot, run, reason)) => {
                 let running = self.slots[slot].as_ref().map(|(_, run)| *run);
                 assert_eq!(
                     running,
@@ -1121,7 +1104,7 @@ impl World {
                 assert_eq!(active, open, "heartbeat: active tickets");
                 self.send(Frame::Other, false);
             }
-            Message::Claim { id, attempt, .. } => {
+            Message::Claim(id, attempt, _) => {
                 self.send(Frame::Other, false);
                 answer.claims += 1;
                 match expected {
@@ -1147,9 +1130,7 @@ impl World {
                     other => panic!("{id} (attempt {attempt}) is claimed, though {other:?}"),
                 }
             }
-            Message::Progress {
-                id, attempt, seq, ..
-            } => {
+            Message::Progress(id, attempt, seq, _) => {
                 self.send(Frame::Other, false);
                 let stay = self
                     .open_stay(&id)
@@ -1165,11 +1146,7 @@ impl World {
                     "progress of {id}, which has not started"
                 );
             }
-            Message::Outcome {
-                id,
-                attempt,
-                outcome,
-            } => {
+            Message::Outcome(id, attempt, outcome) => {
                 self.send(Frame::Outcome(id.clone(), outcome.clone(), attempt), false);
                 self.outcome(&id, attempt, &outcome, expected, answer);
             }

@@ -24,7 +24,7 @@ fn assign(session: &mut Session, clock: &Clock) -> RunId {
         .on(clock.now(), Event::Backend(order))
         .into_iter()
         .find_map(|action| match action {
-            Action::Effect(Effect::Keep(Record::Ticket { job, .. })) => Some(job.run),
+            Action::Effect(Effect::Keep(Record::Ticket(job, _))) => Some(job.run),
             Action::Send(message) => panic!("said before it is on disk: {message:?}"),
             _ => None,
         });
@@ -47,7 +47,7 @@ fn position(actions: &[Action], wanted: impl Fn(&Action) -> bool) -> Option<usiz
 }
 
 fn is_outcome(action: &Action, code: Option<FailCode>) -> bool {
-    let Action::Send(Message::Outcome { outcome, .. }) = action else {
+    let Action::Send(Message::Outcome(_, _, outcome)) = action else {
         return false;
     };
     outcome.failure.as_ref().map(|failure| failure.code) == code
@@ -60,9 +60,7 @@ fn a_claim_waits_for_the_disk() {
     let mut session = online(&clock);
     let run = assign(&mut session, &clock);
     let actions = session.on(clock.now(), Event::Kept(run, Ok(())));
-    let claim = position(&actions, |a| {
-        matches!(a, Action::Send(Message::Claim { .. }))
-    });
+    let claim = position(&actions, |a| matches!(a, Action::Send(Message::Claim(..))));
     let start = position(&actions, |a| {
         matches!(a, Action::Effect(Effect::Start { .. }))
     });
@@ -86,7 +84,7 @@ fn a_full_disk_refuses() {
     let begun = |a: &Action| {
         matches!(
             a,
-            Action::Effect(Effect::Start { .. }) | Action::Send(Message::Claim { .. })
+            Action::Effect(Effect::Start { .. }) | Action::Send(Message::Claim(..))
         )
     };
     assert!(position(&actions, begun).is_none(), "{actions:?}");
@@ -154,7 +152,7 @@ fn what_was_left_is_taken_over() {
             Action::Send(Message::Register(register)) => {
                 Some(format!("register with {}", register.active[0].id))
             }
-            Action::Send(Message::Outcome { id, .. }) => Some(id.to_string()),
+            Action::Send(Message::Outcome(id, ..)) => Some(id.to_string()),
             _ => None,
         })
         .collect();
@@ -207,7 +205,7 @@ fn a_lost_outcome_is_said() {
         "{actions:?}"
     );
     let actions = session.on(clock.now(), again(2));
-    let kept = |a: &Action| matches!(a, Action::Effect(Effect::Keep(Record::Ticket { .. })));
+    let kept = |a: &Action| matches!(a, Action::Effect(Effect::Keep(Record::Ticket(..))));
     assert!(
         position(&actions, kept).is_some(),
         "a newer attempt is a run of its own: {actions:?}"

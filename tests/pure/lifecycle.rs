@@ -54,7 +54,7 @@ impl Life {
 
 fn codes(actions: &[Action]) -> Vec<Option<FailCode>> {
     let code = |action: &Action| match action {
-        Action::Send(Message::Outcome { outcome, .. }) => {
+        Action::Send(Message::Outcome(_, _, outcome)) => {
             Some(outcome.failure.as_ref().map(|failure| failure.code))
         }
         _ => None,
@@ -72,10 +72,7 @@ fn status(actions: &[Action]) -> Option<Status> {
 fn is_stop(action: &Action) -> bool {
     matches!(
         action,
-        Action::Effect(Effect::Stop {
-            reason: StopReason::Shutdown,
-            ..
-        })
+        Action::Effect(Effect::Stop(_, _, StopReason::Shutdown))
     )
 }
 

@@ -86,11 +86,7 @@ fn result() -> Outcome {
 }
 
 fn outcome(outcome: Outcome) -> Message {
-    Message::Outcome {
-        id: id("TEAM-1"),
-        attempt: 2,
-        outcome: Arc::new(outcome),
-    }
+    Message::Outcome(id("TEAM-1"), 2, Arc::new(outcome))
 }
 
 /// `agent.register` has every field of the protocol, and null where nothing is known.
@@ -193,11 +189,7 @@ fn heartbeat_frames() {
 /// `ticket.claim` and `ticket.progress` have the fields of the protocol.
 #[test]
 fn claim_and_progress_frames() {
-    let claim = Message::Claim {
-        id: id("a.b_c:d-e"),
-        attempt: 4_294_967_295,
-        at: at(60_000),
-    };
+    let claim = Message::Claim(id("a.b_c:d-e"), 4_294_967_295, at(60_000));
     let wanted = json!({
         "type": "ticket.claim",
         "agentId": AGENT,
@@ -232,12 +224,7 @@ fn claim_and_progress_frames() {
             "lines": ["one", "", "\u{1b}[1m\"é\""],
         });
         assert_eq!(
-            encoded(&Message::Progress {
-                id: id("A"),
-                attempt: 1,
-                seq: 7,
-                progress
-            }),
+            encoded(&Message::Progress(id("A"), 1, 7, progress)),
             wanted,
             "{name}"
         );
@@ -272,21 +259,13 @@ fn moments() {
     ];
     for (label, moment, wanted) in rows {
         assert_eq!(
-            encoded(&Message::Claim {
-                id: id("A"),
-                attempt: 1,
-                at: moment
-            })["at"],
+            encoded(&Message::Claim(id("A"), 1, moment))["at"],
             wanted,
             "{label}"
         );
     }
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
-    let told = encoded(&Message::Claim {
-        id: id("A"),
-        attempt: 1,
-        at: far,
-    });
+    let told = encoded(&Message::Claim(id("A"), 1, far));
     assert!(
         told["at"].as_str().is_some_and(|at| at.ends_with('Z')),
         "beyond all calendars: {told}"
@@ -1008,11 +987,7 @@ fn unusable_assignments_are_answered() {
     ];
     for (label, changes, wanted) in rows {
         match decode(&frame_with(changes).to_string()) {
-            Decoded::Event(Event::Backend(Order::Unusable {
-                id: own,
-                attempt,
-                why,
-            })) => {
+            Decoded::Event(Event::Backend(Order::Unusable(own, attempt, why))) => {
                 assert_eq!((own, attempt), (id("A"), wanted), "{label}");
                 assert!(!why.is_empty() && !why.contains('\n'), "{label}: {why:?}");
             }
@@ -1108,17 +1083,9 @@ fn frames_of_no_use_are_dropped() {
 /// The other orders arrive with what they carry.
 #[test]
 fn other_orders() {
-    let cancel = |reason: &str| Order::Cancel {
-        id: id("A"),
-        reason: reason.to_owned(),
-    };
-    let ack = |attempt| Order::Ack {
-        id: id("A"),
-        attempt,
-    };
-    let shutdown = |seconds| Order::ServerShutdown {
-        reconnect_after: Duration::from_secs(seconds),
-    };
+    let cancel = |reason: &str| Order::Cancel(id("A"), reason.to_owned());
+    let ack = |attempt| Order::Ack(id("A"), attempt);
+    let shutdown = |seconds| Order::ServerShutdown(Duration::from_secs(seconds));
     let rows = [
         (
             "cancel",
@@ -1191,7 +1158,7 @@ fn other_orders() {
     for seconds in [json!(u64::MAX), json!(1e300)] {
         let frame = json!({"type": "server.shutdown", "reconnectAfterSeconds": seconds});
         match decode(&frame.to_string()) {
-            Decoded::Event(Event::Backend(Order::ServerShutdown { reconnect_after })) => {
+            Decoded::Event(Event::Backend(Order::ServerShutdown(reconnect_after))) => {
                 assert!(
                     reconnect_after >= Duration::from_secs(300),
                     "{seconds} s: {reconnect_after:?}"
@@ -1230,7 +1197,7 @@ fn unknown_types_are_mentioned_once() {
     );
     assert!(matches!(
         codec.decode(r#"{"type":"ticket.ack","ticketId":"A"}"#),
-        Decoded::Event(Event::Backend(Order::Ack { .. }))
+        Decoded::Event(Event::Backend(Order::Ack(..)))
     ));
 }
 

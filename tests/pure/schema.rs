@@ -128,11 +128,7 @@ fn messages() -> Vec<Message> {
         ]
     });
     let outcomes = [full.clone(), bare].into_iter().chain(failed);
-    let outcomes = outcomes.map(|outcome| Message::Outcome {
-        id: id("T-1"),
-        attempt: 1,
-        outcome: Arc::new(outcome),
-    });
+    let outcomes = outcomes.map(|outcome| Message::Outcome(id("T-1"), 1, Arc::new(outcome)));
 
     let quota = |available_at| Some(Unavailable::QuotaExceeded { available_at });
     let clis = [
@@ -173,18 +169,9 @@ fn messages() -> Vec<Message> {
             stdout_bytes: u64::MAX,
             lines: vec![String::new()],
         };
-        Message::Progress {
-            id: id("T-1"),
-            attempt: u32::MAX,
-            seq: 1,
-            progress,
-        }
+        Message::Progress(id("T-1"), u32::MAX, 1, progress)
     });
-    let claim = Message::Claim {
-        id: id("T-1"),
-        attempt: 1,
-        at,
-    };
+    let claim = Message::Claim(id("T-1"), 1, at);
     [claim]
         .into_iter()
         .chain(registers)
@@ -199,9 +186,9 @@ fn kind(message: &Message) -> &'static str {
     match message {
         Message::Register(_) => "register",
         Message::Heartbeat(_) => "heartbeat",
-        Message::Claim { .. } => "claim",
-        Message::Progress { .. } => "progress",
-        Message::Outcome { .. } => "outcome",
+        Message::Claim(..) => "claim",
+        Message::Progress(..) => "progress",
+        Message::Outcome(..) => "outcome",
     }
 }
 
@@ -307,10 +294,7 @@ fn the_examples_keep_the_contract() {
                     "{list}: {frame}: {decoded:?}"
                 );
                 assert!(
-                    !matches!(
-                        decoded,
-                        Decoded::Event(Event::Backend(Order::Unusable { .. }))
-                    ),
+                    !matches!(decoded, Decoded::Event(Event::Backend(Order::Unusable(..)))),
                     "{frame}"
                 );
             }
@@ -642,7 +626,7 @@ fn the_schemas_refuse_wrong_values_of_the_agent() {
 
 fn is_understood(dialect: Dialect, frame: &Value) -> bool {
     match codecs(dialect).decode(&frame.to_string()) {
-        Decoded::Event(Event::Backend(Order::Unusable { .. })) | Decoded::Dropped(_) => false,
+        Decoded::Event(Event::Backend(Order::Unusable(..))) | Decoded::Dropped(_) => false,
         Decoded::Event(_) | Decoded::Ignored => true,
     }
 }

@@ -140,26 +140,26 @@ impl Fixture {
             ["assign", name, ref details @ ..] => self.on(assigned(assignment(name, details))),
             ["unusable", name] => {
                 let (name, attempt) = name_and_attempt(name);
-                self.on(Event::Backend(Order::Unusable {
-                    id: id(name),
+                self.on(Event::Backend(Order::Unusable(
+                    id(name),
                     attempt,
-                    why: "no role".to_owned(),
-                }))
+                    "no role".to_owned(),
+                )))
             }
-            ["cancel", name] => self.on(Event::Backend(Order::Cancel {
-                id: id(name),
-                reason: "changed".to_owned(),
-            })),
+            ["cancel", name] => self.on(Event::Backend(Order::Cancel(
+                id(name),
+                "changed".to_owned(),
+            ))),
             ["ack", name] => {
                 let attempt = name.contains('#').then(|| name_and_attempt(name).1);
-                self.on(Event::Backend(Order::Ack {
-                    id: id(name_and_attempt(name).0),
+                self.on(Event::Backend(Order::Ack(
+                    id(name_and_attempt(name).0),
                     attempt,
-                }))
+                )))
             }
-            ["server.shutdown", seconds] => self.on(Event::Backend(Order::ServerShutdown {
-                reconnect_after: seconds_of(seconds),
-            })),
+            ["server.shutdown", seconds] => {
+                self.on(Event::Backend(Order::ServerShutdown(seconds_of(seconds))))
+            }
             ["progress", name] => self.progress(self.runs[name]),
             ["finish", name] => {
                 self.on(Event::Job(self.runs[name], JobEvent::Finished(done(name))))
@@ -240,7 +240,7 @@ impl Fixture {
                     job.ticket.id, job.ticket.attempt
                 )
             }
-            Action::Effect(Effect::Stop { slot, run, reason }) => {
+            Action::Effect(Effect::Stop(slot, run, reason)) => {
                 let name = self
                     .runs
                     .iter()
@@ -286,15 +286,9 @@ fn describe_message(message: &Message) -> String {
                 active.iter().map(|id| format!(" {id}")).collect::<String>()
             )
         }
-        Message::Claim { id, attempt, .. } => format!("claim {id}#{attempt}"),
-        Message::Progress {
-            id, attempt, seq, ..
-        } => format!("progress {id}#{attempt} {seq}"),
-        Message::Outcome {
-            id,
-            attempt,
-            outcome,
-        } => match &outcome.failure {
+        Message::Claim(id, attempt, _) => format!("claim {id}#{attempt}"),
+        Message::Progress(id, attempt, seq, _) => format!("progress {id}#{attempt} {seq}"),
+        Message::Outcome(id, attempt, outcome) => match &outcome.failure {
             None => format!("result {id}#{attempt}"),
             Some(failure) => format!("fail {id}#{attempt} {}", failure.code),
         },
@@ -437,11 +431,7 @@ fn moments_are_of_the_wall_clock() {
     let claim = fixture.on(assigned(ticket("A", 1)));
     let wall = fixture.now().wall;
     assert_eq!(wall, SystemTime::UNIX_EPOCH + Duration::from_millis(1234));
-    let claimed = Action::Send(Message::Claim {
-        id: id("A"),
-        attempt: 1,
-        at: wall,
-    });
+    let claimed = Action::Send(Message::Claim(id("A"), 1, wall));
     assert!(claim.contains(&claimed), "{claim:?}");
     fixture.clock.advance(Duration::from_secs(10));
     let wall = fixture.now().wall;
@@ -1651,9 +1641,7 @@ fn the_backend_may_restart() {
         waits.len()
     );
     let mut fixture = Fixture::online(1);
-    fixture.on(Event::Backend(Order::ServerShutdown {
-        reconnect_after: Duration::MAX,
-    }));
+    fixture.on(Event::Backend(Order::ServerShutdown(Duration::MAX)));
     assert!(
         fixture.pause() < Duration::from_secs(2 * 3600),
         "a backend cannot keep agents away for ever"

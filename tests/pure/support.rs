@@ -195,7 +195,7 @@ pub fn on(session: &mut Session, disk: &mut Disk, now: Now, event: Event) -> Vec
     let mut seen = Vec::new();
     for action in session.on(now, event) {
         match action {
-            Action::Effect(Effect::Keep(Record::Ticket { job, .. })) => {
+            Action::Effect(Effect::Keep(Record::Ticket(job, _))) => {
                 seen.extend(on(session, disk, now, Event::Kept(job.run, Ok(()))));
             }
             Action::Effect(Effect::Keep(Record::Outcome(entry))) => {

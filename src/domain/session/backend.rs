@@ -11,7 +11,6 @@ use crate::domain::message::{
     Capacity, CliState, Dialect, Heartbeat, Level, Message, Notice, NoticeKind, Register, Status,
     Unavailable, View,
 };
-use crate::domain::outbox::Entry;
 use crate::domain::ticket::{Outcome, TicketId};
 
 impl Session {
@@ -97,10 +96,8 @@ impl Session {
         if !self.liveness.is_connected() {
             return;
         }
-        if self
-            .beats
-            .is_multiple_of(self.dialect.pings_per_heartbeat())
-        {
+        let every = self.dialect.pings_per_heartbeat();
+        if self.beats.is_multiple_of(every) {
             let active = self.queue.active().map(|active| active.id.clone());
             let heartbeat = Heartbeat {
                 at: self.now.wall,
@@ -124,18 +121,13 @@ impl Session {
         while self.liveness.is_connected()
             && let Some(entry) = self.outbox.take_next(self.pings + 1)
         {
-            let Entry { id, attempt, .. } = entry;
-            self.send_outcome(id, attempt, entry.outcome);
+            self.send_outcome(entry.id, entry.attempt, entry.outcome);
             self.ping();
         }
     }
 
     pub(super) fn send_outcome(&mut self, id: TicketId, attempt: u32, outcome: Arc<Outcome>) {
-        self.send(Message::Outcome {
-            id,
-            attempt,
-            outcome,
-        });
+        self.send(Message::Outcome(id, attempt, outcome));
         if self.dialect.registers_after_outcome() {
             self.register_again();
         }
@@ -166,10 +158,8 @@ impl Session {
             Some(_) => 0,
             None => self.queue.free(),
         };
-        Capacity {
-            max: self.queue.max(),
-            free,
-        }
+        let max = self.queue.max();
+        Capacity { max, free }
     }
 
     /// Shows the view if it has changed.

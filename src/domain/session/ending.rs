@@ -32,11 +32,9 @@ impl Session {
             self.info(format!(
                 "stopping once {running} running tickets have ended, at most {limit:?} from now"
             ));
-            self.ending = Some(Ending {
-                end,
-                stage: StopStage::Draining,
-                until: self.now.mono + limit,
-            });
+            let stage = StopStage::Draining;
+            let until = self.now.mono + limit;
+            self.ending = Some(Ending { end, stage, until });
             self.register_again();
             self.beat();
         } else {
@@ -46,18 +44,13 @@ impl Session {
     }
 
     fn stop_runs(&mut self, end: DaemonEnd) {
-        self.ending = Some(Ending {
-            end,
-            stage: StopStage::Stopping,
-            until: self.now.mono + self.policy.grace + STOP_SLACK,
-        });
-        let running = self
-            .queue
-            .running()
-            .map(|(slot, active)| (slot, active.run));
+        let until = self.now.mono + self.policy.grace + STOP_SLACK;
+        let stage = StopStage::Stopping;
+        self.ending = Some(Ending { end, stage, until });
+        let running = self.queue.running();
+        let running = running.map(|(slot, active)| (slot, active.run));
         for (slot, run) in running.collect::<Vec<_>>() {
-            let reason = StopReason::Shutdown;
-            self.effect(Effect::Stop { slot, run, reason });
+            self.effect(Effect::Stop(slot, run, StopReason::Shutdown));
         }
     }
 
@@ -82,12 +75,12 @@ impl Session {
             ending.until = self.now.mono + FLUSH_LIMIT;
         }
         let is_connected = self.liveness.is_connected();
-        if is_connected && !self.outbox.is_empty() && self.now.mono < ending.until {
+        if is_connected && self.outbox.len() > 0 && self.now.mono < ending.until {
             return;
         }
         ending.stage = StopStage::Done;
         let end = ending.end;
-        if !self.outbox.is_empty() {
+        if self.outbox.len() > 0 {
             self.warn("not every outcome is confirmed; the rest goes out at the next start");
         }
         if is_connected {

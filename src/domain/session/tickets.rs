@@ -22,13 +22,13 @@ impl Session {
     pub(super) fn on_order(&mut self, order: Order) {
         match order {
             Order::Assigned(ticket) => self.on_assigned(*ticket),
-            Order::Cancel { id, reason } => self.cancel(&id, &reason),
-            Order::Ack { id, attempt } => {
+            Order::Cancel(id, reason) => self.cancel(&id, &reason),
+            Order::Ack(id, attempt) => {
                 let delivered = self.outbox.confirm(&id, attempt);
                 self.keep_delivered(delivered);
             }
-            Order::ServerShutdown { reconnect_after } => self.leave(reconnect_after),
-            Order::Unusable { id, attempt, why } => self.on_unusable(&id, attempt, why),
+            Order::ServerShutdown(reconnect_after) => self.leave(reconnect_after),
+            Order::Unusable(id, attempt, why) => self.on_unusable(&id, attempt, why),
         }
     }
 
@@ -58,11 +58,9 @@ impl Session {
             repo,
             time_limit,
         };
-        self.accepting.push(job.clone());
-        self.keep(Record::Ticket {
-            job: Box::new(job),
-            claimed_at: self.now.wall,
-        });
+        let record = Record::Ticket(Box::new(job.clone()), self.now.wall);
+        self.accepting.push(job);
+        self.keep(record);
     }
 
     /// Claims a ticket that is stored on disk; refuses one that cannot be stored.
@@ -76,26 +74,17 @@ impl Session {
             let error = format!("the agent cannot store the ticket: {why}");
             return self.refuse(id, attempt, Failure::new(FailCode::Internal, error));
         }
-        let line = format!(
-            "claimed: {} in {}",
-            job.ticket.role,
-            job.repo.path.display()
-        );
-        let notice = Notice::new(Level::Info, NoticeKind::Claimed, line).about(id, attempt);
-        self.log(Notice {
-            run: Some(run),
-            ..notice
-        });
+        let (role, path) = (&job.ticket.role, job.repo.path.display());
+        let line = format!("claimed: {role} in {path}");
+        let mut notice = Notice::new(Level::Info, NoticeKind::Claimed, line).about(id, attempt);
+        notice.run = Some(run);
+        self.log(notice);
         self.claim(id, attempt);
         self.queue.push(Box::new(job), self.now.wall);
     }
 
     fn claim(&mut self, id: &TicketId, attempt: u32) {
-        self.send(Message::Claim {
-            id: id.clone(),
-            attempt,
-            at: self.now.wall,
-        });
+        self.send(Message::Claim(id.clone(), attempt, self.now.wall));
     }
 
     /// Answers an assignment of a known ticket (docs/protocol.md section 4). Returns whether it was one.
@@ -113,7 +102,7 @@ impl Session {
             }
             active.attempt = attempt;
             if is_newer {
-                self.keep(Record::Attempt { run, attempt });
+                self.keep(Record::Attempt(run, attempt));
             }
             self.claim(&ticket.id, attempt);
             return true;
@@ -198,8 +187,7 @@ impl Session {
         let (run, attempt) = (active.run, active.attempt);
         let line = format!("cancelled by the backend: {}", one_line(reason, REASON_MAX));
         self.log(Notice::new(Level::Info, NoticeKind::Other, line).about(id, attempt));
-        let reason = StopReason::Cancelled;
-        self.effect(Effect::Stop { slot, run, reason });
+        self.effect(Effect::Stop(slot, run, StopReason::Cancelled));
     }
 
     pub(super) fn on_progress(&mut self, run: RunId, progress: Progress) {
@@ -209,13 +197,8 @@ impl Session {
         active.progress = Some(progress.in_short(active.progress.as_ref()));
         if self.liveness.is_connected() {
             active.seq += 1;
-            let message = Message::Progress {
-                id: active.id.clone(),
-                attempt: active.attempt,
-                seq: active.seq,
-                progress,
-            };
-            self.send(message);
+            let (id, attempt, seq) = (active.id.clone(), active.attempt, active.seq);
+            self.send(Message::Progress(id, attempt, seq, progress));
         }
     }
 
@@ -249,9 +232,8 @@ impl Session {
         let until = self.quota.until.unwrap_or(self.now.wall);
         let wait = until.duration_since(self.now.wall).unwrap_or_default();
         let minutes = wait.as_secs().div_ceil(60);
-        self.warn(format!(
-            "the CLI's quota is used up: no roles for {minutes} min"
-        ));
+        let line = format!("the CLI's quota is used up: no roles for {minutes} min");
+        self.warn(line);
         self.withdraw_for_quota();
         self.register_again();
     }

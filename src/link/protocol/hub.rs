@@ -81,11 +81,11 @@ impl Codec {
         match message {
             Message::Register(register) => frame("register", self.register(register)),
             Message::Heartbeat(_) => frame("ping", json!({})),
-            Message::Claim { id, .. } => frame("job_ack", json!({ "jobId": id.as_str() })),
-            Message::Progress { id, progress, .. } => {
+            Message::Claim(id, ..) => frame("job_ack", json!({ "jobId": id.as_str() })),
+            Message::Progress(id, _, _, progress) => {
                 frame("job_progress", progress_body(id, progress))
             }
-            Message::Outcome { id, outcome, .. } => {
+            Message::Outcome(id, _, outcome) => {
                 let status = match outcome.failure {
                     Some(_) => "failed",
                     None => "done",
@@ -103,7 +103,7 @@ impl Codec {
     pub fn decode(&mut self, text: &str) -> Decoded {
         let frame = match parse(text) {
             Ok(frame) => frame,
-            Err(dropped) => return dropped,
+            Err(why) => return Decoded::Dropped(why),
         };
         let Some(kind) = text_of(&frame, "type") else {
             return Decoded::Dropped("a frame without a string `type`".to_owned());
@@ -111,12 +111,10 @@ impl Codec {
         match kind {
             "job" => job(&frame),
             "job_complete" => match id_of(&frame, "jobId") {
-                Some(id) => event(Order::Ack { id, attempt: None }),
+                Some(id) => event(Order::Ack(id, None)),
                 None => Decoded::Dropped("a job_complete without a usable jobId".to_owned()),
             },
-            "server_shutdown" => event(Order::ServerShutdown {
-                reconnect_after: seconds_of(&frame, "reconnectAfter"),
-            }),
+            "server_shutdown" => event(Order::ServerShutdown(seconds_of(&frame, "reconnectAfter"))),
             "pong" | "registered" | "auth_ok" | "job_resume" => Decoded::Ignored,
             "auth_error" => {
                 let message = text_of(&frame, "message").unwrap_or_default();
@@ -142,11 +140,7 @@ fn job(frame: &Value) -> Decoded {
     };
     match ticket(&id, frame) {
         Ok(ticket) => event(Order::Assigned(Box::new(ticket))),
-        Err(why) => event(Order::Unusable {
-            id,
-            attempt: 1,
-            why: one_line(&why, WHY_MAX),
-        }),
+        Err(why) => event(Order::Unusable(id, 1, one_line(&why, WHY_MAX))),
     }
 }
 
@@ -158,20 +152,16 @@ fn ticket(id: &TicketId, frame: &Value) -> Result<Ticket, String> {
         None | Some(Value::Null) => JobPayload::default(),
         Some(payload) => JobPayload::deserialize(payload).map_err(|e| format!("payload: {e}"))?,
     };
-    let Work {
-        role,
-        brief,
-        branch,
-    } = payload.work(action)?;
+    let work = payload.work(action)?;
     Ok(Ticket {
         id: id.clone(),
         attempt: 1,
-        role: Role::parse(role)?,
+        role: Role::parse(work.role)?,
         repo: RepoRef::Slug(payload.repo()),
-        brief,
+        brief: work.brief,
         payload: Payload::Inline,
         time_limit: None,
-        branch,
+        branch: work.branch,
     })
 }
 

@@ -86,9 +86,8 @@ impl Unknown {
         if self.0.len() >= Self::MAX || !self.0.insert(short.clone()) {
             return Decoded::Ignored;
         }
-        Decoded::Dropped(format!(
-            "a frame of the unknown type {short:?}; further ones are not mentioned"
-        ))
+        let why = format!("a frame of the unknown type {short:?}; further ones are not mentioned");
+        Decoded::Dropped(why)
     }
 }
 
@@ -174,13 +173,11 @@ fn usage_body(usage: &Usage) -> Value {
 }
 
 /// An inbound frame as JSON, or a line for the log.
-fn parse(text: &str) -> Result<Value, Decoded> {
+fn parse(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(frame @ Value::Object(_)) => Ok(frame),
-        Ok(_) => Err(Decoded::Dropped(
-            "a frame that is no JSON object".to_owned(),
-        )),
-        Err(e) => Err(Decoded::Dropped(format!("a frame that is not JSON: {e}"))),
+        Ok(_) => Err("a frame that is no JSON object".to_owned()),
+        Err(e) => Err(format!("a frame that is not JSON: {e}")),
     }
 }
 

@@ -44,26 +44,15 @@ impl Codec {
             Message::Heartbeat(heartbeat) => {
                 self.frame("agent.heartbeat", heartbeat_body(heartbeat))
             }
-            Message::Claim { id, attempt, at } => {
+            Message::Claim(id, attempt, at) => {
                 let body = json!({ "at": rfc3339(*at) });
                 self.ticket_frame("ticket.claim", id, *attempt, body)
             }
-            Message::Progress {
-                id,
-                attempt,
-                seq,
-                progress,
-            } => self.ticket_frame(
-                "ticket.progress",
-                id,
-                *attempt,
-                progress_body(*seq, progress),
-            ),
-            Message::Outcome {
-                id,
-                attempt,
-                outcome,
-            } => {
+            Message::Progress(id, attempt, seq, progress) => {
+                let body = progress_body(*seq, progress);
+                self.ticket_frame("ticket.progress", id, *attempt, body)
+            }
+            Message::Outcome(id, attempt, outcome) => {
                 let kind = match outcome.failure {
                     Some(_) => "ticket.fail",
                     None => "ticket.result",
@@ -79,7 +68,7 @@ impl Codec {
     pub fn decode(&mut self, text: &str) -> Decoded {
         let frame = match parse(text) {
             Ok(frame) => frame,
-            Err(dropped) => return dropped,
+            Err(why) => return Decoded::Dropped(why),
         };
         let Some(kind) = text_of(&frame, "type") else {
             return unusable(&frame, "the frame has no string `type`");
@@ -92,20 +81,18 @@ impl Codec {
             // The reason is optional: without it the ticket is cancelled all the same.
             "ticket.cancel" => about_ticket(&frame, kind, |id| {
                 let reason = text_of(&frame, "reason").unwrap_or_default().to_owned();
-                Order::Cancel { id, reason }
+                Order::Cancel(id, reason)
             }),
             // An attempt that cannot be read must not count as "any attempt": that would drop an outcome that the
             // backend does not have.
             "ticket.ack" if !has_usable_attempt(&frame) => {
                 Decoded::Dropped("a ticket.ack with an unusable attempt".to_owned())
             }
-            "ticket.ack" => about_ticket(&frame, kind, |id| Order::Ack {
-                id,
-                attempt: attempt_of(&frame),
-            }),
-            "server.shutdown" => event(Order::ServerShutdown {
-                reconnect_after: seconds_of(&frame, "reconnectAfterSeconds"),
-            }),
+            "ticket.ack" => about_ticket(&frame, kind, |id| Order::Ack(id, attempt_of(&frame))),
+            "server.shutdown" => {
+                let after = seconds_of(&frame, "reconnectAfterSeconds");
+                event(Order::ServerShutdown(after))
+            }
             unknown => self.unknown.note(unknown),
         }
     }
@@ -135,12 +122,11 @@ impl Codec {
             seconds => seconds.map(Duration::from_secs),
         };
         let brief = Brief::from(brief);
-        let payload = match (wire.payload_url, &brief) {
-            (Some(url), _) => Payload::At(self.api.same_origin(&url)?),
-            (None, brief) if brief.title.is_none() && brief.description.is_none() => {
-                Payload::ByTicketId
-            }
-            (None, _) => Payload::Inline,
+        let has_task = brief.title.is_some() || brief.description.is_some();
+        let payload = match wire.payload_url {
+            Some(url) => Payload::At(self.api.same_origin(&url)?),
+            None if has_task => Payload::Inline,
+            None => Payload::ByTicketId,
         };
         Ok(Ticket {
             id,
@@ -163,15 +149,12 @@ fn repo_ref(text: String) -> RepoRef {
         return RepoRef::Slug(text);
     }
     let local = !cfg!(windows) || text.as_bytes().get(1) == Some(&b':');
-    let resolved = if local {
-        canonicalize(&path).unwrap_or(path)
-    } else {
-        path
+    let resolved = match local {
+        true => canonicalize(&path).unwrap_or(path),
+        false => path,
     };
-    RepoRef::Path {
-        asked: text,
-        resolved,
-    }
+    let asked = text;
+    RepoRef::Path { asked, resolved }
 }
 
 fn about_ticket(frame: &Value, kind: &str, order: impl FnOnce(TicketId) -> Order) -> Decoded {
@@ -193,11 +176,10 @@ fn has_usable_attempt(frame: &Value) -> bool {
 fn unusable(frame: &Value, why: &str) -> Decoded {
     let why = one_line(why, WHY_MAX);
     match id_of(frame, "ticketId") {
-        Some(id) => event(Order::Unusable {
-            id,
-            attempt: attempt_of(frame).unwrap_or(1).max(1),
-            why,
-        }),
+        Some(id) => {
+            let attempt = attempt_of(frame).unwrap_or(1).max(1);
+            event(Order::Unusable(id, attempt, why))
+        }
         None => Decoded::Dropped(format!("an unusable frame: {why}")),
     }
 }
