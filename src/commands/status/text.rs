@@ -91,7 +91,10 @@ impl Page {
     fn cli(&self, cli: &CliStatus) -> String {
         let name = &cli.name;
         match cli.unavailable.as_deref() {
-            None => format!("{name} {}", cli.version.as_deref().unwrap_or_default()),
+            None => {
+                let version = cli.version.as_deref().unwrap_or("(version unknown)");
+                format!("{name} {version}")
+            }
             Some("quota_exceeded") => {
                 let until = cli.quota_until.map(|until| clock(until.0));
                 let until = until.unwrap_or_else(|| "an unknown time".to_owned());
