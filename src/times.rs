@@ -4,20 +4,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// For logs and files. Policy gets its time from the event loop.
+/// For logs and files. The session, which is policy, gets its time from the event loop.
 #[expect(clippy::disallowed_methods, reason = "it is no policy")]
 pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
-/// RFC 3339, UTC, milliseconds.
+/// The time as RFC 3339, in UTC, with milliseconds.
 pub fn rfc3339(time: SystemTime) -> String {
     // A time outside the years -9999 to 9999 becomes 1970.
     let time = jiff::Timestamp::try_from(time).unwrap_or_default();
     format!("{time:.3}")
 }
 
-/// A time in a record, as [`rfc3339`].
+/// A time in a record, in the form of [`rfc3339`].
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Rfc3339(pub SystemTime);
@@ -37,7 +37,7 @@ impl TryFrom<String> for Rfc3339 {
     }
 }
 
-/// `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
+/// The duration for people: `42 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`
 pub fn in_words(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -58,14 +58,14 @@ pub fn millis(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, millis_of)
 }
 
-/// The reverse of [`millis`]. A time that no clock can hold becomes 1970, because it must not cost a ticket.
+/// The reverse of [`millis`]. A number too large for a time becomes 1970: a bad number must not lose a ticket.
 pub fn from_millis(millis: u64) -> SystemTime {
     UNIX_EPOCH
         .checked_add(Duration::from_millis(millis))
         .unwrap_or(UNIX_EPOCH)
 }
 
-/// A time in a record, as [`millis`].
+/// A time in a record, as the number of [`millis`].
 pub mod millis_since_1970 {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::time::SystemTime;
@@ -93,7 +93,7 @@ pub mod duration_in_millis {
     }
 }
 
-/// A duration in a record that may be absent, as a number of seconds.
+/// An optional duration in a record, as a number of seconds.
 pub mod optional_seconds {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use std::time::Duration;

@@ -1,6 +1,6 @@
-//! `wf0-agent apply`: `git apply` of the changes that a ticket made in its clone, in the developer's own checkout.
+//! `wf0-agent apply`: applies the changes that a ticket made in its clone to the developer's checkout, by `git apply`.
 //!
-//! The state folder is only read, so a daemon may be running. git checks the whole patch before it writes anything.
+//! The command only reads the state folder, so a daemon may be running. git checks the whole patch before it writes.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,8 +19,8 @@ pub fn command() -> Command {
     Command::new("apply")
         .about("Applies the changes of a ticket to your checkout")
         .long_about(
-            "Applies the changes that a ticket made in its clone to your checkout, or to CHECKOUT, by `git apply`. git \
-             checks first that all of them apply; else it changes nothing. Needs only STATE_DIR; a daemon may be running.",
+            "Applies the changes that a ticket made in its clone to your checkout, or to CHECKOUT, by `git apply`. If \
+             not all changes apply, git changes nothing. Needs only STATE_DIR. A daemon may be running.",
         )
         .arg(ticket())
         .arg(
@@ -33,7 +33,7 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> u8 {
     let checkout = matches.get_one::<PathBuf>("CHECKOUT").cloned();
-    // A later run that never started has changed nothing.
+    // Prefers a run that started: a newer run that never started has no changes.
     with_run(matches, Seen::has_started, |past| {
         print(&format!("{}\n", apply(&past, checkout)?));
         Ok(())
@@ -71,7 +71,7 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
     let dirs = GitDirs::find(&folder)
         .ok_or_else(|| format!("{} is not in a git repository", folder.display()))?;
     let top = dirs.top.display();
-    // At the root of the work tree: below it, git would leave out what is not below that folder.
+    // git runs at the root of the work tree. In a subfolder it would skip all changes outside that subfolder.
     let git = Git::discovering(&past.environment, &dirs.top).map_err(|e| e.to_string())?;
     if let Err(complaints) = git_apply(&git, &patch, &["--check"])? {
         if git_apply(&git, &patch, &["--check", "--reverse"])?.is_ok() {
@@ -81,13 +81,13 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
         let base = base.unwrap_or("no commit");
         return Err(format!(
             "{ticket} does not apply cleanly to {top}; nothing was changed:\n{complaints}\n\
-             the run began at {base}; compare it with your checkout\n\
+             base of the run: {base}; compare this with your checkout\n\
              to merge by hand: git -C {top} apply --3way {}",
             patch.display()
         ));
     }
     let stat = git_apply(&git, &patch, &["--apply", "--stat"])?.map_err(|complaints| {
-        format!("git stopped while it applied {ticket} to {top}; see git status:\n{complaints}")
+        format!("git failed in the middle of {ticket}; git status in {top} shows what has changed:\n{complaints}")
     })?;
     let mut report = format!("applied {ticket} to {top} (not committed):\n{stat}");
     if let Some(error) = failed {
@@ -96,9 +96,9 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
     Ok(report)
 }
 
-/// What `git apply` prints, or with which complaints it fails.
+/// Runs `git apply`. The inner result is its output or its complaints. The outer error: git did not run to its end.
 fn git_apply(git: &Git, patch: &Path, options: &[&str]) -> Result<Result<String, String>, String> {
-    // The user's settings must not make it another patch.
+    // These options override the user's whitespace settings, which could change what the patch does.
     let fixed = ["apply", "--whitespace=nowarn", "--no-ignore-whitespace"];
     let words = fixed.iter().chain(options).map(OsStr::new);
     let words: Vec<&OsStr> = words.chain([OsStr::new("--"), patch.as_os_str()]).collect();

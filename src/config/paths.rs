@@ -1,4 +1,4 @@
-//! The settings that name folders, programs and files. Each path of a folder or program becomes absolute once, at the start.
+//! The settings that name folders, programs and files. At the start, paths of folders and programs become absolute.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Component, Path, PathBuf, absolute};
 
-/// On Windows without `\\?\`, which many programs do not understand.
+/// The canonical path. On Windows it has no prefix `\\?\`, which many programs do not understand.
 #[cfg(windows)]
 pub use dunce::canonicalize;
 #[cfg(not(windows))]
@@ -48,7 +48,7 @@ fn parse_repo(entry: &str) -> Result<Repo, String> {
         return Err(format!("{path:?} is not a folder"));
     }
     if path.to_str().is_none() {
-        return Err(format!("{path:?} is not UTF-8, as the protocol requires"));
+        return Err(format!("{path:?} is not UTF-8; the protocol requires it"));
     }
     Ok(Repo {
         root: path.clone(),
@@ -58,7 +58,7 @@ fn parse_repo(entry: &str) -> Result<Repo, String> {
     })
 }
 
-/// A command with a path in it is relative to the working directory of the daemon, not of the run.
+/// Makes a command with a path in it absolute, from the working directory of the daemon, not of the run.
 pub(super) fn parse_command(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -72,7 +72,7 @@ pub(super) fn parse_command(text: &str) -> Result<String, String> {
     text.map_err(|_| "is not UTF-8".to_owned())
 }
 
-/// The state folder must lie outside the repositories: each diff would include what is written there.
+/// The state folder must lie outside the repositories. Inside one, each diff would include the daemon's files.
 pub(super) fn state_dir(r: &mut Reader, repos: &[Repo]) -> Option<PathBuf> {
     const NAME: &str = "STATE_DIR";
     let path = match r.sources.get(NAME) {
@@ -80,7 +80,10 @@ pub(super) fn state_dir(r: &mut Reader, repos: &[Repo]) -> Option<PathBuf> {
         None => default_state_dir(&r.sources.environment),
     };
     let Some(path) = path else {
-        return r.wrong(NAME, "is required here: the system has no folder for it");
+        return r.wrong(
+            NAME,
+            "is required here: without HOME or LOCALAPPDATA it has no default",
+        );
     };
     if !path.exists() && path.components().any(|part| part == Component::ParentDir) {
         let problem = "does not exist and contains .., so its place is not clear";
@@ -94,7 +97,7 @@ pub(super) fn state_dir(r: &mut Reader, repos: &[Repo]) -> Option<PathBuf> {
     Some(path)
 }
 
-/// The XDG base directories; on macOS and Windows the system's own place.
+/// The default: in the XDG state directory, or in the usual folder of macOS or Windows.
 fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
     let folder = |name| {
         let path = PathBuf::from(environment.get(name)?);
@@ -110,7 +113,7 @@ fn default_state_dir(environment: &Environment) -> Option<PathBuf> {
     Some(base.join("wf0-agent"))
 }
 
-/// The folder itself may not exist yet; links above it count all the same.
+/// Resolves links in the part of the path that exists. The folder itself may not exist yet.
 fn canonicalize_existing_part(path: &Path) -> PathBuf {
     let mut missing: Vec<&OsStr> = Vec::new();
     for existing in path.ancestors() {
@@ -123,7 +126,7 @@ fn canonicalize_existing_part(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// The files in which Linux distributions keep their roots.
+/// The files in which Linux distributions keep their root certificates.
 const BUNDLES: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
@@ -139,7 +142,7 @@ impl Roots {
     pub(super) fn read(r: &mut Reader) -> Self {
         let mut roots = r.value("SSL_CERT_FILE", from_file).unwrap_or_default();
         roots.extend(r.value("SSL_CERT_DIR", from_folders).unwrap_or_default());
-        // OpenSSL reads this variable too, and then not the system's file, which must be added.
+        // OpenSSL also reads this variable, and then it ignores the system's file. So that file is added here.
         let replaces_system = r.sources.environment.get("SSL_CERT_FILE").is_some();
         if replaces_system && cfg!(target_os = "linux") {
             let bundle = BUNDLES.iter().find_map(|path| from_file(path).ok());
@@ -170,7 +173,7 @@ fn from_file(path: &str) -> Result<Vec<Certificate>, String> {
     }
 }
 
-/// Every certificate of the PEM files in one or several folders, separated as in PATH. Other files are skipped.
+/// Every certificate of the PEM files in a list of folders. The list has the form of PATH. Skips other files.
 fn from_folders(list: &str) -> Result<Vec<Certificate>, String> {
     let mut certificates = Vec::new();
     for folder in std::env::split_paths(list) {

@@ -152,7 +152,7 @@ pub const SETTINGS: &[Setting] = &[
         .about("Arguments for a run that starts while the backend cannot be reached"),
     setting("CLI_QUOTA_PATTERN", "REGEX")
         .computed("built-in patterns", "usage limit reached|out of credits")
-        .about("Regular expression, in upper or lower case. A failed run whose error matches it means: quota used up"),
+        .about("Regular expression, case ignored. If the error of a failed run matches it, the quota is used up"),
     setting("CLI_AUTONOMY", "LEVEL")
         .choice("edits", &["edits", "commands", "all"])
         .about("What the CLI may do without asking; some CLIs know fewer levels"),

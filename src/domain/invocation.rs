@@ -1,10 +1,9 @@
-//! What the CLI is started with: its arguments from `CLI_ARGS_TEMPLATE`, split once and filled in without a shell, and
-//! the prompt.
+//! The CLI's arguments and its prompt. `CLI_ARGS_TEMPLATE` is split once, and filled in without a shell.
 
 use super::text::one_line;
 use super::ticket::{Brief, Ticket};
 
-/// The longest title, in characters. It may have to be one argument of a command line.
+/// The longest title, in characters. The title may be an argument of the CLI, and an argument has a size limit.
 const TITLE_MAX: usize = 1000;
 
 /// The words of `CLI_ARGS_TEMPLATE`, with placeholders. An unknown placeholder is an error at start, not at the first
@@ -45,13 +44,13 @@ pub enum TemplateError {
         "unknown placeholder {{{0}}}; known are {{cwd}} {{prompt}} {{prompt_file}} {{ticket_id}} {{role}} {{title}}"
     )]
     Unknown(String),
-    /// A value of the ticket begins with `-`, and so would the argument.
-    #[error("the argument {0:?} would be taken for an option of the CLI")]
+    /// The argument begins with `-` only because a value of the ticket does.
+    #[error("the CLI would take the argument {0:?} for an option")]
     LooksLikeOption(String),
 }
 
 impl Template {
-    /// Splits as a shell would (quotes, backslashes) and expands nothing.
+    /// Splits the text like a shell (quotes, backslashes), but expands nothing.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
         let words = shell_words::split(text).map_err(|_| TemplateError::Unbalanced)?;
         for word in &words {
@@ -74,7 +73,7 @@ impl Template {
         self.0.iter().any(|word| word.contains(placeholder))
     }
 
-    /// The arguments.
+    /// Fills in the placeholders and returns the arguments.
     pub fn fill(&self, values: &Values<'_>) -> Result<Vec<String>, TemplateError> {
         let fill = |word: &String| {
             let filled = fill_word(word, values)?;
@@ -93,7 +92,7 @@ impl Template {
 }
 
 /// Replaces the placeholders of a word. A value is never searched for placeholders: `{cwd}` in a title stays text. Braces
-/// around anything but a lower-case word are text, so that JSON can be an argument.
+/// around anything but a lower-case word stay text too: an argument may be JSON.
 fn fill_word(word: &str, values: &Values<'_>) -> Result<String, TemplateError> {
     let mut filled = String::new();
     let mut rest = word;
@@ -120,8 +119,8 @@ fn is_placeholder(name: &str) -> bool {
 
 /// The prompt: a heading, the ticket's facts, the subagent's prompt, the description, the skills.
 ///
-/// It begins with `#`, because a CLI would take `-` for an option, and some take `/` for one of their own commands and
-/// do nothing. NUL is replaced, because no argument can hold it.
+/// The prompt begins with `#`. A CLI would take one that begins with `-` for an option. Some CLIs take one that begins
+/// with `/` for a command of their own and do nothing. No argument can hold a NUL, so it is replaced.
 pub fn prompt(ticket: &Ticket, brief: &Brief) -> String {
     let title = title_line(brief);
     let mut prompt = match title.as_str() {
@@ -149,7 +148,7 @@ pub fn prompt(ticket: &Ticket, brief: &Brief) -> String {
     prompt.replace('\0', "\u{FFFD}")
 }
 
-/// The title as one line that begins neither with `-` nor with `/`, so that it can be an argument.
+/// The title as one line that can be an argument: it begins neither with `-` nor with `/`.
 pub fn title_line(brief: &Brief) -> String {
     let title = one_line(brief.title.as_deref().unwrap_or_default(), TITLE_MAX);
     let is_left_out = |c: char| c == '-' || c == '/' || c.is_whitespace();

@@ -1,5 +1,5 @@
-//! Downloads the missing parts of a ticket: payload and skills, only from the backend's own origin. HTTP is ureq's, over
-//! the daemon's own streams, so that proxy and TLS are the same as for the socket.
+//! Downloads the missing parts of a ticket, payload and skills, only from the backend's own origin. ureq speaks HTTP
+//! over the daemon's own streams: they use the same proxy and TLS as the WebSocket.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -23,24 +23,24 @@ use crate::store::Store;
 use crate::wire::WireBrief;
 
 const TRIES: u32 = 3;
-/// Before the second try; twice that before the third.
+/// The pause before the second try. The pause before the third try is twice as long.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Limit on one request, from the name lookup to the last byte. A request cannot be stopped, so a stopped run may take
-/// as long to notice.
+/// Limit on one request, from the name lookup to the last byte. Nothing can stop a request, so a run may take this long
+/// to obey a stop order.
 const REQUEST_LIMIT: Duration = Duration::from_secs(8);
-/// As for a frame (docs/protocol.md section 1).
+/// The same limit as for a frame (docs/protocol.md section 1).
 const BODY_MAX: u64 = 5 << 20;
-/// Limits on all skills of a ticket together. Skills beyond them are left out.
+/// Limits on all downloaded skills of a ticket together. The prompt leaves out the skills beyond these limits.
 const TOTAL_LIMIT: Duration = Duration::from_secs(120);
 const TOTAL_MAX: usize = 16 << 20;
-/// No CLI can make use of a prompt with more.
+/// A prompt with more skills is of no use to any CLI.
 const SKILLS_MAX: usize = 64;
 
 /// The backend's HTTP interface.
 pub struct Downloads {
     route: Route,
     token: Token,
-    /// Its audit log notes each request.
+    /// For its audit log, which records each request.
     store: Arc<Store>,
     agent: Agent,
 }
@@ -78,7 +78,8 @@ impl Downloads {
         }
     }
 
-    /// Returns the complete brief of a ticket. A skill that cannot be downloaded is a warning, a payload a failure.
+    /// Returns the complete brief of a ticket. Without a skill it adds a warning; without the payload it
+    /// fails.
     #[expect(
         clippy::disallowed_methods,
         reason = "how long downloads may take is no policy"
@@ -129,7 +130,7 @@ impl Downloads {
                     room -= body.len();
                     skill.body = Some(body);
                 }
-                Err(why) => warnings.push(format!("the skill {slug:?} could not be had: {why}")),
+                Err(why) => warnings.push(format!("the skill {slug:?} was left out: {why}")),
             }
             if let Some(reason) = halt.reason() {
                 return Err(reason.failure());
@@ -138,7 +139,7 @@ impl Downloads {
         Ok(brief)
     }
 
-    /// `room`: how many bytes it may have.
+    /// `room`: the largest size that the skill may have, in bytes.
     fn skill(&self, slug: &str, room: usize, halt: &Halt) -> Result<String, String> {
         if slug.is_empty() || slug.len() > 256 {
             return Err("its name must have 1 to 256 bytes".to_owned());
@@ -147,13 +148,13 @@ impl Downloads {
         let data: SkillData = self.get(&self.route.api.endpoint(&path), halt)?;
         let body = data.body.or(data.content).ok_or("the answer has no body")?;
         if body.len() > room {
-            return Err("the skills are too large together".to_owned());
+            return Err("all skills together are too large".to_owned());
         }
         Ok(body)
     }
 
     fn get<T: DeserializeOwned>(&self, address: &str, halt: &Halt) -> Result<T, String> {
-        // No other origin may see the token, whatever the address was made of.
+        // The token goes to the backend's origin only, even if the address comes from a ticket.
         let address = self.route.api.same_origin(address)?;
         let mut pause = PAUSE;
         let mut failed = String::new();
@@ -229,7 +230,7 @@ fn http_agent(route: Route) -> Agent {
     Agent::with_parts(config, BackendConnector(route), NoResolver)
 }
 
-/// The most exact description of the error.
+/// The text of the error. For an error of our own it omits ureq's prefix `other:`.
 fn words(error: Error) -> String {
     match error {
         Error::Other(own) => own.to_string(),
@@ -243,7 +244,7 @@ struct BackendConnector(Route);
 impl Connector for BackendConnector {
     type Out = BackendTransport;
 
-    /// Opens the way to the backend, whatever the request names.
+    /// Always connects to the backend, whatever host the request names.
     fn connect(
         &self,
         details: &ConnectionDetails,
@@ -259,7 +260,7 @@ impl Connector for BackendConnector {
     }
 }
 
-/// The way looks up addresses itself: with a proxy, the proxy's matter.
+/// Looks up nothing: [`Route::open`] finds the address, or the proxy does.
 #[derive(Debug)]
 struct NoResolver;
 

@@ -1,9 +1,10 @@
 //! Decides where a run works: in the repository itself, or in a clone of its own in the run's folder.
 //!
-//! The clone is made by hand, because `git clone` would start git in the repository with the repository's own settings,
-//! and refuse repositories of other users. It borrows the repository's objects, so it is quick to make and small. A
-//! `git gc` in the repository may remove objects that only the clone needs. The clone has the repository's branches and
-//! tags and starts at its HEAD, without its uncommitted changes, hooks and filters. Submodules are not fetched.
+//! This module makes the clone without `git clone`, which would start git in the repository with the repository's own
+//! settings, and would refuse repositories of other users. The clone borrows the repository's objects, so it is small
+//! and quick to make. But a `git gc` in the repository may remove objects that only the clone needs. The clone has the
+//! repository's branches and tags and starts at the repository's HEAD. It has no uncommitted changes, hooks, filters or
+//! submodules.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -23,8 +24,8 @@ use crate::domain::repos::Workspace;
 use crate::domain::ticket::RunId;
 use crate::store::journal::RunFolder;
 
-/// Where the runs of that folder work. Chosen once, at the start of the daemon: runs that share a work tree must not
-/// change while they run.
+/// Chooses where the runs of a folder work. The daemon does this once, at its start: which runs share a work tree must
+/// not change while they run.
 pub fn choose(mode: WorkspaceMode, folder: &Path) -> Workspace {
     match mode {
         WorkspaceMode::InPlace => Workspace::InPlace,
@@ -40,14 +41,14 @@ pub fn is_writable(folder: &Path) -> bool {
     access(folder, AccessFlags::W_OK).is_ok()
 }
 
-/// Windows tells only by an attempt, and editors and builds would notice a file that comes and goes.
+/// Assumes yes. On Windows only an attempt to write shows it, and editors and builds would notice the test file.
 #[cfg(not(unix))]
 pub fn is_writable(_folder: &Path) -> bool {
     true
 }
 
 const BRANCH: &[&str] = &["symbolic-ref", "--quiet", "HEAD"];
-/// In the form of a `packed-refs` file.
+/// Lists the refs in the form of a `packed-refs` file.
 const REFS: &[&str] = &[
     "for-each-ref",
     "--format=%(objectname) %(refname)",
@@ -55,7 +56,7 @@ const REFS: &[&str] = &[
     "refs/remotes",
     "refs/tags",
 ];
-/// Submodules are ignored: git would look into them with their own settings.
+/// Ignores submodules: git would use their own settings to look into them.
 const STATUS: &str = "-c core.fsmonitor=false status --porcelain -z --no-renames \
                       --untracked-files=normal --ignore-submodules=all -- .";
 
@@ -64,14 +65,14 @@ pub struct RunClone {
     pub top: PathBuf,
     /// Where the CLI works.
     pub cwd: PathBuf,
-    /// The same, from the root of the clone.
+    /// `cwd`, relative to `top`.
     pub within: PathBuf,
-    /// The repository's own filters, which do not run.
+    /// The filters in the repository's own settings. They do not run in the clone.
     pub filters: Vec<String>,
 }
 
 impl RunClone {
-    /// Warns of what the repository has and the clone has not.
+    /// Makes the clone. Warns of uncommitted changes in the checkout, because the clone does not have them.
     pub fn make(
         at: RunGit<'_>,
         folder: &Path,
@@ -82,7 +83,7 @@ impl RunClone {
                 "the folder is not in a git repository".to_owned(),
             ));
         };
-        // One that an earlier daemon did not finish.
+        // An earlier daemon may have left an unfinished clone.
         at.folder.remove_clone()?;
         let top = at.folder.make_clone_folder()?;
         let git_dir = top.join(".git");
@@ -92,7 +93,7 @@ impl RunClone {
         let mut reading = None;
         // Before the first commit the clone is as empty as the repository.
         if let Some(base) = &base {
-            // Its branch is missing if no branch is checked out, or is at another commit by now.
+            // The clone's HEAD differs if the repository has no branch checked out, or if its branch has just moved.
             if head_of(&git, at.halt).ok().flatten().as_ref() != Some(base) {
                 fs::write(git_dir.join("HEAD"), format!("{base}\n"))?;
             }
@@ -101,7 +102,7 @@ impl RunClone {
         match uncommitted(at, folder, &repository, &settings, base.as_deref()) {
             Err(GitError::Stopped(reason)) => return Err(GitError::Stopped(reason)),
             Err(e) => warnings.push(format!(
-                "uncommitted changes of the checkout, if any, were not in this run: {e}"
+                "git could not list uncommitted changes of the checkout; this run has none of them: {e}"
             )),
             Ok(names) if names.is_empty() => {}
             Ok(names) => warnings.push(format!(
@@ -127,19 +128,19 @@ impl RunClone {
     }
 
     pub fn git(&self, at: RunGit<'_>) -> Result<Git, GitError> {
-        // A file `commondir`, which a run may leave there, would lead git to other settings.
+        // A run may leave a file `commondir` there, which would lead git to other settings. This variable overrides it.
         let git = at.git(&self.top, &self.git_dir())?;
         Ok(git.with("GIT_COMMON_DIR", self.git_dir()))
     }
 
-    /// To be called after another branch was checked out: it may have a link where a folder was.
+    /// Call this after the checkout of another branch: that branch may have a link where a folder was.
     pub fn check_folder(&mut self) -> Result<(), GitError> {
         self.cwd = folder_within(&self.top, &self.within)?;
         Ok(())
     }
 }
 
-/// Makes the clone's git directory, but for its index.
+/// Makes the clone's git directory, except its index.
 fn fill_git_dir(
     at: RunGit<'_>,
     repository: &Repository,
@@ -160,8 +161,8 @@ fn fill_git_dir(
     Ok(settings)
 }
 
-/// Removes the clone of a run whose outcome was delivered. Processes of the run that are still alive are ended first; if
-/// one cannot be ended, the clone stays.
+/// Removes the clone of a run whose outcome was delivered. First ends the processes of the run that are still alive. If
+/// one survives, the clone stays.
 pub fn remove(folder: &RunFolder, run: RunId, grace: Duration) {
     if !folder.clone_path().exists() {
         return;
@@ -177,17 +178,17 @@ pub fn remove(folder: &RunFolder, run: RunId, grace: Duration) {
     }
 }
 
-/// For an outcome without a diff: only the clone has the work.
+/// The warning for an outcome without a diff: only the clone has the run's work.
 pub fn only_in(folder: &RunFolder) -> String {
     format!(
-        "what the run did is kept for KEEP_TICKETS_DAYS on the agent's machine: {}",
+        "the run's work stays on the agent's machine for KEEP_TICKETS_DAYS: {}",
         folder.clone_path().display()
     )
 }
 
-/// Fills the clone's index and work tree.
+/// Starts the git command that fills the clone's index and work tree.
 fn start_reading(git: &Git, folder: &RunFolder) -> Result<GitCall, GitError> {
-    // The user's own hooks do not run either: no person has checked anything out.
+    // The user's own hooks do not run either: the user did not check anything out.
     let mut hooks = OsString::from("core.hooksPath=");
     hooks.push(folder.path("scratch/no-hooks"));
     let mut command = vec![OsStr::new("-c"), &hooks];
@@ -196,7 +197,8 @@ fn start_reading(git: &Git, folder: &RunFolder) -> Result<GitCall, GitError> {
     git.start(&command, None, None)
 }
 
-/// The files of the developer's checkout with uncommitted changes. git looks at it through a scratch git directory.
+/// Lists the files with uncommitted changes in the developer's checkout. git reads the checkout through a scratch git
+/// directory.
 fn uncommitted(
     at: RunGit<'_>,
     folder: &Path,
@@ -219,7 +221,7 @@ fn uncommitted(
     Ok(names.map(os_string).collect())
 }
 
-/// The clone's folder for the entry of `REPO_PATHS`. The commit need not have it.
+/// The folder in the clone that stands for the `REPO_PATHS` entry. Makes it if the commit does not have it.
 fn folder_within(top: &Path, within: &Path) -> Result<PathBuf, GitError> {
     let mut folder = top.to_owned();
     for part in within.components() {

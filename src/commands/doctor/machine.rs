@@ -1,5 +1,5 @@
-//! What a ticket needs besides the settings: git, the CLI, the state folder, a daemon that finds the same programs, and a
-//! backend that accepts the token.
+//! Checks what a ticket needs besides the settings: git, the CLI, the state folder, a daemon that finds the same
+//! programs, and a backend that accepts the token.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::link::event_loop::now;
 use crate::net::lookup;
 use crate::store::inspect::{self, Condition, look_at};
 
-/// `git config --show-scope`, which diffs and clones need.
+/// The first version with `git config --show-scope`. Diffs and clones need that option.
 const GIT_LEAST: (u32, u32) = (2, 26);
-/// The time limit of each step to the backend.
+/// The time limit of each step of the connection to the backend.
 const LIMIT: Duration = Duration::from_secs(15);
 const ONLINE: &str = "is WORKFORCE0_API_URL right, is the backend up, and is this machine online?";
 
@@ -52,7 +52,9 @@ pub fn cli(config: &Config, environment: &Environment) -> Vec<Finding> {
         None => checks::cli(&cli, environment),
         Some(program) if !cli.is_known() => Finding::ok(
             NAME,
-            format!("{program} (not a CLI that wf0-agent knows: its version is not asked)"),
+            format!(
+                "{program} (wf0-agent does not know this CLI, so it does not ask for its version)"
+            ),
         ),
         Some(program) => match cli.version(environment, &Halt::never()) {
             Some(version) => Finding::ok(NAME, format!("{program} is {} {version}", cli.name)),
@@ -79,8 +81,8 @@ pub fn state(folder: &Path) -> Finding {
     Finding::ok(NAME, format!("{} {condition}", folder.display()))
 }
 
-/// Compares what the running daemon finds with what this shell finds. A daemon that runs as a service has another PATH,
-/// so everything can be right here and wrong there.
+/// Compares the programs that the running daemon found with those that this shell finds. A service has its own PATH, so
+/// it may miss a program that this shell finds.
 pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
     const NAME: &str = "daemon";
     const FIX: &str = "restart the daemon with this PATH; for a service: wf0-agent service install";
@@ -89,7 +91,7 @@ pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
     let Some(record) = record.filter(|_| is_running) else {
         return Vec::new();
     };
-    // The daemon looks for a missing CLI again and again.
+    // The daemon records its CLI program only at its start. It may have found a missing CLI since then.
     let has_cli = record.daemon.cli.unavailable.as_deref() != Some("not_found");
     let theirs = &record.daemon.daemon;
     let subject = format!("the running daemon (pid {})", theirs.pid);
@@ -122,7 +124,7 @@ pub fn daemon(config: &Config, environment: &Environment) -> Vec<Finding> {
     findings
 }
 
-/// The connection to the backend, step by step, and whether it accepts the token. No agent is registered.
+/// The connection to the backend, step by step, and whether it accepts the token. Registers no agent.
 pub fn backend(config: &Config) -> Vec<Finding> {
     let api = &config.api;
     let (first, setting, proxy) = match &config.proxy {
@@ -174,7 +176,7 @@ fn refusal(setback: Setback) -> Finding {
         Setback::Failed(why) => Finding::problem(NAME, why, ONLINE),
         Setback::Wait { why, at_least } => {
             let seconds = at_least.as_secs();
-            let fix = format!("try again in {seconds} s; the daemon does so by itself");
+            let fix = format!("try again in {seconds} s; the daemon tries again by itself");
             Finding::warning(NAME, format!("not ready: {why}"), fix)
         }
         Setback::TokenRejected(why) => Finding::problem(

@@ -1,4 +1,4 @@
-//! The connection to the backend, what is sent on it, and the view of it all.
+//! The session's side of the connection: connect, disconnect, what to send, and the view for `wf0-agent status`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::domain::message::{
 use crate::domain::ticket::{Outcome, TicketId};
 
 impl Session {
-    /// After a sleep the connection may be dead without a sign, and a wait may be over.
+    /// After the machine slept, the connection may be dead without notice, and the wait for the next try may be over.
     pub(super) fn on_wake(&mut self) {
-        self.info("the machine has slept; trying the connection");
+        self.info("the machine was asleep; testing the connection");
         self.liveness.wake(self.now.mono);
         // A heartbeat at once: the backend may have given up on a silent agent.
         self.beats = 0;
@@ -71,17 +71,20 @@ impl Session {
         self.end(end);
     }
 
-    /// Leaves a backend that restarts.
+    /// Disconnects, because the backend restarts, and plans to connect again.
     pub(super) fn leave(&mut self, reconnect_after: Duration) {
         let jitter = self.rng.random();
         let wait = self.liveness.leave(self.now.mono, reconnect_after, jitter);
         self.actions.push(Action::Disconnect(Goodbye::Normal));
-        let line = format!("the backend restarts; back in {:.1} s", wait.as_secs_f64());
+        let line = format!(
+            "the backend restarts; next try in {:.1} s",
+            wait.as_secs_f64()
+        );
         self.log(Notice::new(Level::Info, NoticeKind::Disconnected, line));
         self.set_link(Some("the backend restarts".to_owned()));
     }
 
-    /// `why`: the reason why it is down.
+    /// `why`: the reason why the connection is down; `None`: it is up.
     fn set_link(&mut self, why: Option<String>) {
         let is_up = why.is_none();
         if is_up != self.link.is_up {
@@ -116,7 +119,8 @@ impl Session {
         self.actions.push(Action::Ping(self.pings));
     }
 
-    /// Sends the outcomes that have room in the window, each followed by a Ping whose Pong proves its arrival.
+    /// Sends the outcomes that fit into the outbox's window. After each one it sends a Ping: the Pong proves that the
+    /// outcome has arrived.
     pub(super) fn send_outcomes(&mut self) {
         while self.liveness.is_connected()
             && let Some(entry) = self.outbox.take_next(self.pings + 1)
@@ -189,7 +193,7 @@ impl Session {
         }
     }
 
-    /// The CLI's state, with a used-up quota as a reason why it cannot run.
+    /// The CLI's state. A CLI with a used-up quota is unavailable too.
     fn cli(&self) -> CliState {
         let mut cli = self.policy.cli.clone();
         if cli.unavailable.is_none() && self.quota.is_exceeded() {

@@ -1,5 +1,5 @@
-//! Knows the coding CLIs: their names for the backend, their usual arguments, options that they do not have, how their
-//! output is read, and which version is installed. [`Known`] is what there is to know of one.
+//! What the agent knows about coding CLIs: their names for the backend, their usual arguments, options that they do not
+//! have, how to read their output, and how to ask for their version. [`Known`] describes one CLI.
 
 mod json_lines;
 pub(super) mod output;
@@ -29,27 +29,27 @@ use report::CliReport;
 const VERSION_LIMIT: Duration = Duration::from_secs(20);
 const VERSION_MAX: usize = 40;
 
-/// One CLI.
+/// What the agent knows about one CLI.
 #[derive(Debug)]
 pub struct Known {
-    /// The program's file name, without an ending.
+    /// The program's file name, without an extension.
     program: &'static str,
-    /// The name on the wire.
+    /// The CLI's name in the protocol, as `cli.name`.
     subscription: &'static str,
-    /// The usual arguments for each `CLI_AUTONOMY`. They ask for JSON lines if the CLI has them, because those tell what
-    /// it does and what it costs. The prompt goes to standard input if possible: as an argument its size would be
-    /// limited, and every user of the machine could read it.
+    /// The usual arguments for each `CLI_AUTONOMY`. They ask for JSON lines if the CLI can print them: such lines tell
+    /// what the CLI does and what it costs. The prompt goes to standard input if possible: an argument has a size
+    /// limit, and every user of the machine can read it.
     edits: &'static str,
     commands: &'static str,
     all: &'static str,
-    /// People expect `--cwd`, and it makes the CLI fail.
+    /// Whether the CLI fails with `--cwd`, an option that users expect it to have.
     has_no_cwd: bool,
     /// Whether an output that begins with this line comes from this CLI.
     is_own: fn(&Value) -> bool,
     read: fn(&Value, &mut CliReport),
 }
 
-/// The first one whose `is_own` says yes reads an output. Claude and Cursor share theirs.
+/// The first entry whose `is_own` accepts an output reads it. Claude and Cursor share one `is_own`.
 const ALL: &[&Known] = &[
     &stream_json::CLAUDE,
     &json_lines::CODEX,
@@ -58,8 +58,8 @@ const ALL: &[&Known] = &[
     &stream_json::CURSOR,
 ];
 
-/// By the program's name. `None`: a script, aider, an editor's CLI. Such a program gets no arguments and the prompt on
-/// standard input, and what it prints is its message, unless it prints what a known CLI prints.
+/// Finds a CLI by its program's name. `None`: a script, aider, an editor's CLI. Such a program gets no arguments, and
+/// the prompt on standard input. Its whole output is its message, unless the output is like that of a known CLI.
 fn known(command: &str) -> Option<&'static Known> {
     let stem = stem(command);
     let mut all = ALL.iter().copied();
@@ -71,11 +71,11 @@ fn stem(command: &str) -> &str {
     stem.and_then(|stem| stem.to_str()).unwrap_or_default()
 }
 
-/// The CLI as it is called.
+/// The configured CLI, and how to start it.
 #[derive(Debug, Clone)]
 pub struct Cli {
     pub command: String,
-    /// The subscription's name on the wire.
+    /// The CLI's name in the protocol, as `cli.name`.
     pub name: String,
     args: Template,
     offline_args: Option<Template>,
@@ -83,7 +83,7 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// With the user's arguments, else the usual ones.
+    /// Takes the user's arguments, or else the usual ones.
     pub fn from_config(config: &CliConfig) -> Self {
         let known = known(&config.command);
         let usual = known.map_or("", |known| match config.autonomy {
@@ -105,7 +105,7 @@ impl Cli {
         }
     }
 
-    /// For a run that starts now. `offline`: the backend cannot be reached.
+    /// The arguments of a run that starts now. `offline`: the backend cannot be reached.
     pub fn args(&self, offline: bool) -> &Template {
         let offline_args = self.offline_args.as_ref().filter(|_| offline);
         offline_args.unwrap_or(&self.args)
@@ -115,8 +115,8 @@ impl Cli {
         known(&self.command).is_some()
     }
 
-    /// Asks a known CLI for its version, which may take seconds. Other programs are not asked: they may do anything when
-    /// they are started with `--version`.
+    /// Asks a known CLI for its version, which may take seconds. It does not ask other programs: with
+    /// `--version` they may do anything.
     pub fn version(&self, environment: &Environment, halt: &Halt) -> Option<String> {
         known(&self.command)?;
         let end = tool::ask(
@@ -134,7 +134,7 @@ impl Cli {
 /// Asks for the version on a thread of its own, because some CLIs need seconds to answer.
 pub struct VersionProbe {
     questions: Sender<()>,
-    /// Closed to stop an open question.
+    /// Nothing is sent on it. Dropping it stops an open question.
     stop: Sender<(RunId, StopReason)>,
     thread: JoinHandle<()>,
 }
@@ -164,11 +164,11 @@ impl VersionProbe {
     }
 
     pub fn ask(&self) {
-        // If it is full, the same question is open already.
+        // If the channel is full, the same question is waiting already.
         let _ = self.questions.try_send(());
     }
 
-    /// Stops an open question.
+    /// Stops an open question and waits for the thread.
     pub fn join(self) {
         drop((self.questions, self.stop));
         if self.thread.join().is_err() {
@@ -177,7 +177,7 @@ impl VersionProbe {
     }
 }
 
-/// The first word that looks like one: `2.1.0 (Claude Code)`, `codex-cli 0.169.0`.
+/// The first word that looks like a version: `2.1.0 (Claude Code)`, `codex-cli 0.169.0`.
 pub(crate) fn version_in(output: &str) -> Option<String> {
     let words = output.split_whitespace();
     let mut words = words.map(|word| word.trim_start_matches('v'));
@@ -204,7 +204,7 @@ impl WrongOption {
     }
 }
 
-/// Finds them at the start, before the first ticket fails.
+/// Finds wrong options at the start, before the first ticket fails.
 pub fn wrong_options(config: &CliConfig) -> Vec<WrongOption> {
     let is_wrong = |word: &String| word.split('=').next() == Some("--cwd");
     let has_no_cwd = known(&config.command).is_some_and(|known| known.has_no_cwd);
