@@ -11,6 +11,7 @@ use clap::{Arg, ArgMatches, Command, ValueHint, value_parser};
 use super::past::{TicketRun, ticket, with_run};
 use super::print;
 use crate::config::canonicalize;
+use crate::domain::text::for_terminal;
 use crate::job::{Git, GitDirs, Halt};
 use crate::store::inspect::Seen;
 use crate::store::journal::PATCH;
@@ -105,8 +106,15 @@ fn git_apply(git: &Git, patch: &Path, options: &[&str]) -> Result<Result<String,
     let call = git.start(&words, None, None);
     let output = call.and_then(|call| call.finish_any(&Halt::never()));
     let output = output.map_err(|e| e.to_string())?;
+    // With `core.quotePath=false` git prints the names of files as they are.
+    let lines = |text: &str| {
+        text.trim_end()
+            .lines()
+            .map(for_terminal)
+            .collect::<Vec<_>>()
+    };
     Ok(match output.code {
-        0 => Ok(output.stdout.trim_end().to_owned()),
-        _ => Err(output.stderr.trim_end().to_owned()),
+        0 => Ok(lines(&output.stdout).join("\n")),
+        _ => Err(lines(&output.stderr).join("\n")),
     })
 }

@@ -161,6 +161,8 @@ impl<'a> Snapshot<'a> {
             patch = binary.map(|binary| without_non_utf8(&text, &binary));
             at.folder
                 .write(UNFINISHED, patch.as_deref().unwrap_or(&text))?;
+            // Each of the two is within the limit, but parts of both together may not be.
+            patch.take_if(|patch| patch.len() > max);
         }
         // It gets its own name only when it is complete: nothing else remains of a run in a clone.
         fs::rename(at.folder.path(UNFINISHED), at.folder.path(PATCH))?;

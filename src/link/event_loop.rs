@@ -30,6 +30,10 @@ const MAIL: Token = Token(1);
 /// How many frames are read before the mailbox gets its turn: a busy peer must not hold up an outcome.
 const FRAMES_AT_ONCE: usize = 64;
 
+/// The longest wait. Timeouts do not count the time that the machine sleeps, so that a sleep in a long wait would be noticed
+/// late. While it is connected, the daemon wakes as often for its heartbeats.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How much of a frame is logged above `debug`, in characters.
 const LOGGED_MAX: usize = 300;
 
@@ -128,7 +132,7 @@ impl EventLoop {
                 }
                 return Ok(end);
             }
-            let left = |at: Instant| at.saturating_duration_since(now().mono);
+            let left = |at: Instant| at.saturating_duration_since(now().mono).min(WAIT_MAX);
             let timeout = match more_to_read {
                 true => Some(Duration::ZERO),
                 false => driver.session.deadline().map(left),
@@ -147,7 +151,8 @@ impl EventLoop {
             self.flush();
             self.note_life(&mut driver);
             // Input comes before timeouts.
-            if driver.session.deadline().is_some_and(|at| at <= now().mono) {
+            let is_due = |at: Instant| at <= now().mono;
+            if ready.is_empty() || driver.session.deadline().is_some_and(is_due) {
                 self.feed(&mut driver, Event::Tick);
                 self.flush();
             }

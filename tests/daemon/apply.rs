@@ -98,6 +98,23 @@ fn a_patch_is_applied() {
     files::assert_same(&after, &files::work_tree(&repo));
 }
 
+/// A run chooses the names of its files. None of them turns the text at the terminal round.
+#[test]
+fn names_do_not_turn_text_round() {
+    let world = World::new();
+    let _agent = agent(
+        &world,
+        "echo new > \"$(printf 'safe\\342\\200\\256txt.exe')\"",
+    );
+    world.outcome_of("T-1");
+    let config = "[core]\n\tquotePath = false\n";
+    fs::write(world.home().join(".gitconfig"), config).unwrap();
+    let ended = apply(&world, &["T-1"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.stdout.contains("safetxt.exe"), "{ended:?}");
+    assert!(world.repo().join("safe\u{202e}txt.exe").exists());
+}
+
 /// What the developer did elsewhere stays, and does not keep a patch from being applied.
 #[test]
 fn other_changes_stay() {

@@ -293,6 +293,34 @@ fn a_file_that_is_not_utf8_is_in_the_diff() {
     );
 }
 
+/// The limit holds for the diff that is sent, also if files that are not UTF-8 make it larger than git's own.
+#[test]
+fn a_diff_with_files_that_are_not_utf8_is_within_the_limit() {
+    let world = World::new();
+    let mut state = 1_u64;
+    let noise: Vec<u8> = (0..7000)
+        .map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            ((state >> 56) as u8).max(b'\n' + 1)
+        })
+        .collect();
+    fs::write(world.path("noise"), noise).unwrap();
+    // As text both together have 19.5 KB, in letters and digits 9.5 KB, and a part of each 21.5 KB.
+    let noise = world.path("noise");
+    let script = format!(
+        "cp {} noise.txt; head -c 12000 /dev/zero | tr '\\0' a > text.txt",
+        noise.display()
+    );
+    let _agent = world.registered(world.launch(&script).env("MAX_DIFF_BYTES", "20500"));
+    let result = world.outcome_of("T-1");
+    assert_eq!(result["type"], "ticket.result", "{result}");
+    assert_eq!(result["diffStat"]["files"], 2, "{result}");
+    assert_eq!(result["diffTruncated"], true);
+    assert_eq!(result["diff"], Value::Null);
+}
+
 /// Names with spaces, quotes, line breaks, letters beyond ASCII or bytes that are no letters are no obstacle.
 #[test]
 fn unusual_names_are_no_obstacle() {
