@@ -20,8 +20,10 @@ pub(crate) use approval::Approval;
 pub(crate) use git::Git;
 pub(crate) use git::{GitDirs, origin_slug};
 pub(crate) use payload::Downloads;
+#[cfg(all(unix, feature = "tools"))]
+pub(crate) use process::CallEnd;
 #[cfg(feature = "tools")]
-pub(crate) use process::{CallEnd, Halt};
+pub(crate) use process::Halt;
 pub(crate) use recover::recover;
 pub(crate) use run::Context;
 pub(crate) use worker::{Chores, Worker};

@@ -1,7 +1,6 @@
 //! The repository of an assignment as a path (docs/protocol.md section 4).
 
 use std::fs;
-use std::path::PathBuf;
 
 use serde_json::json;
 use wf0_agent::config::canonicalize;
@@ -52,7 +51,7 @@ fn paths_are_resolved() {
         symlink("/", real.join("root")).unwrap();
         let links = [
             ("link", real.join("link"), real.join("app")),
-            ("link that leads out", real.join("root"), PathBuf::from("/")),
+            ("link that leads out", real.join("root"), "/".into()),
             ("back from a link", real.join("link/.."), real.clone()),
         ];
         [rows, links.into()].concat()
