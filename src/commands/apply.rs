@@ -94,6 +94,10 @@ fn apply(past: &TicketRun, checkout: Option<PathBuf>) -> Result<String, String> 
     if let Some(error) = failed {
         report += &format!("\nThe run itself failed: {error}");
     }
+    // They tell what is not in the patch.
+    for warning in &outcome.warnings {
+        report += &format!("\nThe run warned: {warning}");
+    }
     Ok(report)
 }
 

@@ -98,6 +98,21 @@ fn a_patch_is_applied() {
     files::assert_same(&after, &files::work_tree(&repo));
 }
 
+/// What is not in the patch is told with it.
+#[test]
+fn what_the_run_warned_of_is_told() {
+    let world = World::new();
+    let script = "echo new > new.txt; git init -q inner; cd inner; echo one > file; git add file
+        git -c user.name=me -c user.email=me@localhost commit -q -m one";
+    let _agent = agent(&world, script);
+    let warnings = world.outcome_of("T-1")["warnings"].clone();
+    let ended = apply(&world, &["T-1"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let warning = warnings[0].as_str().unwrap();
+    assert!(warning.contains("inner"), "{warnings}");
+    assert!(ended.stdout.contains(warning), "{ended:?}");
+}
+
 /// A run chooses the names of its files. None of them turns the text at the terminal round.
 #[test]
 fn names_do_not_turn_text_round() {
