@@ -1,5 +1,5 @@
-//! The command line. Each command's module defines its own operands and flags; here they are put together, with one
-//! flag for each setting. Help, completions and the man page come from the same definition.
+//! The command line. Each command's module defines its own operands and flags. This module joins them and adds one flag
+//! for each setting. Help, completions and the man page use the same definition.
 
 mod run;
 mod style;
@@ -32,7 +32,7 @@ use crate::config::settings::{
     self, Fallback, Kind, SETTINGS, Setting, flag_of_name, name_of_flag,
 };
 
-/// The process exit codes. They follow sysexits(3) where it has a fitting one.
+/// The exit codes of the process. They follow sysexits(3) if it has a code for the case.
 pub mod exit {
     pub const OK: u8 = 0;
     pub const FAILED: u8 = 1;
@@ -58,7 +58,7 @@ pub mod exit {
     ];
 }
 
-/// The definition of a command, and the function that carries it out.
+/// The definition of a command, and the function that runs the command.
 type CommandEntry = (fn() -> Command, fn(&ArgMatches) -> u8);
 
 const DAEMON: &[CommandEntry] = &[
@@ -66,7 +66,8 @@ const DAEMON: &[CommandEntry] = &[
     (run::service_command, run::run_as_service),
 ];
 
-/// The commands for people. Without them the program is the daemon alone, which is what a security review has to read.
+/// The commands for people. Without the feature `tools`, the program is only the daemon. A security review has to read
+/// only that part.
 #[cfg(feature = "tools")]
 const TOOLS: &[CommandEntry] = &[
     (status::command, status::run),
@@ -81,7 +82,7 @@ const TOOLS: &[CommandEntry] = &[
 #[cfg(not(feature = "tools"))]
 const TOOLS: &[CommandEntry] = &[];
 
-/// The roles whose time limits help and completions name. A command line can name others.
+/// Help and completions name the time limits of these roles. A command line may name other roles.
 const USUAL_ROLES: [&str; 2] = ["dev", "qa"];
 
 pub fn main() -> ExitCode {
@@ -100,7 +101,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(matches: &ArgMatches) -> u8 {
     let (name, own) = match matches.subcommand() {
-        // Its --quiet can stand before or after the word `run`.
+        // `run` gets the matches of the whole line, because --quiet can stand before or after the word `run`.
         None | Some(("run", _)) => ("run", matches),
         Some(chosen) => chosen,
     };
@@ -111,7 +112,7 @@ fn dispatch(matches: &ArgMatches) -> u8 {
     chosen.map_or(exit::USAGE, |(_, run)| run(own))
 }
 
-/// The whole command line. Of `args` only the names of roles are used.
+/// The whole command line. It uses `args` only to find the roles that a flag names.
 pub fn definition(args: &[OsString]) -> Command {
     let env_file = Arg::new("env-file")
         .long("env-file")
@@ -129,7 +130,7 @@ pub fn definition(args: &[OsString]) -> Command {
                 .map(|name| setting_flag(setting, name))
         })
         .collect();
-    // A command's own help lists its own flags; the settings would bury them.
+    // The help of a command lists only its own flags. Among the many settings nobody would find them.
     let hidden = flags.iter().map(|flag| flag.clone().hide_long_help(true));
     let commands = DAEMON.iter().chain(TOOLS).map(|(definition, _)| {
         definition()
@@ -160,7 +161,7 @@ pub fn definition(args: &[OsString]) -> Command {
         .args(flags)
 }
 
-/// What the command line says about settings.
+/// The settings that the command line gives.
 pub fn given(matches: &ArgMatches) -> Given {
     let names = matches
         .ids()
@@ -182,7 +183,7 @@ fn flag(name: &'static str, about: &'static str) -> Arg {
         .action(ArgAction::SetTrue)
 }
 
-/// The names under which a setting can be given. clap cannot say that a flag's name depends on a role.
+/// The names by which `args` can give a setting. clap has no flags whose names depend on a role.
 fn names(setting: &Setting, args: &[OsString]) -> Vec<String> {
     let flags = args
         .iter()
@@ -211,7 +212,7 @@ fn setting_flag(setting: &'static Setting, name: String) -> Arg {
         .help_heading("Settings")
         .hide_short_help(true)
         .global(true)
-        // The CLI's arguments begin with a dash.
+        // A value may begin with a dash: the arguments of the CLI do.
         .allow_hyphen_values(true);
     let hint = match setting.kind {
         Kind::Choice(words) => return arg.value_parser(Choices(words)),
@@ -223,7 +224,8 @@ fn setting_flag(setting: &'static Setting, name: String) -> Arg {
     arg.value_parser(value_parser!(OsString)).value_hint(hint)
 }
 
-/// Offers the choices to shells and takes any value: `Config::load` reports a wrong one together with the other settings.
+/// Offers the choices to shells, but accepts any value. `Config::load` reports a wrong value together with all other
+/// errors.
 #[derive(Clone)]
 struct Choices(&'static [&'static str]);
 
@@ -244,7 +246,7 @@ impl TypedValueParser for Choices {
     }
 }
 
-/// clap writes paragraphs; a log takes one line for an error.
+/// The error in one line, as a log needs it. clap's own text has several paragraphs.
 fn in_one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let paragraphs = text.trim_start_matches("error: ").split("\n\n");
@@ -269,7 +271,7 @@ fn fail(why: &str, code: u8) -> u8 {
     code
 }
 
-/// A reader that closes the pipe early has read enough.
+/// Treats a closed pipe as success: a program that closes it early has read enough.
 fn ignore_closed_pipe(written: io::Result<()>) -> io::Result<()> {
     match written {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),

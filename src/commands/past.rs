@@ -1,6 +1,6 @@
-//! What `apply`, `show` and `logs` begin with: finding the run in the state folder.
+//! Finds a run in the state folder: the first step of `apply`, `show` and `logs`.
 //!
-//! The folder is only read, so a daemon may be running.
+//! This module only reads the folder, so a daemon may be running.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::domain::text::one_line;
 use crate::environment::Environment;
 use crate::store::inspect::{Condition, Seen, look_at, look_into};
 
-/// Number of tickets that are named if the wanted one does not exist.
+/// The number of tickets that the error names if the wanted ticket does not exist.
 const NEWEST: usize = 5;
 
 /// The run that a command is about.
@@ -25,7 +25,7 @@ pub struct TicketRun {
 }
 
 impl TicketRun {
-    /// `None`: it has not ended.
+    /// `None`: the run has not ended.
     pub fn outcome(&self) -> Result<Option<Entry>, String> {
         self.seen.outcome().map_err(|e| self.unreadable(&e))
     }
@@ -50,8 +50,8 @@ pub fn any_run(_: &Seen) -> bool {
     true
 }
 
-/// Carries out a command about the newest run of the ticket, if possible one that is `preferred`, or about the run with
-/// that id.
+/// Runs `command` with the newest run of the ticket. If the ticket has `preferred` runs, takes the newest of these. The
+/// operand can also be the id of a run.
 pub fn with_run(
     matches: &ArgMatches,
     preferred: fn(&Seen) -> bool,
@@ -80,7 +80,7 @@ pub fn with_run(
     }
 }
 
-/// The daemon's state folder, or what is wrong with the setting.
+/// The daemon's state folder. The error says what is wrong with the settings.
 pub fn state_dir(given: Given, environment: &Environment) -> Result<PathBuf, String> {
     let sources = Sources::collect(given, environment.clone())?;
     Config::load_state_dir(&sources).map_err(|e| e.to_string())

@@ -1,5 +1,5 @@
-//! `wf0-agent show` and `wf0-agent logs`: what became of a ticket's newest run: how it ended, what the CLI was told, what
-//! it printed, and what it changed.
+//! `wf0-agent show` and `wf0-agent logs` are about the newest run of a ticket. `show` prints how the run ended, the
+//! prompt, the stdout that was sent, and the diff. `logs` prints everything that the CLI printed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read, Seek, SeekFrom, Write};
@@ -17,11 +17,11 @@ use crate::domain::ticket::Exit;
 use crate::store::journal::PATCH;
 
 const FACT_MAX: usize = 2000;
-/// What can be shown by itself: the names of flags and titles.
+/// Each part has a flag of this name, which shows only this part. `show` also prints the names as titles.
 const PARTS: [&str; 3] = ["prompt", "stdout", "diff"];
-/// The files are looked at again and again, because a growing file announces itself to nobody.
+/// How often `logs --follow` reads the files. Nothing tells it that a file has grown.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A line that does not end is printed in parts.
+/// `Tail` copies a longer line in parts of this size.
 const LINE_MAX: u64 = 1 << 20;
 
 pub fn command() -> Command {
@@ -62,7 +62,7 @@ pub fn run(matches: &ArgMatches) -> u8 {
     })
 }
 
-/// Prints standard output to standard output, and errors to errors.
+/// Prints the CLI's standard output to standard output, and its standard error to standard error.
 pub fn logs(matches: &ArgMatches) -> u8 {
     let follow = matches.get_flag("follow");
     with_run(matches, any_run, |past| {
@@ -136,12 +136,12 @@ fn facts(past: &TicketRun, ended: Option<&Entry>) -> io::Result<Vec<(&'static st
     Ok(facts)
 }
 
-/// UTC, to the second.
+/// The time in UTC, without fractions of a second.
 fn date_and_time(at: SystemTime) -> String {
     format!("{:.0}", jiff::Timestamp::try_from(at).unwrap_or_default())
 }
 
-/// Shows that part. If there is none, the text says why.
+/// Shows this part. If the run has no such part, returns a text that says why.
 fn show_part(
     part: &str,
     past: &TicketRun,
@@ -152,7 +152,7 @@ fn show_part(
     let path = match (part, ended) {
         ("prompt", _) => past.seen.path("prompt.md"),
         ("diff", _) => past.seen.path(PATCH),
-        // The stdout that was sent. All that was printed may be lines of JSON, which `logs` shows.
+        // This is the stdout that was sent. The CLI's full output may be lines of JSON; `logs` shows it.
         (_, Some(entry)) => {
             let text = entry.outcome.stdout.render();
             pass_on(text.as_bytes(), is_for_terminal, to)?;
@@ -175,7 +175,8 @@ fn print_logs(past: &TicketRun, follow: bool) -> io::Result<()> {
     let mut out = Tail::new(past.seen.path("stdout.log"), stdout.is_terminal());
     let mut errors = Tail::new(past.seen.path("stderr.log"), stderr.is_terminal());
     loop {
-        // Asked before the last look, because nothing is written after the end. Without a daemon the run is over too.
+        // This check comes before the last read: nobody writes after the end of the run. Without a daemon the run is
+        // over too.
         let is_last = !follow || !past.has_daemon() || past.seen.outcome()?.is_some();
         out.pass_on(&mut stdout, is_last)?;
         errors.pass_on(&mut stderr, is_last)?;
@@ -186,7 +187,7 @@ fn print_logs(past: &TicketRun, follow: bool) -> io::Result<()> {
     }
 }
 
-/// A file that grows, and how much of it is passed on.
+/// A file that grows. `at` is the number of bytes that have been copied.
 struct Tail {
     path: PathBuf,
     is_for_terminal: bool,
@@ -202,7 +203,7 @@ impl Tail {
         }
     }
 
-    /// Passes on the lines that have come since the last time. A file that does not exist yet is empty.
+    /// Copies the lines that are new since the last call. A file that does not exist yet counts as empty.
     fn pass_on(&mut self, to: &mut impl Write, is_last: bool) -> io::Result<()> {
         let mut file = match File::open(&self.path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -223,7 +224,7 @@ impl Tail {
     }
 }
 
-/// Passes on text unchanged, or for a terminal line by line without control characters.
+/// Writes the text unchanged. For a terminal, writes it line by line without control characters.
 fn pass_on(bytes: &[u8], is_for_terminal: bool, to: &mut impl Write) -> io::Result<()> {
     if !is_for_terminal {
         return to.write_all(bytes);

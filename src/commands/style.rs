@@ -1,10 +1,10 @@
-//! How things look at a terminal: colours, times, sizes.
+//! Colours and times at a terminal.
 
 use std::time::SystemTime;
 
 use crate::environment::Environment;
 
-/// The parameter of the escape sequence (ECMA-48 section 8.3.117).
+/// Each value is the parameter of the escape sequence SGR (ECMA-48 section 8.3.117).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
     Bold = 1,
@@ -24,7 +24,7 @@ impl Colour {
     }
 }
 
-/// <https://no-color.org>
+/// Whether to use colours. `NO_COLOR` turns them off (<https://no-color.org>).
 pub fn knows_colours(environment: &Environment) -> bool {
     knows_sequences(environment)
         && environment
@@ -32,16 +32,16 @@ pub fn knows_colours(environment: &Environment) -> bool {
             .is_none_or(|value| value.is_empty())
 }
 
-/// Whether the terminal acts on escape sequences.
+/// Whether the terminal understands escape sequences.
 pub fn knows_sequences(environment: &Environment) -> bool {
     let has = |name| environment.get(name).is_some_and(|value| !value.is_empty());
     let is_dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
-    // A Windows console that does not announce support for them may print them as text.
+    // A Windows console that sets none of these variables may print the sequences as text.
     let is_known = !cfg!(windows) || has("WT_SESSION") || has("TERM") || has("ANSICON");
     is_known && !is_dumb
 }
 
-/// The time of day, UTC: `12:03:04Z`.
+/// The time of day in UTC: `12:03:04Z`.
 pub fn clock(at: SystemTime) -> String {
     let at = jiff::Timestamp::try_from(at).unwrap_or_default();
     at.strftime("%H:%M:%SZ").to_string()

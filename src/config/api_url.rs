@@ -1,4 +1,5 @@
-//! The URL of the backend: the addresses to connect to, and what has the same origin (docs/protocol.md section 1).
+//! The URL of the backend. Derives the URLs to connect to, and checks that another URL has the same origin
+//! (docs/protocol.md section 1).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::domain::message::Dialect;
 
-/// What is escaped in a segment of a path.
+/// The characters that must be escaped in a segment of a path.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -25,12 +26,12 @@ fn path_of(dialect: Dialect) -> &'static str {
 /// A checked `WORKFORCE0_API_URL`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ApiUrl {
-    /// With TLS.
+    /// Whether connections use TLS.
     pub secure: bool,
     pub address: HostPort,
-    /// The path before `/api/…`: empty, or it begins with `/` and does not end with one.
+    /// The path before `/api/…`. It is empty, or it begins with `/` and does not end with `/`.
     prefix: String,
-    /// Path and query of the WebSocket, if the URL has them.
+    /// Path and query of the WebSocket, if the setting names them.
     socket_path: Option<String>,
 }
 
@@ -79,14 +80,14 @@ impl ApiUrl {
         format!("{scheme}://{}{path}", self.authority())
     }
 
-    /// The same for people, without the query, which may contain a secret.
+    /// The URL of the WebSocket for people. It has no query, because a query may contain a secret.
     pub fn shown(&self, dialect: Dialect) -> String {
         let mut socket = self.socket(dialect);
         socket.truncate(socket.find('?').unwrap_or(socket.len()));
         socket
     }
 
-    /// The dialect of a URL with a path of its own, which belongs to one dialect only.
+    /// The dialect that the path in the setting belongs to. `None`: the setting has no path of a WebSocket.
     pub fn dialect(&self) -> Option<Dialect> {
         let path = self.socket_path.as_ref()?.split('?').next()?;
         let mut dialects = Dialect::ALL.into_iter();
@@ -94,7 +95,7 @@ impl ApiUrl {
         Some(named.unwrap_or(Dialect::Ticket))
     }
 
-    /// A URL of the HTTP interface. Each segment is escaped, so that none can lead elsewhere.
+    /// A URL of the HTTP interface. Escapes each segment, so that no segment can change the rest of the path.
     pub fn endpoint(&self, segments: &[&str]) -> String {
         let mut url = self.to_string();
         for segment in segments {
@@ -104,8 +105,8 @@ impl ApiUrl {
         url
     }
 
-    /// Checks that `url` has this origin: same scheme, host and port, and no credentials of its own. The HTTP client parses
-    /// it in the same way, so both see the same host.
+    /// Checks that `url` has this origin: the same scheme, host and port. It must contain no user name or password. The
+    /// HTTP client parses the result in the same way, so it connects to the host that was checked.
     pub fn same_origin(&self, url: &str) -> Result<String, String> {
         let uri: Uri = url
             .parse()
@@ -130,17 +131,17 @@ impl ApiUrl {
     }
 }
 
-/// As people know it, without the path and the query of a WebSocket, which may contain a secret.
+/// The URL with http or https, and without the path and query of a WebSocket: these may contain a secret.
 impl fmt::Display for ApiUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", self.scheme(), self.authority(), self.prefix)
     }
 }
 
-/// `Display` has always the port, as CONNECT requires.
+/// `Display` always includes the port, because CONNECT requires it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
-    /// In lower case; an IPv6 address is in brackets.
+    /// The host in lower case. An IPv6 address has brackets.
     host: String,
     pub port: u16,
 }
@@ -164,7 +165,7 @@ impl HostPort {
         Ok(Self { host, port })
     }
 
-    /// Without the brackets of an IPv6 address: for name lookup and TLS.
+    /// The host for name lookup and TLS. An IPv6 address has no brackets.
     pub fn host(&self) -> &str {
         bare(&self.host)
     }
@@ -185,12 +186,12 @@ fn default_port(secure: bool) -> u16 {
     if secure { 443 } else { 80 }
 }
 
-/// Without the brackets of an IPv6 address.
+/// Removes the brackets of an IPv6 address.
 pub(super) fn bare(host: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// RFC 3986 section 2.1. A segment of dots alone would name a parent, so its dots are escaped too.
+/// Escapes a segment (RFC 3986 section 2.1). `.` and `..` would name a folder, so dots alone are escaped too.
 fn escape(segment: &str) -> String {
     if segment.chars().all(|c| c == '.') {
         return segment.replace('.', "%2E");

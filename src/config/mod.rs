@@ -1,4 +1,4 @@
-//! Raw settings into one validated [`Config`]. Code that has a `Config` need not check a setting again.
+//! Turns raw settings into one validated [`Config`]. Code that has a `Config` need not check a setting again.
 
 mod api_url;
 mod paths;
@@ -25,20 +25,20 @@ use crate::domain::repos::Repo;
 use crate::domain::ticket::Role;
 use sources::Reader;
 
-/// What the daemon needs to end its runs and to have their outcomes confirmed, beside drain and grace.
+/// The time, besides drain and grace, that the daemon needs to end its runs and to get their outcomes confirmed.
 const STOP_RESERVE: Duration = Duration::from_secs(20);
 const AGENT_NAME_MAX: usize = 128;
 
 #[derive(Debug, Clone)]
 pub struct Config {
     pub api: ApiUrl,
-    /// `None`: the backend is reached directly.
+    /// `None`: the daemon connects to the backend directly.
     pub proxy: Option<Proxy>,
     pub roots: Roots,
     pub token: Token,
-    /// `None`: found out at the first connection.
+    /// `None`: the daemon finds out the dialect at the first connection.
     pub dialect: Option<Dialect>,
-    /// Canonical folders. The slug is there where the setting names it.
+    /// Canonical folders. A folder has a slug (`owner/name`) only if the setting names it.
     pub repos: Vec<Repo>,
     pub cli: CliConfig,
     /// Each role with its time limit.
@@ -46,7 +46,7 @@ pub struct Config {
     pub agent_name: String,
     pub max_concurrent: usize,
     pub grace: Duration,
-    /// How long runs may continue after the daemon was told to stop.
+    /// How long runs may continue after the request to stop.
     pub drain: Duration,
     pub keep_days: u64,
     pub workspace: WorkspaceMode,
@@ -61,9 +61,9 @@ pub struct Config {
 #[derive(Debug, Clone)]
 pub struct CliConfig {
     pub command: String,
-    /// `None`: the usual arguments of the CLI.
+    /// `None`: the default arguments for this CLI.
     pub args: Option<Template>,
-    /// Instead of `args` for a run that starts while the backend cannot be reached.
+    /// These replace `args` for a run that starts while the backend cannot be reached.
     pub offline_args: Option<Template>,
     pub quota: QuotaMessage,
     pub autonomy: Autonomy,
@@ -77,7 +77,7 @@ pub enum Autonomy {
     All,
 }
 
-/// Where tickets run. `Auto`: as each repository allows.
+/// Where tickets run. `Auto`: the daemon chooses for each repository, as `WORKSPACE_MODE` describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkspaceMode {
     Auto,
@@ -91,7 +91,7 @@ pub struct ProgressConfig {
     pub lines: bool,
 }
 
-/// `Auto`: as suits the place where the log goes.
+/// `Auto`: the format depends on where the log goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Auto,
@@ -99,7 +99,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// The maximum sizes of what is sent.
+/// The maximum sizes of the output and the diff that the daemon sends.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub stdout_bytes: usize,
@@ -179,7 +179,7 @@ impl Config {
                 [LogFormat::Auto, LogFormat::Text, LogFormat::Json],
             ),
             require_approval: r.switch("REQUIRE_APPROVAL"),
-            // Last, so that every setting has been read before one of these is found missing.
+            // These come last: `?` returns at a missing value, and every other setting must be read before.
             api: api?,
             token: token?,
             repos: repos?,
@@ -196,7 +196,7 @@ impl Config {
         paths::state_dir(&mut r, &[]).ok_or(ConfigError(r.errors))
     }
 
-    /// How long the daemon may take to stop.
+    /// The longest time that the daemon needs to stop.
     pub fn stop_limit(&self) -> Duration {
         self.drain + self.grace + STOP_RESERVE
     }
@@ -247,12 +247,13 @@ fn host_name() -> String {
 /// The prefix of every module of this program.
 const OWN: &str = "wf0_agent";
 
-/// Modules, by the prefix of their name, each with the least urgent level that is logged. The last entry of a module counts.
+/// Prefixes of module names, each with the least urgent level to log. If a module has several entries, the last one
+/// counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogFilter(pub Vec<(String, LevelFilter)>);
 
 impl LogFilter {
-    /// `LEVEL`, `MODULE=LEVEL`, or several of them with commas between. A level without a module is that of this program.
+    /// Parses `LEVEL`, `MODULE=LEVEL`, or a list of them with commas. A level without a module is for this program.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut filter = Self(vec![(OWN.to_owned(), LevelFilter::Info)]);
         for directive in text.split(',').map(str::trim) {
@@ -264,7 +265,7 @@ impl LogFilter {
                 );
             };
             let is_own = module == OWN || module.starts_with("wf0_agent::");
-            // At this level, the WebSocket and HTTP libraries log headers and frames with the token in them.
+            // At this level, the WebSocket and HTTP libraries log headers and frames that contain the token.
             if level == LevelFilter::Trace && !is_own {
                 return Err(format!(
                     "{module} can be logged at debug, not at trace, where it shows the token"
@@ -275,7 +276,7 @@ impl LogFilter {
         Ok(filter)
     }
 
-    /// Nothing less urgent than that.
+    /// The same filter, but it logs nothing that is less urgent than `most`.
     pub fn at_most(mut self, most: LevelFilter) -> Self {
         for (_, level) in &mut self.0 {
             *level = (*level).min(most);

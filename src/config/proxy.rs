@@ -1,7 +1,7 @@
 //! The proxy to the backend (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`) and its exceptions (`NO_PROXY`).
 //!
-//! They mean what they mean to curl, with one difference: this machine itself is always reached directly. Unencrypted
-//! connections to it are allowed because they do not leave it.
+//! These settings have the same meaning as in curl, with one difference: connections to this machine never use a proxy.
+//! Such connections may be unencrypted because they do not leave the machine.
 
 #[cfg(test)]
 mod tests;
@@ -17,10 +17,10 @@ use percent_encoding::percent_decode_str;
 use super::api_url::{ApiUrl, HostPort, bare};
 use super::sources::Reader;
 
-/// A proxy that supports CONNECT. `Debug` and `Display` show nothing of the credentials.
+/// A proxy that supports CONNECT. `Debug` and `Display` do not show the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// The setting that names it.
+    /// The name of the setting that contains this proxy.
     pub setting: &'static str,
     pub address: HostPort,
     /// The value of the `Proxy-Authorization` header.
@@ -28,7 +28,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Only the setting that counts must be usable: the others may be meant for other programs.
+    /// Parses only the setting that counts. The others may be for other programs, so errors in them do not matter.
     pub(super) fn read(r: &mut Reader, api: &ApiUrl) -> Option<Self> {
         let exceptions = r.value("NO_PROXY", |text| Ok(text.to_owned()));
         let name = settings_for(api).iter().find(|name| r.is_set(name))?;
@@ -38,7 +38,7 @@ impl Proxy {
         r.value(name, |text| Self::parse(name, text))
     }
 
-    /// `setting` is the name that errors mention. No error shows the text, because it may contain a password.
+    /// `setting` is the name of the setting. No error shows `text`, because it may contain a password.
     pub(crate) fn parse(setting: &'static str, text: &str) -> Result<Self, String> {
         let text = text.trim().trim_end_matches('/');
         let rest = match text.split_once("://") {
@@ -75,7 +75,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// `user:password`, percent-encoded where a URL requires it, as a header's value (RFC 7617). The colon is always there.
+/// The header value (RFC 7617) for `user:password`, which may be percent-encoded as in a URL. Adds a missing colon.
 fn basic(credentials: &str) -> String {
     let mut plain: Vec<u8> = percent_decode_str(credentials).collect();
     if !credentials.contains(':') {
@@ -84,7 +84,7 @@ fn basic(credentials: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(plain))
 }
 
-/// The settings that may name a proxy for `api`; the first one that is set counts. None for this machine itself.
+/// The settings that may name a proxy for `api`. The first one that is set counts. The list is empty for this machine.
 fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
     match (api.address.is_loopback(), api.secure) {
         (true, _) => &[],
@@ -93,8 +93,8 @@ fn settings_for(api: &ApiUrl) -> &'static [&'static str] {
     }
 }
 
-/// Whether `NO_PROXY` exempts the host. It lists names, which include their subdomains, addresses, networks
-/// (`10.0.0.0/8`), and `*` for all hosts. A name is never looked up to compare its address.
+/// Whether `no_proxy` exempts the host. It lists names (with all their subdomains), addresses, networks (`10.0.0.0/8`),
+/// or `*` for all hosts. This function never looks up the address of a name.
 fn is_exempt(host: &str, no_proxy: &str) -> bool {
     let host = host.trim_end_matches('.');
     let mut entries = no_proxy.split(|c: char| c == ',' || c.is_whitespace());
@@ -124,7 +124,7 @@ fn contains(network: &str, ip: IpAddr) -> bool {
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits(), 128_u32),
         _ => return false,
     };
-    // An address alone is a network of all its bits. A network of zero bits contains every address.
+    // An address without `/` must be equal in all bits. A network of zero bits (`/0`) contains every address.
     let difference = difference.checked_shr(width.saturating_sub(bits));
     difference.unwrap_or(0) == 0
 }

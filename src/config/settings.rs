@@ -1,5 +1,5 @@
-//! The table of settings: name, default, range and meaning of each stand here and nowhere else. `Config::load`, the flags,
-//! `--help`, the completions and `doctor` read it.
+//! The table of settings. It is the only place for the name, default, range and meaning of each setting.
+//! `Config::load`, the flags, `--help`, the completions and `doctor` use this table.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -7,37 +7,37 @@ use std::ops::RangeInclusive;
 #[derive(Debug)]
 pub struct Setting {
     pub name: &'static str,
-    /// The word for its value in help.
+    /// The word that stands for the value in help.
     pub value: &'static str,
     pub kind: Kind,
     pub fallback: Fallback,
-    /// A value that an error can show.
+    /// A correct value. Errors show it.
     pub example: &'static str,
     pub about: &'static str,
 }
 
-/// What a value can be. Shells complete it accordingly.
+/// The values that a setting can have. Shell completions depend on this.
 #[derive(Debug, Clone)]
 pub enum Kind {
     Text,
-    /// Has no flag: every user of the machine can read command lines.
+    /// A secret has no flag, because every user of the machine can read command lines.
     Secret,
     File,
     Folder,
     Program,
     Number(RangeInclusive<u64>),
-    /// These words, in upper or lower case.
+    /// One of these words, in upper or lower case.
     Choice(&'static [&'static str]),
 }
 
-/// What counts where a setting is not set.
+/// What happens if a setting is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     Required,
     Nothing,
-    /// This value, as if it had been given.
+    /// The setting gets this value, as if the user had given it.
     Value(&'static str),
-    /// A value that the machine decides; the text describes it.
+    /// The program computes a value. The text describes this value for help.
     Computed(&'static str),
 }
 
@@ -108,7 +108,7 @@ impl Setting {
         self.name.contains(ROLE)
     }
 
-    /// The names by which it can be set: its own, or those of `candidates` that are its name for a role.
+    /// The names of this setting. If each role has its own: those `candidates` that are its name for a role.
     pub fn names(&self, candidates: impl Iterator<Item = String>) -> Vec<String> {
         if !self.is_for_roles() {
             return vec![self.name.to_owned()];
@@ -242,7 +242,7 @@ pub const SETTINGS: &[Setting] = &[
         ),
 ];
 
-/// The setting of that name; `TICKET_TIMEOUT_QA_SECONDS` is one of `TICKET_TIMEOUT_<ROLE>_SECONDS`.
+/// The setting with this name. `TICKET_TIMEOUT_QA_SECONDS` finds `TICKET_TIMEOUT_<ROLE>_SECONDS`.
 pub fn find(name: &str) -> Option<&'static Setting> {
     let role = name
         .strip_prefix("TICKET_TIMEOUT_")
@@ -259,7 +259,7 @@ pub fn ticket_timeout(role: &str) -> String {
     TICKET_TIMEOUT.replace(ROLE, &name_of_flag(role))
 }
 
-/// `--repo-paths` is `REPO_PATHS`.
+/// Turns `repo-paths` into `REPO_PATHS`.
 pub fn name_of_flag(flag: &str) -> String {
     flag.to_ascii_uppercase().replace('-', "_")
 }

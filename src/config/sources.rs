@@ -1,5 +1,5 @@
-//! Reads the values of settings: from a flag, the environment or `.env`, in this order, or else the default of the table.
-//! The reader collects what is wrong with them, so that all errors are reported at once.
+//! Reads the values of settings. A value comes from a flag, the environment or `.env`, in this order. Without any of
+//! these, the default of the table counts. `Reader` collects the errors, so that the user sees all of them at once.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::settings::{Fallback, Kind, Setting, find};
 use crate::environment::Environment;
 
-/// Where a value was found.
+/// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Flag,
@@ -17,11 +17,11 @@ pub enum Origin {
     File,
 }
 
-/// What the command line says about settings.
+/// The settings that the command line gives.
 #[derive(Debug, Default, Clone)]
 pub struct Given {
     pub flags: HashMap<String, OsString>,
-    /// Instead of `.env` in the working directory.
+    /// The file to read instead of `.env` in the working directory.
     pub env_file: Option<PathBuf>,
 }
 
@@ -32,7 +32,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// `environment` is that of this process. The error never quotes the file of settings, which may contain the token.
+    /// Reads the settings file. The error never quotes a value from it, because the file may contain the token.
     pub fn collect(given: Given, environment: Environment) -> Result<Self, String> {
         let default = PathBuf::from(".env");
         let env_file = match given.env_file {
@@ -47,15 +47,15 @@ impl Sources {
         })
     }
 
-    /// The value that counts.
+    /// The value from the first source that has one.
     pub fn get(&self, name: &str) -> Option<OsString> {
         self.look_up(name).map(|(value, _)| value)
     }
 
-    /// The value that counts, and where it was found. An empty value counts as none: container files and units often set
-    /// what they do not use.
+    /// The value from the first source that has one, and that source. An empty value counts as not set: container files
+    /// and units often set variables that they do not use.
     pub fn look_up(&self, name: &str) -> Option<(OsString, Origin)> {
-        // curl and most other programs read proxies in lower case too, and before those in upper case.
+        // curl and most other programs read a proxy setting first by its lower-case name, then by its upper-case name.
         let lower = name.ends_with("_PROXY").then(|| name.to_ascii_lowercase());
         for origin in [Origin::Flag, Origin::Environment, Origin::File] {
             for name in lower.as_deref().into_iter().chain([name]) {
@@ -72,7 +72,7 @@ impl Sources {
         None
     }
 
-    /// The names by which a setting can be looked up: its own, or one for each role that a source names.
+    /// The names for `look_up`: the setting's own name, or one name for each role that a source names.
     pub fn names_of(&self, setting: &Setting) -> Vec<String> {
         let given = self.flags.keys().chain(self.env_file.keys()).cloned();
         setting.names(given.chain(self.environment.names()))
@@ -82,7 +82,7 @@ impl Sources {
 fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
     let failed = |problem: String| format!("{}: {problem}", path.display());
     let bytes = std::fs::read(path).map_err(|e| failed(format!("cannot be read: {e}")))?;
-    // Some editors of Windows begin a file with a byte order mark.
+    // Some editors on Windows put a byte order mark at the start of a file.
     let entries = dotenvy::from_read_iter(bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes));
     let mut values = HashMap::new();
     let mut place = "the first entry".to_owned();
@@ -93,7 +93,7 @@ fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
                 "{place} is not NAME=value; quote values that contain spaces or #"
             )),
         })?;
-        // A quote that is not closed takes the next lines into the value, and an error about that value would show the token.
+        // If a quote is not closed, the value includes the next lines. An error about this value would show the token.
         let mut further = value.lines().skip(1);
         if further.any(|line| line.contains("WORKFORCE0_AGENT_TOKEN")) {
             return Err(failed(format!(
@@ -107,13 +107,13 @@ fn read_env_file(path: &Path) -> Result<HashMap<String, String>, String> {
     Ok(values)
 }
 
-/// One setting that cannot be used.
+/// An error in one setting.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{setting}: {problem} (example: {setting}={example})")]
 pub struct SettingError {
     pub setting: String,
     pub problem: String,
-    /// A value that could stand there.
+    /// A correct value.
     pub example: &'static str,
 }
 
@@ -127,7 +127,7 @@ impl Reader<'_> {
         self.sources.get(name).is_some()
     }
 
-    /// Notes the error. The setting has no value then.
+    /// Adds an error. Always returns `None`, because the setting has no usable value.
     pub fn wrong<T>(&mut self, name: &str, problem: impl Into<String>) -> Option<T> {
         self.errors.push(SettingError {
             setting: name.to_owned(),
@@ -137,7 +137,7 @@ impl Reader<'_> {
         None
     }
 
-    /// The value that counts or else the default, parsed. `None`: there is neither, or an error was noted.
+    /// Parses the value or else the default. `None`: there is neither, or this call added an error.
     pub fn value<T>(
         &mut self,
         name: &str,
@@ -158,7 +158,7 @@ impl Reader<'_> {
         }
     }
 
-    /// After an error any number: the settings are refused then.
+    /// Reads a number. After an error the result does not matter, because the settings are refused.
     pub fn number(&mut self, name: &str) -> u64 {
         let Kind::Number(range) = &known(name).kind else {
             panic!("{name} is no number in the table of settings");
@@ -175,7 +175,8 @@ impl Reader<'_> {
         Duration::from_secs(self.number(name))
     }
 
-    /// `values` are in the order of the table's words. After an error the first: the settings are refused then.
+    /// Reads a choice. `values` have the order of the words in the table. After an error the result does not matter,
+    /// because the settings are refused.
     pub fn choice<T: Copy, const N: usize>(&mut self, name: &str, values: [T; N]) -> T {
         let Kind::Choice(words) = known(name).kind else {
             panic!("{name} is no choice in the table of settings");

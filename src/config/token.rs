@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::sources::Reader;
 
-/// `Debug` shows nothing of it.
+/// `Debug` does not show the token.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -39,7 +39,7 @@ impl Token {
         }
     }
 
-    /// For the hub's `auth` frame, the only frame that contains the token.
+    /// The token itself, for the `auth` frame of the hub dialect. No other frame contains the token.
     pub fn secret(&self) -> &str {
         &self.0
     }

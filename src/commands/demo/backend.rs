@@ -9,20 +9,20 @@ use tungstenite::{Error, Message, WebSocket};
 
 use crate::commands::print;
 
-/// These errors are only printed.
+/// The demo only prints these errors, so their type does not matter.
 pub type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const TICKET: &str = "DEMO-1";
-/// The time limit for the next message. The daemon sends heartbeats more often.
+/// How long the backend waits for the next message. The daemon sends heartbeats more often than this.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Serves one connection and returns the `ticket.result` or `ticket.fail`. `finished` is called when it has come, or
-/// cannot come any more.
+/// Serves one connection and returns the `ticket.result` or `ticket.fail`. Calls `finished` as soon as this message has
+/// come, and also after an error.
 pub fn serve(listener: &TcpListener, finished: impl FnOnce()) -> Fallible<Value> {
     let served = accept(listener).and_then(|mut socket| Ok((outcome_from(&mut socket)?, socket)));
     finished();
     let (outcome, mut socket) = served?;
-    // The daemon closes the connection; reading on answers that.
+    // The daemon closes the connection. These reads answer its close frame.
     while socket.read().is_ok() {}
     Ok(outcome)
 }
@@ -38,7 +38,7 @@ fn outcome_from(socket: &mut WebSocket<TcpStream>) -> Fallible<Value> {
         let message: Value = match socket.read() {
             Ok(Message::Text(text)) => serde_json::from_str(&text)?,
             Ok(_) => continue,
-            // A read with a timeout is interrupted whenever a child of the daemon ends.
+            // The end of any child process of the daemon interrupts a read that has a timeout.
             Err(Error::Io(e)) if e.kind() == ErrorKind::Interrupted => continue,
             Err(e) => return Err(format!("the connection to the daemon: {e}").into()),
         };

@@ -1,6 +1,7 @@
-//! `wf0-agent demo`: one ticket from start to end on this machine: no network, no account, nothing left behind.
+//! `wf0-agent demo` runs one ticket from start to end on this machine. It needs no network and no account, and leaves
+//! no files behind.
 //!
-//! The daemon is the real one, over a real WebSocket. Only the backend and, without `--cli`, the CLI are stand-ins.
+//! The daemon and its WebSocket are real. The backend is a stand-in. Without `--cli`, the CLI is a stand-in too.
 
 mod backend;
 
@@ -95,7 +96,7 @@ fn run_in(scratch: &Path, own_cli: bool, given: Given) -> Fallible<()> {
     show(&outcome.map_err(|_| "the demo's backend ended with a bug")??)
 }
 
-/// The settings that make the daemon the demo's own. With `--cli` everything else is as the user has it.
+/// The settings of the demo's daemon. With `--cli`, it keeps the user's values of all other settings.
 fn settings(own_cli: bool, mut given: Given, url: &str, scratch: &Path) -> Fallible<Sources> {
     let mut variables = Environment::of_process().for_cli();
     let mut repository = OsString::from("demo/greeter=");
@@ -110,7 +111,7 @@ fn settings(own_cli: bool, mut given: Given, url: &str, scratch: &Path) -> Falli
         set("CLI_COMMAND", std::env::current_exe()?.into());
         set("CLI_ARGS_TEMPLATE", STAND_IN.into());
         variables.retain(|(name, _)| find(&name.to_string_lossy()).is_none());
-        // With an empty file of settings the daemon does not read the user's `.env`.
+        // An empty settings file keeps the daemon from reading the user's `.env`.
         let empty = scratch.join("settings.env");
         fs::write(&empty, "")?;
         given.env_file = Some(empty);
@@ -156,7 +157,7 @@ pub fn stand_in(_: &ArgMatches) -> u8 {
 
 fn work() -> io::Result<()> {
     let prompt = io::read_to_string(io::stdin())?;
-    // Called anywhere else than in the demo's repository, it changes nothing.
+    // Outside the demo's repository this file does not exist. Then the stand-in fails and changes nothing.
     fs::metadata(FILE)?;
     fs::write(FILE, CHANGED)?;
     let asked = prompt.lines().next().unwrap_or_default();

@@ -1,7 +1,8 @@
-//! `wf0-agent doctor`: what keeps this machine from running tickets, one line each, with what to do about it.
+//! `wf0-agent doctor` checks whether this machine can run tickets. It prints one line for each check, and for each
+//! problem says what to do.
 //!
-//! It checks by the daemon's own means. It writes nothing, takes no lock and registers no agent, so a daemon may be
-//! running. No line holds a secret.
+//! The checks use the daemon's own code. They write nothing, take no lock and register no agent, so a daemon may be
+//! running. No line contains a secret.
 
 mod machine;
 mod settings;
@@ -15,7 +16,7 @@ use crate::config::{Config, Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
 
-/// A value of PATH is long, and all of it is useful.
+/// The maximum length of a line. It leaves room for a whole PATH, which is long.
 const LINE_MAX: usize = 4000;
 
 pub fn command() -> Command {

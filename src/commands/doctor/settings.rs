@@ -1,4 +1,4 @@
-//! Each setting, where its value comes from, and what is wrong with it.
+//! Reports each setting: its value, the source of the value, and any error in it.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -12,7 +12,7 @@ const SHOWN_MAX: usize = 300;
 const TOKEN: &str = "WORKFORCE0_AGENT_TOKEN";
 const TOKEN_FILE: &str = "WORKFORCE0_AGENT_TOKEN_FILE";
 
-/// `file` is the name of the settings file, `error` what is wrong with the settings.
+/// `file` is the path of the settings file. `error` holds all errors in the settings.
 pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<Finding> {
     let errors = error.map(|error| error.0.as_slice()).unwrap_or_default();
     let mut findings = Vec::new();
@@ -42,13 +42,13 @@ pub fn all(sources: &Sources, file: &Path, error: Option<&ConfigError>) -> Vec<F
     findings
 }
 
-/// The value without secrets: the token, and a proxy's credentials.
+/// The value without its secrets: the token, a proxy's credentials, and the query of the backend's URL.
 fn shown(setting: &Setting, value: &OsStr) -> String {
     const HIDDEN: &str = "(hidden)";
     let value = value.to_string_lossy();
     match setting.name {
         TOKEN => HIDDEN.to_owned(),
-        // A value that is not a proxy may hold anything.
+        // A value that is not a valid proxy may contain a password at any place, so all of it is hidden.
         name if name.ends_with("_PROXY") && name != "NO_PROXY" => {
             match Proxy::parse(name, &value) {
                 Ok(proxy) if proxy.authorization.is_some() => format!("{HIDDEN}@{proxy}"),
@@ -84,7 +84,8 @@ fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -
     format!("set it in the environment or in {file}{flag}")
 }
 
-/// The file with the token, if it is in a file. Every user who can read it can act as this agent.
+/// Checks who can read the file that contains the token, if there is one. Everyone who can read the token can act as
+/// this agent.
 fn token_file(sources: &Sources, file: &Path) -> Option<Finding> {
     const NAME: &str = "token file";
     let path = match sources.look_up(TOKEN) {

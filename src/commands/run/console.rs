@@ -1,7 +1,8 @@
-//! The log: `env_logger` filters the records, this module gives them a style and writes them on a thread of its own.
+//! The log. `env_logger` filters the records. This module formats them, and its own thread writes them.
 //!
-//! The style suits the reader: a person at a terminal, a file, the journal, or a program. The thread takes lines from a
-//! bounded channel, so that a paused terminal stops nothing else. Lines that find no room are left out and counted.
+//! The format depends on where the log goes: to a terminal, a file, the journal, or a program. The thread takes lines
+//! from a bounded channel. So a paused terminal stops only this thread. If the channel is full, the module drops lines
+//! and counts them.
 
 use std::io::{self, IsTerminal, Write, stderr};
 use std::thread;
@@ -20,9 +21,9 @@ use crate::environment::Environment;
 use crate::store::LogFile;
 use crate::times::{now, rfc3339};
 
-/// Lines that may wait for the thread that writes.
+/// The maximum number of lines that wait for the thread.
 const LINES_MAX: usize = 1024;
-/// How long the end of the process waits for that thread.
+/// The maximum time of each of the two waits in `flush`.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub struct Console(Sender<LogItem>);
 
 enum LogItem {
     Line(String),
-    /// Dropped when everything before it is written.
+    /// The thread drops the sender after it has written all lines before it. `flush` waits for this.
     Mark(Sender<()>),
 }
 
@@ -87,12 +88,12 @@ impl Console {
         for (module, level) in &filter.0 {
             logger.filter_module(module, *level);
         }
-        // It fails only if the process has a logger already, and then that one stays.
+        // This fails only if the process already has a logger. Then that logger stays.
         let _ = logger.try_init();
         Ok(Self(messages))
     }
 
-    /// Waits until all lines so far are written, but not for long: the terminal may be paused.
+    /// Waits until the thread has written all lines so far. The wait is short, because the terminal may be paused.
     pub fn flush(&self) {
         let (mark, passed) = crossbeam_channel::bounded(0);
         let sent = self.0.send_timeout(LogItem::Mark(mark), FLUSH_LIMIT);
@@ -102,10 +103,10 @@ impl Console {
     }
 }
 
-/// The target of `env_logger`, which writes one whole line with each call.
+/// The target of `env_logger`. Each `write` gets one whole line.
 struct LineQueue {
     messages: Sender<LogItem>,
-    /// Number of lines that found no room since the last line that did.
+    /// The number of dropped lines that the log has not reported yet.
     lost: u64,
 }
 
@@ -136,7 +137,7 @@ fn write_all(mut to: Box<dyn Write + Send>, messages: &Receiver<LogItem>) {
     for message in messages {
         match message {
             LogItem::Mark(mark) => drop(mark),
-            // In one piece. If the log cannot be written, runs go on.
+            // One write for the whole line. Runs go on even if the log cannot be written.
             LogItem::Line(line) => {
                 let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
             }
@@ -150,7 +151,7 @@ impl LogStyle {
             Self::Terminal { colours } => for_person(record, colours),
             Self::Text => as_text(record),
             Self::Json => as_json(record),
-            // The journal has the time, and takes the level from the start of a line (sd-daemon(3)).
+            // The journal adds the time itself, and reads the level from the start of the line (sd-daemon(3)).
             Self::Journal => format!("<{}>{}\n", priority(record.level()), record.args()),
         }
     }
@@ -188,7 +189,7 @@ fn as_json(record: &Record<'_>) -> String {
     escaped(&line.to_string()) + "\n"
 }
 
-/// For a person: a sign in front, and no attempt number for a ticket's first attempt.
+/// A line for a person: it has a sign in front of the text, and no attempt number for the first attempt.
 fn for_person(record: &Record<'_>, colours: bool) -> String {
     let paint = |colour: Colour, text: &str| colour.paint(text, colours);
     let event = field(record, "event").map(|event| event.to_string());
@@ -218,7 +219,7 @@ fn for_person(record: &Record<'_>, colours: bool) -> String {
     format!("{time} {sign} {id}{again} {text}\n")
 }
 
-/// The numbers of syslog(3).
+/// The level as a priority of syslog(3).
 fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -228,7 +229,8 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Whether standard error is the journal: systemd names the device and inode of what it connects (systemd.exec(5)).
+/// Whether standard error goes to the journal. systemd gives the device and inode of that stream in `JOURNAL_STREAM`
+/// (systemd.exec(5)).
 #[cfg(unix)]
 fn is_journal(environment: &Environment) -> bool {
     let named = environment.get("JOURNAL_STREAM");

@@ -1,5 +1,5 @@
-//! `wf0-agent run`: the daemon, until a signal or the backend ends it. The Windows service and the demo use the same checks of
-//! settings, signals, panics and exit codes.
+//! `wf0-agent run` runs the daemon until a signal or the backend ends it. The Windows service and the demo share parts
+//! of this module: the handling of settings, signals, panics or exit codes.
 
 mod console;
 mod service_manager;
@@ -32,7 +32,7 @@ pub fn command() -> Command {
         .arg(quiet())
 }
 
-/// The flag stands before or after the word `run`, and works without that word.
+/// This flag can stand before or after the word `run`, or without that word.
 pub fn quiet() -> Arg {
     flag(
         "quiet",
@@ -91,7 +91,7 @@ pub fn run_as_service(_matches: &ArgMatches) -> u8 {
     exit::USAGE
 }
 
-/// The process exit code for this end of the daemon. Logs an error.
+/// The exit code of the process for this end of the daemon. If the end is an error, logs it.
 pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
     match end {
         Ok(DaemonEnd::Asked) => exit::OK,
@@ -108,7 +108,7 @@ pub fn exit_code(end: Result<DaemonEnd, DaemonError>) -> u8 {
     }
 }
 
-/// The settings, or the lines that say what is wrong with them.
+/// Loads and checks the settings. The error has one line for each problem.
 pub fn check(sources: &Sources, has_terminal: bool) -> Result<Config, Vec<String>> {
     let config = Config::load(sources).map_err(|e| e.lines())?;
     let wrong = cli::wrong_options(&config.cli).into_iter();
@@ -123,15 +123,15 @@ pub fn check(sources: &Sources, has_terminal: bool) -> Result<Config, Vec<String
     }
 }
 
-/// SIGINT, SIGTERM and SIGHUP; on Windows Ctrl-C, Ctrl-Break, closing and shutdown.
+/// Handles SIGINT, SIGTERM and SIGHUP. On Windows: Ctrl-C, Ctrl-Break, a closed console window and shutdown.
 pub fn stop_on_signals(mailbox: Mailbox) {
     if let Err(e) = ctrlc::set_handler(move || mailbox.post(Event::Stop)) {
         panic!("signals cannot be handled: {e}");
     }
 }
 
-/// A panic in any thread is a bug. It ends the process: half a daemon is worse than none, and the service manager starts
-/// a whole one.
+/// Ends the process after a panic in any thread. A panic is a bug, and a daemon without one of its threads is worse
+/// than none. The service manager starts a new daemon.
 #[expect(
     clippy::disallowed_methods,
     reason = "nothing can be trusted to unwind after a bug"
@@ -145,8 +145,9 @@ pub fn end_on_panic(before: impl Fn() + Send + Sync + 'static) {
     }));
 }
 
-/// The CLI runs as the same user and could read this process's environment, where the token may be. A process
-/// that is not dumpable belongs to root in /proc (prctl(2), PR_SET_DUMPABLE).
+/// Hides the environment of this process from the CLI, because it may contain the token. The CLI runs as the same user
+/// and could read it in /proc. The files of a process that is not dumpable belong to root there (prctl(2),
+/// PR_SET_DUMPABLE).
 pub fn hide_memory() {
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_dumpable(false);

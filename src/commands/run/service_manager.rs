@@ -1,5 +1,5 @@
-//! Tells systemd that the daemon is ready (at the first register), what it does, and that it stops (sd_notify(3)). Without
-//! `NOTIFY_SOCKET` it does nothing.
+//! Tells systemd the state of the daemon (sd_notify(3)): ready (after the first register), its status text, stopping.
+//! Without `NOTIFY_SOCKET` this module does nothing.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::domain::message::{Status, View};
 use crate::domain::ticket::ActiveTicket;
 use crate::environment::{Environment, NOTIFY_SOCKET};
 
-/// The longest wait for room in systemd's queue: this is the socket thread.
+/// The longest wait for room in systemd's queue. It is short because it holds up the thread of the WebSocket.
 #[cfg(unix)]
 const SEND_LIMIT: Duration = Duration::from_secs(1);
 
@@ -17,7 +17,7 @@ pub struct ServiceManager {
     socket: Option<OsString>,
     is_ready: bool,
     is_stopping: bool,
-    /// The longest time that stopping takes. It can be longer than the unit's limit.
+    /// The longest time that the daemon needs to stop. It can be longer than the time limit of the unit.
     stop_limit: Duration,
     status: String,
 }
@@ -49,14 +49,14 @@ impl ServiceManager {
         if status != self.status {
             news += &format!("STATUS={status}\n");
         }
-        // If a report cannot be sent, its lines are part of the next one.
+        // If this message cannot be sent, the next one contains its lines.
         if !news.is_empty() && send(socket, news.as_bytes()).is_ok() {
             (self.is_ready, self.is_stopping, self.status) = (is_ready, is_stopping, status);
         }
     }
 }
 
-/// What `systemctl status` shows.
+/// The status text that `systemctl status` shows.
 fn status(view: &View) -> String {
     let link = match &view.link.why {
         _ if view.link.is_up => "connected".to_owned(),

@@ -1,7 +1,7 @@
-//! The daemon as a Windows service: how it answers the service manager that has started it.
+//! Runs the daemon as a Windows service and answers the Windows service manager.
 //!
-//! `commands/service/scm.rs` registers the service. All files of the service are in one folder below `%ProgramData%`, which
-//! is closed to other users.
+//! `commands/service/scm.rs` registers the service. All files of the service are in one folder below `%ProgramData%`.
+//! Other users have no access to this folder.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,10 +30,10 @@ use crate::store::LogFile;
 pub(crate) const NAME: &str = "wf0-agent";
 const LOG_LIMIT: u64 = 8 << 20;
 
-/// The manager's call-backs get no arguments, so they find these here.
+/// The manager cannot pass these values to the functions that it calls, so the functions read them here.
 static GIVEN: OnceLock<Given> = OnceLock::new();
 static HANDLE: OnceLock<ServiceStatusHandle> = OnceLock::new();
-/// Set once the daemon is up: how to stop it, and how long that may take.
+/// The mailbox that takes the stop event, and the time limit for stopping. Empty until the daemon is ready.
 static STOP: OnceLock<(Mailbox, Duration)> = OnceLock::new();
 static CODE: AtomicU8 = AtomicU8::new(exit::OK);
 
@@ -43,7 +43,7 @@ const STARTING: ServiceStatus = ServiceStatus {
     controls_accepted: ServiceControlAccept::empty(),
     exit_code: ServiceExitCode::NO_ERROR,
     checkpoint: 1,
-    // A slow disk may delay the opening of the state folder.
+    // A slow disk may delay the start, which opens the state folder.
     wait_hint: Duration::from_secs(60),
     process_id: None,
 };
@@ -59,7 +59,7 @@ const RUNNING: ServiceStatus = ServiceStatus {
 
 define_windows_service!(service_main, serve_and_report);
 
-/// Runs the daemon as the manager's service until it is stopped. A person who calls this gets an error.
+/// Runs the daemon as a service until the manager stops it. If a person uses the command, it fails with an error.
 pub fn answer(matches: &ArgMatches) -> u8 {
     let _ = GIVEN.set(given(matches));
     match service_dispatcher::start(NAME, service_main) {
@@ -76,18 +76,18 @@ pub fn answer(matches: &ArgMatches) -> u8 {
 
 fn report(status: ServiceStatus) {
     if let Some(handle) = HANDLE.get() {
-        // There is nowhere to report a failure of this report.
+        // Nothing can be done if this report fails.
         let _ = handle.set_service_status(status);
     }
 }
 
-/// A plain function on purpose: the crate would free what a closure holds after the first stop, and a later call would
-/// use it after that.
+/// This must not be a closure that captures values: after the first stop the crate frees them, and a later call would
+/// still use them.
 fn on_control(control: ServiceControl) -> ServiceControlHandlerResult {
     match control {
         ServiceControl::Stop | ServiceControl::Shutdown | ServiceControl::Preshutdown => {
             if let Some((mailbox, limit)) = STOP.get() {
-                // First the report, after which no control is accepted: the manager must not call again.
+                // This report comes first. It accepts no more controls, so the manager does not call again.
                 report(ServiceStatus {
                     current_state: ServiceState::StopPending,
                     wait_hint: *limit,
@@ -116,7 +116,7 @@ fn serve_and_report(_arguments: Vec<OsString>) {
     CODE.store(code, Ordering::SeqCst);
     let exit_code = match code {
         exit::OK => ServiceExitCode::NO_ERROR,
-        // A restart does not help with these codes, and the manager does not restart a service that reports its end.
+        // A restart does not help with these codes. The manager does not restart a service that reports its end.
         exit::VERSION_REFUSED | exit::TOKEN_REJECTED | exit::CONFIG => {
             ServiceExitCode::ServiceSpecific(u32::from(code))
         }
@@ -135,7 +135,8 @@ fn serve(given: Given) -> u8 {
     let Ok(log) = LogFile::open(&log_file(&environment), LOG_LIMIT) else {
         return exit::CONFIG;
     };
-    // The service is registered with a STATE_DIR. If that was lost, the state must not go into a hidden profile.
+    // `service install` gives the service a STATE_DIR. If somebody removed it, use the same folder: the default would
+    // be in the hidden profile of the service's account.
     let environment = match environment.get("STATE_DIR") {
         Some(_) => environment,
         None => environment.clone().with(&[state_dir(&environment)]),
@@ -157,7 +158,7 @@ fn serve(given: Given) -> u8 {
     let Ok(console) = Console::in_file(log, config.log_format, &config.log_filter) else {
         return exit::INTERNAL;
     };
-    // A service has no console that a panic could be printed to.
+    // A service has no console, so the text of a panic goes to the log file.
     std::panic::set_hook(Box::new(move |info| note(&info.to_string())));
     let log = console.clone();
     end_on_panic(move || log.flush());
@@ -187,7 +188,7 @@ pub(crate) fn log_file(environment: &Environment) -> PathBuf {
     folder(environment).join("wf0-agent.log")
 }
 
-/// The text of an error. The crate's own text leaves out that of Windows.
+/// The text of an error. The crate's own text for a Windows error does not contain the text from Windows.
 pub(crate) fn words(e: &Error) -> String {
     match e {
         Error::Winapi(e) => e.to_string(),

@@ -1,6 +1,6 @@
-//! launchd: an agent of the user's session on macOS, made from `contrib/launchd/com.workforce0.agent.plist`.
+//! launchd on macOS. Installs an agent of the user's session from `contrib/launchd/com.workforce0.agent.plist`.
 //!
-//! It is not a daemon of the machine: that could not reach the keychain, where some CLIs keep their login.
+//! A daemon of the machine would not work: it cannot reach the keychain, where some CLIs keep their login.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::job::Halt;
 use crate::job::{CallEnd, tool};
 
 const TEMPLATE: &str = include_str!("../../../contrib/launchd/com.workforce0.agent.plist");
-/// What `service install` replaces in the template.
+/// `service install` replaces these four texts in the template.
 const PROGRAM: &str = "/Users/ME/.cargo/bin/wf0-agent";
 const SETTINGS: &str = "/Users/ME/.config/wf0-agent/settings";
 const PATH: &str = "/Users/ME/.local/bin:/Users/ME/.cargo/bin:/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
@@ -21,8 +21,8 @@ const HEAD: &str = "\
 ";
 const LABEL: &str = "com.workforce0.agent";
 const LIMIT: Duration = Duration::from_secs(20);
-/// `bootout` does not wait for the end, which may come as late as `ExitTimeOut` of the plist says. Until then the agent
-/// cannot be loaded again.
+/// How long to wait for the agent's end. `bootout` does not wait for it, and launchd cannot load the agent again before
+/// it. The end may take as long as `ExitTimeOut` in the plist.
 const STOP_LIMIT: Duration = Duration::from_secs(100);
 const STOP_LOOK: Duration = Duration::from_millis(500);
 
@@ -33,7 +33,7 @@ pub struct Launchd {
     environment: Environment,
     /// The user's session: `gui/501`.
     domain: String,
-    /// The agent in it: `gui/501/com.workforce0.agent`.
+    /// The agent in this session: `gui/501/com.workforce0.agent`.
     target: String,
 }
 
@@ -64,14 +64,14 @@ impl Launchd {
         format!("{start}{HEAD}{body}")
     }
 
-    /// The property list itself has the time limit for stopping.
+    /// `_stop_limit` is not used: the property list contains the time limit for stopping.
     pub fn install(&self, plan: &Plan, _stop_limit: Duration) -> Result<String, String> {
         self.unload()?;
         let (place, domain) = (&self.place, &self.domain);
         write(place, &self.definition(plan))?;
         // launchd creates the log file, but not its folder.
         make_folder_of(&self.log)?;
-        // An agent that was disabled once stays disabled, however often it is loaded.
+        // A disabled agent stays disabled even if launchd loads it again.
         self.ask(&["enable", &self.target])?;
         let said = self.ask(&["bootstrap", domain, place])?;
         if said.is_well() {
@@ -83,7 +83,7 @@ impl Launchd {
         ))
     }
 
-    /// `false`: there is none.
+    /// `false`: no agent is installed.
     pub fn uninstall(&self) -> Result<bool, String> {
         if !Path::new(&self.place).exists() {
             return Ok(false);
@@ -93,13 +93,13 @@ impl Launchd {
         Ok(true)
     }
 
-    /// What launchd says about the agent, and whether it runs. `None`: there is none.
+    /// The text from launchd about the agent, and whether the agent runs. `None`: no agent is installed.
     pub fn status(&self) -> Result<Option<(String, bool)>, String> {
         if !Path::new(&self.place).exists() {
             return Ok(None);
         }
         let said = self.ask(&["print", &self.target])?;
-        // `print` succeeds for each agent that is loaded, also for one that has ended.
+        // `print` succeeds for every loaded agent, even if its process has ended.
         let is_running = said.is_well() && said.stdout.contains("state = running");
         Ok(Some((said.stdout + &said.stderr, is_running)))
     }
@@ -113,7 +113,7 @@ impl Launchd {
         Ok(self.ask(&["print", &self.target])?.is_well())
     }
 
-    /// Stops the agent and waits until launchd has forgotten it.
+    /// Stops the agent and waits until launchd has unloaded it.
     fn unload(&self) -> Result<(), String> {
         if !self.is_loaded()? {
             return Ok(());

@@ -1,9 +1,9 @@
-//! `wf0-agent service`: has the system run the daemon in the background.
+//! `wf0-agent service` installs the daemon as a service that the system runs in the background.
 //!
-//! On Linux and macOS a template of `contrib/` is filled in for this user, and `systemctl` or `launchctl` takes it. On
-//! Windows the daemon becomes a service of the machine. A service does not have the environment of the shell that
-//! installs it: it gets the PATH of that shell and the settings of one file. These settings are checked first, so that
-//! a service which cannot start is never installed.
+//! On Linux and macOS it fills in a template of `contrib/` for this user, and `systemctl` or `launchctl` loads the
+//! result. On Windows the daemon becomes a service of the machine. A service does not get the whole environment of the
+//! shell that installs it, but only its PATH and the settings of one file. `install` first checks these settings: it
+//! does not install a service that cannot start.
 
 #[cfg(unix)]
 pub mod launchd;
@@ -23,7 +23,7 @@ use crate::domain::repos::is_slug;
 use crate::environment::Environment;
 use crate::job::tool;
 
-/// This system's service manager. Each has the same functions.
+/// The service manager of this system. All three types have the same functions.
 #[cfg(target_os = "macos")]
 type Manager = launchd::Launchd;
 #[cfg(windows)]
@@ -31,11 +31,11 @@ type Manager = scm::Services;
 #[cfg(all(unix, not(target_os = "macos")))]
 type Manager = systemd::Systemd;
 
-/// What `icacls` is called with, in this order, to close the Windows service's folder. Everyone may create folders below
-/// `%ProgramData%`: a folder that another user made before would stay that user's own, with the rights that this user
-/// gave. So it becomes the administrators' own, all earlier rights go, and then only the system, the administrators
-/// and the service have access. Groups stand by number because their names depend on the language. With /L a link below
-/// the folder is changed itself, not the file that it points to.
+/// The arguments of three `icacls` calls, in this order. They close the folder of the Windows service to other users.
+/// Every user may create folders below `%ProgramData%`. A user who created this folder before still owns it and has set
+/// its rights. So the calls make the administrators the owner, remove all earlier rights, and give access only to the
+/// system, the administrators and the service. The calls name groups by number, because the names depend on the
+/// language. With /L, a call changes a link below the folder itself, not the file that the link points to.
 pub const CLOSING_CALLS: [&[&str]; 3] = [
     &["/setowner", "*S-1-5-32-544", "/T", "/C", "/L", "/Q"],
     &["/reset", "/T", "/C", "/L", "/Q"],
@@ -48,17 +48,17 @@ pub const CLOSING_CALLS: [&[&str]; 3] = [
     ],
 ];
 
-/// What a definition would need quoting or escaping for. Paths with these characters are refused instead.
+/// Characters that need quoting or escaping in a service definition. `install` refuses paths that contain them.
 const NOT_PLAIN: &[char] = if cfg!(windows) {
     &['"', '|']
 } else {
     &['"', '\'', '\\', '$', '%', '<', '>', '&']
 };
 
-/// The variables of the shell that a service has too, besides PATH.
+/// Environment variables, besides PATH, that a service has as well as the shell.
 const IN_EVERY_SERVICE: &[&str] = &["HOME", "SystemRoot", "ProgramData", "COMPUTERNAME"];
 
-/// What a definition is made of: text without any of `NOT_PLAIN`.
+/// The values in a service definition. None contains a character of `NOT_PLAIN`.
 #[derive(Debug)]
 pub struct Plan {
     pub program: String,
@@ -167,8 +167,8 @@ fn status(manager: &Manager) -> Result<u8, String> {
     Ok(if is_running { exit::OK } else { exit::FAILED })
 }
 
-/// A service of the machine needs a user of its own, a token that only root can read, and a choice of folders that it
-/// may write to. Root decides that, so the unit and the commands at its head are shown and nothing is carried out.
+/// Shows the unit for a service of the machine, with the commands at its head, and runs nothing. Such a service needs
+/// its own user, a token that only root can read, and a list of folders that it may write to. Root decides these.
 fn show_system_unit(is_print: bool) -> Result<u8, String> {
     if cfg!(target_os = "macos") {
         let why = "it could not reach the keychain, where some CLIs keep their login";
@@ -206,7 +206,7 @@ impl Plan {
     fn new(settings: &Path, own: &Environment) -> Result<Self, String> {
         let program =
             std::env::current_exe().map_err(|e| format!("this program's path is unknown: {e}"))?;
-        // A relative folder leads nowhere from the working directory of a service.
+        // Leave out relative folders: a service has another working directory, where they do not exist.
         let mut folders: Vec<PathBuf> = Vec::new();
         for folder in std::env::split_paths(own.get("PATH").unwrap_or_default()) {
             if folder.is_absolute() && !folders.contains(&folder) {
@@ -223,7 +223,7 @@ impl Plan {
     }
 }
 
-/// The path as text that a definition can hold without quoting.
+/// The path as text that needs no quoting in a service definition.
 fn plain(what: &str, path: &Path) -> Result<String, String> {
     match path.to_str() {
         Some(text) if !text.contains(|c: char| c.is_control() || NOT_PLAIN.contains(&c)) => {
@@ -236,7 +236,8 @@ fn plain(what: &str, path: &Path) -> Result<String, String> {
     }
 }
 
-/// The settings as the service will have them, or the lines with which the service would refuse to start.
+/// Checks the settings as the service will have them. The error has the lines with which the service would refuse to
+/// start.
 fn check(settings: &Path, environment: Environment) -> Result<Config, Vec<String>> {
     if !settings.is_file() {
         return Err(vec![how_to_make(settings)]);
@@ -267,7 +268,8 @@ fn how_to_make(settings: &Path) -> String {
     )
 }
 
-/// Complains of paths that mean something else in the working directory of a service.
+/// One line for each relative path in the settings. A service has another working directory, where such a path means
+/// another file.
 fn relative_paths(sources: &Sources) -> Vec<String> {
     let mut lines = Vec::new();
     for setting in SETTINGS {
@@ -291,7 +293,7 @@ fn relative_paths(sources: &Sources) -> Vec<String> {
     lines
 }
 
-/// The path in an entry of `REPO_PATHS`, which may be `owner/name=path`.
+/// The path in an entry of `REPO_PATHS`. An entry is `path` or `owner/name=path`.
 fn path_of_entry(entry: &str) -> &str {
     match entry.split_once('=') {
         Some((slug, path)) if is_slug(slug.trim()) => path.trim(),

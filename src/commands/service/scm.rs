@@ -1,7 +1,7 @@
-//! Windows' service manager: registers the daemon as a service of the machine, which an administrator does.
+//! The Windows service manager. Registers the daemon as a service of the machine. Only an administrator can do this.
 //!
-//! Its account is `NT SERVICE\wf0-agent`, which Windows makes with the service: it has no password, and no rights but
-//! those that it is given. How the daemon answers the manager is in `commands/run/windows_service.rs`.
+//! The service runs as `NT SERVICE\wf0-agent`. Windows creates this account with the service. It has no password, and
+//! only the rights that somebody gives it. `commands/run/windows_service.rs` answers the manager's calls.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -24,11 +24,11 @@ use crate::job::tool;
 
 const ACCOUNT: &str = r"NT SERVICE\wf0-agent";
 const KEY: &str = r"HKLM\SYSTEM\CurrentControlSet\Services\wf0-agent";
-/// Separates the variables that `reg` gets as one argument. No path can hold it.
+/// Separates the variables in the one argument that `reg` gets. No path can contain this character.
 const SEPARATOR: &str = "|";
 const LIMIT: Duration = Duration::from_secs(30);
 const STOP_LOOK: Duration = Duration::from_millis(250);
-/// ERROR_ACCESS_DENIED and ERROR_SERVICE_DOES_NOT_EXIST
+/// Error codes of Windows: ERROR_ACCESS_DENIED, and below it ERROR_SERVICE_DOES_NOT_EXIST.
 const ACCESS_DENIED: i32 = 5;
 const NO_SUCH_SERVICE: i32 = 1060;
 
@@ -50,7 +50,7 @@ impl Services {
         })
     }
 
-    /// The service, if there is one.
+    /// Opens the service. `None`: it is not installed.
     fn open(&self, access: ServiceAccess) -> Result<Option<Service>, String> {
         let manager = ServiceManager::local_computer(None::<&OsStr>, ServiceManagerAccess::CONNECT)
             .map_err(|e| failed("the service manager does not answer", &e))?;
@@ -71,7 +71,7 @@ impl Services {
         Err(format!("{program} {args} failed: {}", said.words()))
     }
 
-    /// Creates the service or changes it. An account that an administrator gave to it stays.
+    /// Creates the service, or changes an existing one. A change keeps the account: an administrator may have set it.
     fn register(&self, plan: &Plan) -> Result<Service, String> {
         let args = [AS_SERVICE, "--env-file", &plan.settings];
         let info = |account: Option<&str>| ServiceInfo {
@@ -99,8 +99,8 @@ impl Services {
             .map_err(|e| failed("the service cannot be registered", &e))
     }
 
-    /// How the service starts, and that it is restarted after a crash and while another daemon uses the state folder.
-    /// With the exit codes 76, 77 and 78 it reports that it has stopped, which the manager does not take for a crash.
+    /// Sets how the service starts and when the manager restarts it: after a crash, and while another daemon uses the
+    /// state folder. With the exit codes 76, 77 and 78 the service reports its stop, so the manager sees no crash.
     fn configure(service: &Service, stop_limit: Duration) -> windows_service::Result<()> {
         let again = |seconds| ServiceAction {
             action_type: ServiceActionType::Restart,
@@ -138,7 +138,7 @@ impl Services {
         Err(format!("the service does not stop; see {}", self.log))
     }
 
-    /// The variables of the service, as the registry keeps them.
+    /// The environment variables of the service, in the form that `reg` writes to the registry.
     fn environment_of(&self, plan: &Plan) -> String {
         let (name, folder) = state_dir(&self.environment);
         format!("PATH={}{SEPARATOR}{name}={folder}", plan.path)
@@ -174,7 +174,7 @@ impl Services {
         for call in CLOSING_CALLS {
             self.tool("icacls", &[&[shown.as_str()], call].concat())?;
         }
-        // The account has no access to a user's folder, where cargo installs programs.
+        // cargo installs programs in a user's folder. The account has no access there.
         let grant = format!("{ACCOUNT}:RX");
         self.tool("icacls", &[&plan.program, "/grant", &grant])?;
         self.stop(&service)?;
@@ -193,7 +193,7 @@ impl Services {
         ))
     }
 
-    /// `false`: there is none.
+    /// `false`: no service is installed.
     pub fn uninstall(&self) -> Result<bool, String> {
         let Some(service) = self.open(ServiceAccess::ALL_ACCESS)? else {
             return Ok(false);
@@ -204,7 +204,7 @@ impl Services {
         Ok(true)
     }
 
-    /// What the manager says about the service, and whether it runs. `None`: there is none.
+    /// The manager's state of the service as text, and whether the service runs. `None`: no service is installed.
     pub fn status(&self) -> Result<Option<(String, bool)>, String> {
         let Some(service) = self.open(ServiceAccess::QUERY_STATUS)? else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! systemd: a service of this user, made from `contrib/systemd/wf0-agent-user.service`.
+//! systemd. Installs a service of this user from `contrib/systemd/wf0-agent-user.service`.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::environment::Environment;
 use crate::job::{CallEnd, Halt, tool};
 
 const TEMPLATE: &str = include_str!("../../../contrib/systemd/wf0-agent-user.service");
-/// What `service install` replaces in the template.
+/// `service install` replaces these two texts in the template.
 const COMMAND: &str = "%h/.cargo/bin/wf0-agent --env-file %E/wf0-agent/settings";
 const PATH: &str = "PATH=%h/.local/bin:%h/.cargo/bin:/usr/local/bin:/usr/bin:/bin";
 const HEAD: &str = "\
@@ -18,9 +18,10 @@ const HEAD: &str = "\
 ";
 const UNIT: &str = "wf0-agent.service";
 const LOG: &str = "journalctl --user -u wf0-agent -f";
-/// Above `TimeoutStopSec=` of the unit, which may be waited for.
+/// The time limit for `systemctl`. It is above `TimeoutStopSec=` of the unit, because a command may wait for the stop.
 const LIMIT: Duration = Duration::from_secs(120);
-/// systemd answers when the daemon has registered. The daemon goes on trying after this time.
+/// How long `install` waits for `restart`, which ends when the daemon has registered. After this time the daemon still
+/// tries to register.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 pub struct Systemd {
@@ -56,9 +57,9 @@ impl Systemd {
         format!("{HEAD}\n[Unit]\n{unit}")
     }
 
-    /// The unit itself has the time limit for stopping.
+    /// `_stop_limit` is not used: the unit contains the time limit for stopping.
     pub fn install(&self, plan: &Plan, _stop_limit: Duration) -> Result<String, String> {
-        // Asked first, so that no unit is left where systemd does not answer.
+        // This only tests that systemd answers. If it does not, `install` leaves no unit behind.
         self.demand(&["show-environment"])?;
         write(&self.place, &self.definition(plan))?;
         self.demand(&["daemon-reload"])?;
@@ -79,7 +80,7 @@ impl Systemd {
         ))
     }
 
-    /// `false`: there is none.
+    /// `false`: no service is installed.
     pub fn uninstall(&self) -> Result<bool, String> {
         if !Path::new(&self.place).exists() {
             return Ok(false);
@@ -90,7 +91,7 @@ impl Systemd {
         Ok(true)
     }
 
-    /// What systemd says about the service, and whether it runs. `None`: there is none.
+    /// The text from systemd about the service, and whether the service runs. `None`: no service is installed.
     pub fn status(&self) -> Result<Option<(String, bool)>, String> {
         if !Path::new(&self.place).exists() {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! `wf0-agent status`: what the daemon does and its last results, from the files in its state folder.
+//! `wf0-agent status` shows what the daemon does, and its last results. It reads the files in the state folder.
 
 mod text;
 
@@ -22,22 +22,22 @@ use crate::store::inspect::{self, Seen, is_in_use, look_into};
 use crate::store::status::{ActiveStatus, StatusRecord};
 use crate::times::{millis_of, now, rfc3339};
 
-/// Number of results that are shown.
+/// The maximum number of results that `status` shows.
 const RESULTS: usize = 20;
-/// The files are looked at again and again, because a changed file announces itself to nobody.
+/// How often `--watch` reads the files. Nothing tells it that a file has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the state folder holds.
 struct Overview {
     state_dir: PathBuf,
     is_running: bool,
-    /// When a daemon has last written its status.
+    /// The last time that a daemon wrote its status.
     last_seen: Option<SystemTime>,
-    /// The running daemon's status.
+    /// The status of the running daemon. `None` if no daemon runs or if its status cannot be read.
     record: Option<StatusRecord>,
     /// The claimed tickets that have not ended.
     active: Vec<Seen>,
-    /// The tickets that ended last, the newest first.
+    /// The tickets that ended last. The newest is first.
     results: Vec<(Seen, Entry)>,
 }
 
@@ -81,7 +81,7 @@ fn show(matches: &ArgMatches, state_dir: &Path, environment: &Environment) -> io
                 false => exit::FAILED,
             });
         }
-        // A page is written again while its times go on, other output only with something new.
+        // A page shows times that change, so it is written every time. Other output is written only after a change.
         let text = match is_page {
             true => page(&text),
             false if json == last => String::new(),
@@ -97,7 +97,8 @@ fn show(matches: &ArgMatches, state_dir: &Path, environment: &Environment) -> io
     }
 }
 
-/// Written over the page before, line by line, so that nothing flickers (ECMA-48: CUP, EL, ED).
+/// The text with escape sequences that write it over the previous page (ECMA-48: CUP, EL, ED). It goes line by line and
+/// does not clear the screen first, so nothing flickers.
 fn page(text: &str) -> String {
     let lines: String = text.lines().map(|line| format!("{line}\x1b[K\n")).collect();
     format!("\x1b[H{lines}\x1b[J")
@@ -106,7 +107,7 @@ fn page(text: &str) -> String {
 fn look(state_dir: &Path) -> io::Result<Overview> {
     let is_running = is_in_use(state_dir)?;
     let runs = match look_into(state_dir) {
-        // Before the first ticket there is no folder of tickets.
+        // The folder of the tickets does not exist before the first ticket.
         Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
         runs => runs?,
     };
@@ -118,7 +119,7 @@ fn look(state_dir: &Path) -> io::Result<Overview> {
         let entry = seen.outcome().ok()??;
         Some((seen, entry))
     });
-    // A file that cannot be read is what a power failure left.
+    // Ignore an unreadable file: a power failure can leave one behind.
     let record = inspect::status(state_dir).ok().flatten();
     Ok(Overview {
         state_dir: state_dir.to_owned(),
@@ -137,7 +138,7 @@ impl Overview {
     }
 }
 
-/// One line. It does not depend on the time of now, so it changes only when something happens.
+/// The overview as one line of JSON. It does not contain the current time, so it changes only when something happens.
 fn to_json(overview: &Overview) -> String {
     let record = overview.record.as_ref();
     let active = record.into_iter().flat_map(|record| &record.active);

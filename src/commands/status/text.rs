@@ -1,4 +1,4 @@
-//! The status for people.
+//! The status as text for people.
 
 use std::time::SystemTime;
 
@@ -48,7 +48,7 @@ impl Page {
         colour.paint(text, self.colours)
     }
 
-    /// How long ago that was.
+    /// The time that has passed since `at`.
     fn age(&self, at: SystemTime) -> String {
         in_words(self.now.duration_since(at).unwrap_or_default())
     }
@@ -138,7 +138,7 @@ impl Page {
         format!("{sign} {about}  {}  {age}", facts.join(", "))
     }
 
-    /// The ticket, its role and its folder.
+    /// The ticket, its role and the name of its repository's folder.
     fn about(&self, ticket: &str, attempt: u32, seen: Option<&Seen>) -> String {
         let mut text = self.paint(Colour::Bold, ticket);
         if attempt > 1 {
