@@ -1,4 +1,4 @@
-//! Checks of this machine. The daemon logs what they find at its start, and `wf0-agent doctor` shows the same sentences.
+//! Checks of this machine. The daemon logs the findings at its start. `wf0-agent doctor` shows the same sentences.
 
 use log::{info, warn};
 
@@ -11,22 +11,22 @@ use crate::job::{self, GitDirs, is_writable, tool};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     Ok,
-    /// A set-up that is as good as another, with what a person could add. The log does not warn of it.
+    /// A valid set-up. The finding says what a person could add. The log does not warn of it.
     Note,
-    /// It works, but not as well as it could, or whether it works is unknown.
+    /// The set-up works less well than it could, or the daemon does not know whether it works.
     Warning,
     /// Tickets will fail.
     Problem,
 }
 
-/// What a check found, and what a person can do about it.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Finding {
-    /// What was checked.
+    /// The thing that was checked.
     pub name: String,
     pub level: Level,
     pub what: String,
-    /// `None`: nothing has to be done.
+    /// What a person can do. `None`: nothing is to be done.
     pub fix: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub fn search_path(environment: &Environment) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The file of a program, if it is found.
+/// The path of a program's file; `None` if it is not found.
 pub fn program(name: &str, environment: &Environment) -> Option<String> {
     let program = tool::find(name, environment.get("PATH"))?;
     Some(program.display().to_string())
@@ -91,7 +91,8 @@ pub fn cli(cli: &Cli, environment: &Environment) -> Finding {
     }
 }
 
-/// Fills in the slugs that the settings leave open, which entries share a work tree, and where their runs work.
+/// Completes the repositories of the settings. Adds the slug if the settings have none, the root of the work tree, and
+/// the place where runs work.
 pub fn known_to_git(repos: Vec<Repo>, mode: WorkspaceMode, environment: &Environment) -> Repos {
     let complete = |repo: Repo| Repo {
         slug: repo

@@ -1,4 +1,4 @@
-//! Puts the parts of the daemon together: opens the state, starts the threads, connects them, and joins them at the end.
+//! Puts the parts of the daemon together: opens the state folder, starts and connects the threads, joins them at the end.
 
 mod persister;
 
@@ -29,7 +29,7 @@ use crate::store::{Store, StoreError, status};
 use crate::times::{self, Rfc3339};
 use persister::Persister;
 
-/// A failure of the daemon itself. The failure of a ticket is an outcome.
+/// A failure of the daemon itself. The failure of a ticket is not one: it is an outcome.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     #[error(transparent)]
@@ -40,8 +40,8 @@ pub enum DaemonError {
     Thread(&'static str, #[source] io::Error),
 }
 
-/// Runs until [`Event::Stop`], or until the backend refuses the token or the version. `ready` gets the mailbox, which takes
-/// [`Event::Stop`]; `watch` sees each new view of what the daemon does.
+/// Runs the daemon. It ends on [`Event::Stop`], or when the backend refuses the token or the protocol version. `ready`
+/// gets the mailbox: the caller posts [`Event::Stop`] to it. `watch` gets each new [`View`].
 pub fn run(
     config: Config,
     environment: Environment,
@@ -143,7 +143,7 @@ impl Daemon {
         })
     }
 
-    /// Reads what earlier daemons left. A run that was cut off gets its outcome here.
+    /// Reads the state that earlier daemons left on disk. A run that was cut off gets its outcome here.
     fn take_over(&mut self, repos: &Repos, dialect: Dialect) -> SavedState {
         let store = &self.context.store;
         let (mut saved, cut_off) = store.saved_state();
@@ -152,7 +152,7 @@ impl Daemon {
         for CutOff { job, started } in cut_off {
             let is_allowed = repos.at(&job.repo.path).is_some();
             let entry = job::recover(&job, &started, is_allowed, &self.context);
-            // At once, so that the next daemon need not do it again if this one is killed too.
+            // Stored at once: if this daemon is killed too, the next one need not recover the run again.
             self.persister.keep_outcome(&entry);
             saved.ended.push(entry);
         }
@@ -189,7 +189,7 @@ impl Daemon {
     }
 }
 
-/// For `wf0-agent status` and `doctor`.
+/// What `wf0-agent status` and `wf0-agent doctor` show about this daemon.
 fn about_itself(config: &Config, environment: &Environment) -> status::DaemonInfo {
     status::DaemonInfo {
         name: config.agent_name.clone(),

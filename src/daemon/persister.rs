@@ -1,4 +1,5 @@
-//! Writes the session's records to the state folder. A record that could not be written is tried again later.
+//! Writes the session's records to the state folder. If an outcome, a delivery or the status cannot be written, the
+//! persister tries again later.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,10 +14,11 @@ use crate::job::{Chores, Context};
 use crate::store::status;
 use crate::times::now;
 
-/// How often old run folders are removed.
+/// The time between two removals of old run folders.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// It keeps what could not be written yet: if an answered ticket is not on disk, the next daemon answers it again.
+/// Holds in memory what it could not write yet. If the answer to a ticket never gets to disk, the next daemon answers
+/// the ticket again.
 pub struct Persister {
     context: Arc<Context>,
     chores: Chores,
@@ -40,7 +42,7 @@ impl Persister {
         }
     }
 
-    /// For `wf0-agent status`.
+    /// Writes the status that `wf0-agent status` shows.
     pub fn keep_status(&mut self, view: Box<View>) {
         let kept = self.context.store.keep_status(&self.daemon, &view, now());
         if let (Err(e), None) = (&kept, &self.unwritten_status) {
@@ -79,8 +81,8 @@ impl Persister {
         None
     }
 
-    /// Scratch files are removed once the outcome is on disk. After a crash in between, the next start needs them to take
-    /// the diff.
+    /// Writes an outcome, and only then queues the removal of the run's scratch files. If the daemon crashes before the
+    /// outcome is on disk, the next start needs these files to take the diff.
     pub fn keep_outcome(&mut self, entry: &Entry) {
         match self.context.store.keep_outcome(entry) {
             Ok(()) => self.chores.tidy(entry.run),
@@ -93,7 +95,7 @@ impl Persister {
     }
 
     fn keep_delivery(&mut self, run: RunId) {
-        // After its delivery, an outcome need not be written any more.
+        // A delivered outcome need not be written any more.
         self.unwritten_outcomes.retain(|entry| entry.run != run);
         if let Err(e) = self.context.store.keep_delivery(run) {
             warn!(
@@ -104,7 +106,7 @@ impl Persister {
         self.chores.tidy(run);
     }
 
-    /// Tries again what could not be written: there may be room on the disk now.
+    /// Tries again to write what is still unwritten: the disk may have space now.
     pub fn catch_up(&mut self) {
         if let Some(view) = self.unwritten_status.clone() {
             self.keep_status(view);

@@ -1,4 +1,4 @@
-//! What the session is told ([`Event`]) and what it wants done ([`Action`]).
+//! The input of the session ([`Event`]) and its output ([`Action`]).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,21 +14,21 @@ pub enum Event {
     Connected(Dialect),
     /// An attempt to connect has failed, or the connection is gone.
     Disconnected(Setback),
-    /// The peer shows life: bytes arrived, or bytes that were waiting left.
+    /// The peer is alive: bytes arrived from it, or it took bytes that were waiting to be sent.
     Heard,
-    /// The answer to the Ping with that number.
+    /// The backend answered the Ping with this number.
     Pong(u64),
     Backend(Order),
     Job(RunId, JobEvent),
-    /// Whether a [`Record::Ticket`] is on disk.
+    /// The answer to [`Record::Ticket`]: it is on disk, or the error says why not.
     Kept(RunId, Result<(), String>),
     /// The answer to [`Effect::Recall`]: the outcome, if it is still on disk.
     Recalled(RunId, Option<Entry>),
-    /// The CLI's state, which may have changed.
+    /// The state of the CLI. It may be the same as before.
     Cli(CliState),
     /// The operator wants the daemon to end.
     Stop,
-    /// The deadline has passed.
+    /// The session's deadline has passed.
     Tick,
 }
 
@@ -36,20 +36,20 @@ pub enum Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Order {
     Assigned(Box<Ticket>),
-    /// With the reason.
+    /// The text is the backend's reason.
     Cancel(TicketId, String),
-    /// Without an attempt, any attempt is meant.
+    /// The backend has an outcome of this ticket: that of this attempt, or of any attempt if there is no number.
     Ack(TicketId, Option<u32>),
-    /// With the time after which to connect again.
+    /// The backend restarts. The daemon connects again after this time.
     ServerShutdown(Duration),
-    /// An assignment that names its ticket and attempt and cannot be used, and why.
+    /// An assignment that cannot be used, although its ticket and attempt are known. The text says why.
     Unusable(TicketId, u32, String),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum JobEvent {
     Progress(Progress),
-    /// The last event of a run. Each [`Effect::Start`] brings exactly one.
+    /// The last event of a run. Each [`Effect::Start`] leads to exactly one.
     Finished(Arc<Outcome>),
 }
 
@@ -66,7 +66,7 @@ pub enum Setback {
     VersionRefused(String),
 }
 
-/// What the event loop does itself, and the effects that it passes on.
+/// An order to the event loop. It carries out all of them itself, except the effects: it passes these on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     Dial,
@@ -79,36 +79,36 @@ pub enum Action {
     Exit(DaemonEnd),
 }
 
-/// Work for the workers, the state folder and those who watch the daemon.
+/// An order that the event loop passes on: to a worker, to the state folder, or to those who watch the daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     Start {
         slot: usize,
         job: Box<Job>,
-        /// The backend cannot be reached; perhaps the whole network.
+        /// The daemon has no connection to the backend. Perhaps it has no network at all.
         offline: bool,
     },
-    /// Stop that run in that slot.
+    /// Stop this run in this slot.
     Stop(usize, RunId, StopReason),
-    /// To be on disk before the next action is carried out.
+    /// Write this to disk before the next action.
     Keep(Record),
-    /// Read that run's outcome from disk. The answer is [`Event::Recalled`].
+    /// Read the outcome of this run from disk. The answer is [`Event::Recalled`].
     Recall(RunId),
-    /// The answer is [`Event::Cli`].
+    /// Check whether the CLI is installed. The answer is [`Event::Cli`].
     LookForCli,
-    /// The view has changed. At most one for each event.
+    /// The view has changed. Each event causes at most one `Show`.
     Show(Box<View>),
 }
 
 /// What must survive the end of the process.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// Before its claim. The answer is [`Event::Kept`]: a ticket that cannot be stored is not claimed.
-    /// With the time of the claim.
+    /// Stored before the claim, with the time of the claim. The answer is [`Event::Kept`]: the daemon does not claim a
+    /// ticket that it cannot store.
     Ticket(Box<Job>, SystemTime),
-    /// Before the claim under a newer attempt.
+    /// A newer attempt of a run. Stored before the claim under this attempt.
     Attempt(RunId, u32),
-    /// Before it is first sent. An outcome that cannot be stored is sent all the same.
+    /// Stored before the outcome is first sent. The daemon sends it even if it cannot store it.
     Outcome(Entry),
     Delivered(RunId),
     Quota(Quota),
@@ -121,7 +121,7 @@ pub enum Record {
 pub enum Goodbye {
     /// The daemon stops: 1001.
     GoingAway,
-    /// The backend asked for it: 1000.
+    /// The backend asked the daemon to leave: 1000.
     Normal,
     /// The peer is silent, so no close frame is sent.
     Dead,

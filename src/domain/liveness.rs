@@ -1,26 +1,27 @@
-//! Whether there is a connection, whether it is alive, and when to try the next (docs/protocol.md sections 1 and 7).
+//! The connection: whether it is open, whether it is alive, when to connect again (docs/protocol.md sections 1 and 7).
 
 use std::time::{Duration, Instant};
 
 pub(crate) const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
-/// A connection without a sign of life for this long is dead: the laptop slept, or a NAT forgot it. A sign of life is a
-/// byte that arrives, or one that leaves a full send buffer: on a slow line a large frame takes longer than this.
+/// A connection is dead after this long without a sign of life: the laptop slept, or a NAT forgot the connection.
+/// A sign of life is a byte that arrives, or a byte that leaves a full send buffer. The second kind counts because a
+/// large frame takes longer than this on a slow line.
 pub const DEAD_AFTER: Duration = Duration::from_secs(25);
-/// How long a peer may take to answer after the machine has woken up.
+/// How long the peer may take to show a sign of life after this machine wakes up.
 const PROOF_AFTER_SLEEP: Duration = Duration::from_secs(5);
 /// The longest wait that a busy backend can ask for (docs/protocol.md section 2).
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
-/// A connection that lasts this long resets the backoff. To reset it at once would hammer a backend that accepts
-/// connections and drops them.
+/// A connection that lasts this long resets the backoff. A shorter one does not: a backend may accept
+/// connections and drop them, and the daemon must not hammer it.
 const STEADY_AFTER: Duration = Duration::from_secs(30);
-/// The longest absence that a backend which restarts can ask for.
+/// The longest time that a restarting backend can keep the daemon away.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
 enum DialState {
-    /// Until that time.
+    /// The next attempt to connect begins at this time.
     Waiting(Instant),
     Dialing,
     Connected {
@@ -30,7 +31,7 @@ enum DialState {
     },
 }
 
-/// What is due because time has passed.
+/// What to do because its time has come.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     Dial,
@@ -74,8 +75,8 @@ impl Liveness {
         }
     }
 
-    /// The connection is gone: waits for the backoff, and at least for `asked`, before the next attempt. Returns the wait;
-    /// `None` for a second report of the same loss.
+    /// The connection is gone. The next attempt waits for the backoff, or for `asked` if that is longer. Returns the
+    /// wait; `None` if this loss was already reported.
     pub(super) fn lose(&mut self, now: Instant, asked: Duration, jitter: f64) -> Option<Duration> {
         if matches!(self.state, DialState::Waiting(_)) {
             return None;
@@ -88,7 +89,7 @@ impl Liveness {
         Some(wait)
     }
 
-    /// Leaves for the time that the backend named and a little more, so that not all agents come back at once.
+    /// Stays away for the time that the backend named and a random time more. So agents do not all come back at once.
     pub(super) fn leave(&mut self, now: Instant, after: Duration, jitter: f64) -> Duration {
         self.note_connection(now);
         let after = after.min(LONGEST_ABSENCE);
@@ -98,7 +99,7 @@ impl Liveness {
         wait
     }
 
-    /// After a sleep a wait is over, and a connection must show a sign of life within moments.
+    /// The machine woke up. A wait ends now. A connection must show a sign of life within `PROOF_AFTER_SLEEP`.
     pub(super) fn wake(&mut self, now: Instant) {
         match &mut self.state {
             DialState::Waiting(until) => *until = (*until).min(now),
@@ -142,7 +143,8 @@ impl Liveness {
     }
 }
 
-/// Exponential backoff with jitter: from 1 s, doubling to 30 s, each wait between half and the whole of it.
+/// Exponential backoff with jitter. The value starts at 1 s and doubles up to 30 s. Each wait is a random time between
+/// half of the value and the whole value.
 #[derive(Debug, Clone, Default)]
 pub struct Backoff {
     doublings: u32,
@@ -157,7 +159,7 @@ impl Backoff {
         whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Starts from the beginning after a connection that lasted.
+    /// Starts again from the first wait if the connection lasted for `STEADY_AFTER`.
     pub fn note_connection(&mut self, connected_for: Duration) {
         if connected_for >= STEADY_AFTER {
             *self = Self::default();

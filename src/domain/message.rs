@@ -1,5 +1,5 @@
-//! What the daemon tells others: messages for the backend, before a dialect encodes them (docs/protocol.md section 3),
-//! notices for the log, and a view of its state for people and service managers.
+//! The daemon's reports: messages for the backend, not yet encoded in a dialect (docs/protocol.md section 3), notices
+//! for the log, and a view of the daemon's state for people and service managers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::repos::Repo;
 use super::text::shown_by_name;
 use super::ticket::{ActiveTicket, Outcome, Progress, Role, RunId, TicketId};
 
-/// The dialects of the protocol, and the differences that policy must know (docs/protocol.md section 8).
+/// A dialect of the protocol (docs/protocol.md section 8). Its methods are the differences that policy must know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// The documented protocol.
@@ -43,7 +43,7 @@ impl Dialect {
         }
     }
 
-    /// The number of Pings for each heartbeat: the hub wants a heartbeat every 30 s only.
+    /// How many Pings the daemon sends for each heartbeat. The hub wants a heartbeat only every 30 s.
     pub(super) fn pings_per_heartbeat(self) -> u32 {
         match self {
             Self::Ticket => 1,
@@ -51,17 +51,17 @@ impl Dialect {
         }
     }
 
-    /// The hub hands out waiting work only when the agent registers.
+    /// Whether the agent registers after each outcome. The hub hands out waiting work only when the agent registers.
     pub(super) fn registers_after_outcome(self) -> bool {
         self == Self::Hub
     }
 
-    /// For the hub a failure ends a ticket, even a retryable one.
+    /// Whether each failure ends the ticket for good. For the hub it does, even if the failure is retryable.
     pub(super) fn failures_are_final(self) -> bool {
         self == Self::Hub
     }
 
-    /// The hub starts a second QA job for an outcome that it gets twice.
+    /// Whether the backend may get an outcome twice. The hub may not: it would start a second QA job.
     pub(super) fn takes_outcomes_twice(self) -> bool {
         self == Self::Ticket
     }
@@ -71,9 +71,9 @@ impl Dialect {
 pub enum Message {
     Register(Register),
     Heartbeat(Heartbeat),
-    /// With the time of the claim.
+    /// The ticket, the attempt and the time of the claim.
     Claim(TicketId, u32, SystemTime),
-    /// With the number of the report.
+    /// The ticket, the attempt, the number of the report and the report.
     Progress(TicketId, u32, u64, Progress),
     Outcome(TicketId, u32, Arc<Outcome>),
 }
@@ -119,25 +119,25 @@ pub struct Heartbeat {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CliState {
-    /// Its name on the wire.
+    /// The CLI's name in messages.
     pub name: String,
     pub version: Option<String>,
-    /// `None`: it can run.
+    /// Why the CLI cannot run. `None`: it can.
     pub unavailable: Option<Unavailable>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unavailable {
     NotFound,
-    /// The subscription is used up.
+    /// The quota of the CLI's subscription is used up.
     QuotaExceeded {
-        /// The time that the CLI named, if it named one.
+        /// When the quota is back, if the CLI said so.
         available_at: Option<SystemTime>,
     },
 }
 
 impl Unavailable {
-    /// Its name on the wire.
+    /// The reason's name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
@@ -163,7 +163,7 @@ pub enum Status {
 
 shown_by_name!(Status);
 
-/// The state of the daemon as a person or a service manager sees it. Policy does not depend on it.
+/// The daemon's state as people and service managers see it. No decision depends on the view.
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     pub link: Link,
@@ -182,9 +182,9 @@ pub struct View {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     pub is_up: bool,
-    /// Since when it is up or down.
+    /// When the connection was opened or lost.
     pub since: SystemTime,
-    /// Why it is down. `None`: the first attempt is under way.
+    /// Why there is no connection. `None`: the first attempt to connect has not ended yet.
     pub why: Option<String>,
 }
 
@@ -193,9 +193,9 @@ pub struct Link {
 pub struct Notice {
     pub level: Level,
     pub kind: NoticeKind,
-    /// The ticket and the attempt that it is about.
+    /// The ticket and the attempt that the line is about.
     pub ticket: Option<(TicketId, u32)>,
-    /// The run, if its folder is of interest.
+    /// The run, if the log should show its folder.
     pub run: Option<RunId>,
     pub text: String,
 }
@@ -207,7 +207,7 @@ pub enum Level {
     Error,
 }
 
-/// What has happened: the log's field `event`, and the sign in front of the line at a terminal.
+/// What has happened. The log shows it as the field `event`; at a terminal, as a sign in front of the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeKind {

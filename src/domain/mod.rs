@@ -1,7 +1,7 @@
-//! Pure policy: what is decided, never how it is carried out.
+//! Pure policy: this module decides what to do. Others do it.
 //!
-//! This module reads no clock, does no I/O, starts no thread and no process, and knows no wire format. Time comes in as
-//! [`Now`] and randomness as a seed, so that each rule can be tested with invented ones.
+//! The module reads no clock, does no I/O, starts no thread and no process, and knows no wire format. Callers pass the
+//! time as [`Now`] and the randomness as a seed. So a test can invent both.
 
 pub mod event;
 pub mod invocation;
@@ -17,7 +17,7 @@ pub mod ticket;
 
 use std::time::{Instant, SystemTime};
 
-/// One moment on both clocks: `mono` for intervals, `wall` for people and backends.
+/// One moment on two clocks. `mono` measures intervals. `wall` is the time of day for people and the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     pub mono: Instant,

@@ -1,20 +1,19 @@
-//! Outcomes on their way to the backend, until it is proven that they have arrived (docs/protocol.md section 7).
+//! Outcomes on their way to the backend, until a Pong or an ack proves their arrival (docs/protocol.md section 7).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::ticket::{Outcome, RunId, TicketId};
 
-/// The limit of unconfirmed outcome bytes in flight. More would only pile up in the send buffer of a slow peer, which
-/// must hold all of it; escaping can make a text six times longer.
+/// The most bytes of outcomes that may be sent and not yet confirmed. With a slow peer, more bytes would only fill the
+/// daemon's send buffer. That buffer must hold all of them, and escaping can make a text six times longer.
 const WINDOW_BYTES: usize = 6 << 20;
-/// How many delivered outcomes are remembered, so that a repeated assignment can be answered. Their content is read
-/// from disk.
+/// How many delivered outcomes the outbox remembers. They answer repeated assignments. Their content is read from disk.
 pub(crate) const DELIVERED_MAX: usize = 1024;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// Names its folder on disk.
+    /// The run's folder on disk has this name.
     pub run: RunId,
     pub id: TicketId,
     pub attempt: u32,
@@ -32,7 +31,7 @@ pub struct Delivered {
 #[derive(Debug)]
 struct Pending {
     entry: Entry,
-    /// The number of the Ping that was sent after it; `None`: it was not sent on this connection.
+    /// The number of the Ping that follows the outcome. `None`: the outcome was not sent on this connection.
     fence: Option<u64>,
 }
 
@@ -58,7 +57,7 @@ impl Outbox {
         }
     }
 
-    /// Takes the oldest unsent outcome if the window has room for it, and marks it as sent before that Ping.
+    /// Returns the oldest unsent outcome if `WINDOW_BYTES` leaves space for it. Marks it as sent before Ping `fence`.
     pub(super) fn take_next(&mut self, fence: u64) -> Option<Entry> {
         let sent = self.pending.iter().filter(|p| p.fence.is_some());
         let sent: usize = sent.map(|p| p.entry.outcome.size()).sum();
@@ -70,12 +69,13 @@ impl Outbox {
         Some(next.entry.clone())
     }
 
-    /// The Pong to that Ping came, so everything sent before the Ping has arrived. Returns the runs of those outcomes.
+    /// The Pong to Ping `fence` came, so everything sent before this Ping has arrived. Returns the runs of the outcomes
+    /// that have arrived.
     pub(super) fn confirm_up_to(&mut self, fence: u64) -> Vec<RunId> {
         self.deliver(|pending| pending.fence.is_some_and(|own| own <= fence))
     }
 
-    /// The backend has stored the outcome. Without an attempt, that of any attempt.
+    /// The backend has stored the outcome of this attempt, or of any attempt if `attempt` is `None`.
     pub(super) fn confirm(&mut self, id: &TicketId, attempt: Option<u32>) -> Vec<RunId> {
         self.deliver(|Pending { entry, fence }| {
             let is_attempt = attempt.is_none_or(|attempt| attempt == entry.attempt);
@@ -83,14 +83,14 @@ impl Outbox {
         })
     }
 
-    /// Whether another outcome may be read back into memory.
+    /// Whether memory has space for another outcome from disk.
     pub(super) fn has_room(&self) -> bool {
         let sizes = self.pending.iter().map(|p| p.entry.outcome.size());
         sizes.sum::<usize>() < WINDOW_BYTES
     }
 
-    /// The run and the attempt of the ticket's newest outcome. Of a pending and a delivered one with the same attempt,
-    /// the pending one.
+    /// The run and the attempt of the ticket's newest outcome. If a pending and a delivered outcome have the same
+    /// attempt, the pending one counts.
     pub(super) fn find(&self, id: &TicketId) -> Option<(RunId, u32)> {
         let delivered = self.delivered.iter().filter(|own| own.id == *id);
         let pending = self.pending.iter().map(|p| &p.entry);
@@ -105,7 +105,7 @@ impl Outbox {
         self.delivered.iter().find(|own| own.run == run)
     }
 
-    /// Marks the outcome of that run as unsent, if it is pending. Returns whether it is.
+    /// Marks the run's outcome as unsent if it is pending. Returns whether it is pending.
     pub(super) fn send_again(&mut self, run: RunId) -> bool {
         let pending = self.pending.iter_mut().find(|p| p.entry.run == run);
         pending.map(|pending| pending.fence = None).is_some()
@@ -125,9 +125,9 @@ impl Outbox {
         runs
     }
 
-    /// Remembers a delivered outcome, so that a repeated assignment can be answered.
+    /// Remembers a delivered outcome: it can answer a repeated assignment.
     pub(super) fn remember(&mut self, delivered: Delivered) {
-        // An outcome that was sent twice is remembered once.
+        // An outcome that was delivered twice gets only one entry.
         self.delivered.retain(|own| own.run != delivered.run);
         self.delivered.push_back(delivered);
         if self.delivered.len() > DELIVERED_MAX {

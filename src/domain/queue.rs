@@ -1,4 +1,5 @@
-//! Which tickets run and which wait: a fixed number of slots, one run at a time in each work tree, a bounded line.
+//! Which tickets run and which wait. The number of slots is fixed, a work tree has one run at a time, and the number of
+//! waiting tickets is limited.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::time::SystemTime;
 use super::repos::Repo;
 use super::ticket::{ActiveTicket, Job, RunId, TicketId};
 
-/// The number of tickets that may wait for a slot beyond those that run.
+/// How many tickets may wait. Running tickets do not count.
 pub(super) const WAITING_LINE: usize = 16;
 
 #[derive(Debug)]
@@ -28,19 +29,19 @@ impl Queue {
         self.slots.len()
     }
 
-    /// The number of idle slots. Tickets may wait even while a slot is idle: for a work tree that another run uses.
+    /// The number of idle slots. A ticket may wait although a slot is idle: another run may use its work tree.
     pub(super) fn free(&self) -> usize {
         self.slots.iter().filter(|slot| slot.is_none()).count()
     }
 
-    /// Whether a ticket for that repository can start at once or wait in line.
+    /// Whether a ticket for this repository can start at once, or can wait.
     pub(super) fn has_room_for(&self, repo: &Repo) -> bool {
         let could_start = self.free() > 0 && self.is_idle(repo.shared_root());
         self.waiting.len() < WAITING_LINE || could_start
     }
 
-    /// Whether no run uses that work tree, or a folder in it or around it: a run would see the changes of the other.
-    /// `None` is the run's own clone, which is always idle.
+    /// Whether no run uses this work tree, a folder in it, or a folder around it. Two such runs would see each other's
+    /// changes. `None` means that the run gets its own clone: a clone is always idle.
     fn is_idle(&self, root: Option<&Path>) -> bool {
         let Some(root) = root else { return true };
         self.running()
