@@ -1,4 +1,4 @@
-//! One open WebSocket: reads and writes that never block, and a close that the peer gets to see.
+//! One open WebSocket. Reads and writes never block, and the peer receives a close frame before the connection ends.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use tungstenite::{Error, Message, WebSocket};
 
 use crate::net::{PeerActivity, Stream, Wire, wire_of};
 
-/// The close code for a close frame without a code (RFC 6455 section 7.4.1).
+/// Stands for a close frame without a code (RFC 6455 section 7.4.1).
 pub(super) const NO_CODE: u16 = 1005;
 /// How long a peer may take to answer a close frame.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ pub(super) enum Inbound {
     Binary(usize),
     Pong(Vec<u8>),
     Other,
-    /// Nothing more for now.
+    /// Nothing more has arrived.
     Idle,
     /// The peer closed the connection with that code and reason.
     Closed(u16, String),
@@ -39,7 +39,7 @@ impl Connection {
         Self { socket }
     }
 
-    /// From here on nothing blocks; the poll tells when the socket is ready.
+    /// Makes the socket nonblocking and registers it. From then on the poll tells when the socket is ready.
     pub(super) fn open(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let wire = wire_of(self.socket.get_mut());
         let stream = match std::mem::replace(wire, Wire::Gone) {
@@ -72,7 +72,7 @@ impl Connection {
         }
     }
 
-    /// Puts a frame into the send buffer. What the socket does not take now is sent when it is writable again.
+    /// Puts a frame into the send buffer. If the socket does not take all of it now, [`Self::flush`] sends the rest.
     pub(super) fn write(&mut self, message: Message) -> Result<(), String> {
         pending_is_fine(self.socket.write(message))
     }
@@ -81,7 +81,7 @@ impl Connection {
         pending_is_fine(self.socket.flush())
     }
 
-    /// Whether the peer has shown life since the last call.
+    /// Whether the peer has shown a sign of life since the last call.
     pub(super) fn take_sign_of_life(&mut self) -> bool {
         match wire_of(self.socket.get_mut()) {
             Wire::Open { activity, .. } => std::mem::take(&mut activity.is_alive),
@@ -89,8 +89,8 @@ impl Connection {
         }
     }
 
-    /// Sends the rest of the buffer and a close frame, and waits up to a second until the peer has closed too. Closing at
-    /// once, with unread input, would reset the connection and lose the last frames. Blocks, so it needs its own thread.
+    /// Sends the rest of the buffer and a close frame. Then waits up to a second for the peer to close too: a close
+    /// with unread input would reset the connection and lose the last frames. This blocks, so it needs its own thread.
     pub(super) fn say_goodbye(mut self, registry: &Registry, close: Option<CloseFrame>) {
         let until = goodbye_until();
         let wire = wire_of(self.socket.get_mut());
@@ -105,7 +105,7 @@ impl Connection {
         self.close(close);
     }
 
-    /// The same for a connection that the poll does not watch.
+    /// Like [`Self::say_goodbye`], for a connection that the poll does not watch.
     pub(super) fn close(mut self, close: Option<CloseFrame>) {
         wire_of(self.socket.get_mut()).set_deadline(goodbye_until());
         if self.socket.close(close).is_ok() {
@@ -119,7 +119,7 @@ impl Connection {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "how long a peer may take to close is no policy"
+    reason = "a deadline for a socket, not for policy"
 )]
 fn goodbye_until() -> Instant {
     Instant::now() + GOODBYE_LIMIT

@@ -1,6 +1,6 @@
 //! From a stream to an open WebSocket: the upgrade, and the meaning of each refusal (docs/protocol.md section 2).
 //!
-//! It blocks with a deadline on its own thread, so that the socket thread never waits for a peer.
+//! A dial blocks until a deadline. It has its own thread, so the socket thread never waits for a peer.
 
 use std::io;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use crate::domain::message::Dialect;
 use crate::net::{Route, Stream};
 use crate::store::Store;
 
-/// Close codes by which a backend refuses the token (docs/protocol.md section 2).
+/// With these close codes a backend refuses the token (docs/protocol.md section 2).
 const TOKEN_CLOSE_CODES: [u16; 2] = [4401, 4403];
-/// From the first packet to the answer to the upgrade.
+/// The longest time from the first packet to the answer to the upgrade.
 const DIAL_LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone)]
 pub struct Dialer {
     pub route: Route,
     pub token: Token,
-    /// `None`: the one that the backend speaks.
+    /// The only dialect to try. `None`: the dialect that the backend speaks.
     pub only: Option<Dialect>,
-    /// Its audit log records each use of the token. `None` for `doctor`, which has no state folder.
+    /// The store's audit log records each use of the token. `None` for `doctor`: it opens no state folder.
     pub store: Option<Arc<Store>>,
 }
 
@@ -44,13 +44,13 @@ struct Refused {
     endpoint: Endpoint,
 }
 
-/// What a failed attempt tells of the endpoint.
+/// What a failed attempt shows about the endpoint.
 #[derive(PartialEq, Eq)]
 enum Endpoint {
-    /// 404: it does not exist, but another dialect's may.
+    /// 404: the endpoint does not exist, but the one of the other dialect may.
     Missing,
-    /// The peer hung up, as some servers do instead of a 404; a proxy in front of it then says 502. A backend that
-    /// restarts looks the same.
+    /// The peer hung up, or a proxy in front of it answered 502. Some servers hang up instead of answering 404, but a
+    /// backend that restarts looks the same.
     Unknown,
     Exists,
 }
@@ -74,7 +74,7 @@ impl Dialer {
         }
     }
 
-    /// Tries the dialect that the backend spoke last, and the other one if that endpoint does not exist.
+    /// Tries the dialect that the backend spoke last. If its endpoint does not seem to exist, tries the other dialect.
     pub(super) fn dial(
         &self,
         last: Dialect,
@@ -92,13 +92,14 @@ impl Dialer {
         match self.attempt(first.other(), now()) {
             Ok(connection) => Ok((connection, first.other())),
             Err(other) if is_missing && other.endpoint == Endpoint::Exists => Err(other.setback),
-            // Behind a hang-up or a 502 may be a backend that restarts: then the other endpoint's answer is not its own.
+            // After a hang-up or a 502 the backend may be restarting. Then the second answer may not be the backend's
+            // own.
             Err(_) => Err(refused.setback),
         }
     }
 
-    /// Connects without registering: finds the dialect, and whether the backend accepts the token. A refusal may be a
-    /// close after the upgrade, so this waits for the answer to a Ping.
+    /// Connects without registering. Finds the dialect, and whether the backend accepts the token. A backend may refuse
+    /// the token only after the upgrade, with a close frame. So this waits for the answer to a Ping.
     #[cfg(feature = "tools")]
     pub(crate) fn try_out(&self, now: impl Fn() -> Now) -> Result<Dialect, Setback> {
         use super::connection::Inbound;
@@ -125,7 +126,7 @@ impl Dialer {
         Ok(dialect)
     }
 
-    /// Redirects are not followed, because the token would go along.
+    /// Follows no redirect, because the request would take the token along.
     fn attempt(&self, dialect: Dialect, now: Now) -> Result<Connection, Refused> {
         let until = now.mono + DIAL_LIMIT;
         let stream = self.route.open(until).map_err(|e| failed(e.to_string()))?;
@@ -195,7 +196,7 @@ fn authenticate(socket: &mut WebSocket<Stream>, token: &Token) -> Result<(), Set
         )),
     };
     socket.send(Message::text(hub::auth(token))).map_err(lost)?;
-    // After a refusal the hub closes, and the reason of that close tells whether the token is to blame.
+    // After a refusal the hub closes the connection. Its close frame may say that the token is the cause.
     let mut refused = None;
     loop {
         let message = match socket.read() {
@@ -262,7 +263,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Setback 
     }
 }
 
-/// Seconds or a date (RFC 9110 section 10.2.3).
+/// The value is a number of seconds or a date (RFC 9110 section 10.2.3).
 fn retry_after(value: &HeaderValue, now: SystemTime) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {

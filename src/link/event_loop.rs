@@ -1,7 +1,7 @@
-//! The readiness loop of the socket thread: passes events to the session and carries out its actions.
+//! The loop of the socket thread. It passes events to the session and carries out the session's actions.
 //!
-//! It waits for the socket, the mailbox or the session's deadline, and for nothing else: an idle daemon wakes for its
-//! heartbeats only, and an outcome is sent as soon as a worker posts it.
+//! It waits only for the socket, the mailbox and the session's deadline. So an idle daemon wakes only for its
+//! heartbeats, and the loop sends an outcome as soon as a worker posts it.
 
 use std::io;
 use std::sync::Arc;
@@ -27,17 +27,17 @@ use crate::store::Store;
 
 const SOCKET: Token = Token(0);
 const MAIL: Token = Token(1);
-/// How many frames are read before the mailbox gets its turn: a busy peer must not hold up an outcome.
+/// The loop reads at most this many frames before it empties the mailbox: a busy peer must not delay an outcome.
 const FRAMES_AT_ONCE: usize = 64;
 
-/// The longest wait. Timeouts do not count the time that the machine sleeps, so that a sleep in a long wait would be noticed
-/// late. While it is connected, the daemon wakes as often for its heartbeats.
+/// The longest wait. A timeout does not count the time while the machine sleeps, so in a long wait the daemon would
+/// notice a sleep late. A connected daemon wakes as often in any case, for its heartbeats.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// How much of a frame is logged above `debug`, in characters.
+/// How many characters of a frame the log shows at levels above `debug`.
 const LOGGED_MAX: usize = 300;
 
-/// Carries out an effect. What is known of it at once comes back as an event.
+/// Carries out an effect. If its result is known at once, returns it as an event.
 pub type EffectHandler<'a> = &'a mut dyn FnMut(Effect) -> Option<Event>;
 
 enum Mail {
@@ -45,7 +45,7 @@ enum Mail {
     Dialed(Result<(Box<Connection>, Dialect), Setback>),
 }
 
-/// The only way into the socket thread: a channel, and a waker that ends the thread's wait. Each thread has a clone.
+/// The only way to reach the socket thread: a channel, and a waker that ends its wait. Each other thread has a clone.
 #[derive(Clone)]
 pub struct Mailbox {
     mail: Sender<Mail>,
@@ -58,7 +58,7 @@ impl Mailbox {
     }
 
     fn put(&self, mail: Mail) {
-        // The socket thread ends last. A thread that posts after its end has nothing to lose.
+        // A send fails only after the socket thread has ended. It ends last, so no event matters by then.
         if self.mail.send(mail).is_ok()
             && let Err(e) = self.waker.wake()
         {
@@ -67,7 +67,7 @@ impl Mailbox {
     }
 }
 
-/// The state of the socket thread, which alone touches the connection.
+/// The state of the socket thread. No other thread uses the open connection.
 pub struct EventLoop {
     poll: Poll,
     inbox: Receiver<Mail>,
@@ -76,12 +76,12 @@ pub struct EventLoop {
     codecs: Codecs,
     store: Arc<Store>,
     connection: Option<Connection>,
-    /// Threads that say goodbye on closed connections.
+    /// The threads that run [`Connection::say_goodbye`].
     goodbyes: Vec<JoinHandle<()>>,
 }
 
 impl EventLoop {
-    /// Everything that is sent is recorded in the store's audit log.
+    /// The loop records what it sends in the store's audit log.
     pub fn new(dialer: Dialer, codecs: Codecs, store: Arc<Store>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let (mail, inbox) = crossbeam_channel::unbounded();
@@ -150,7 +150,7 @@ impl EventLoop {
             }
             self.flush();
             self.note_life(&mut driver);
-            // Input comes before timeouts.
+            // The session gets input before a timeout.
             let is_due = |at: Instant| at <= now().mono;
             if ready.is_empty() || driver.session.deadline().is_some_and(is_due) {
                 self.feed(&mut driver, Event::Tick);
@@ -233,7 +233,7 @@ impl EventLoop {
     }
 
     fn carry_out(&mut self, driver: &mut Driver<'_>, actions: Vec<Action>) {
-        // The events of effects wait, so that their actions do not come between the ones under way.
+        // The session gets the events of effects after all these actions. Otherwise new actions would come in between.
         let mut events = Vec::new();
         for action in actions {
             match action {
@@ -277,8 +277,8 @@ impl EventLoop {
         self.lost_on_error(result);
     }
 
-    /// A failed write ends the connection. The session hears of it after the actions under way, which then do nothing:
-    /// outcomes are in the outbox, and the rest has no meaning on the next connection.
+    /// Ends the connection after a failed write. The session learns this only after its current actions, and their
+    /// frames are dropped. No harm: outcomes are in the outbox, and the rest has no meaning on the next connection.
     fn lost_on_error(&mut self, result: Result<(), String>) {
         if let Err(why) = result {
             self.connection = None;
@@ -286,8 +286,8 @@ impl EventLoop {
         }
     }
 
-    /// The thread is not joined, because a name server may hold it longer than a stop should take. It owns nothing but its
-    /// own socket, and there is only one at a time.
+    /// Connects on a thread that nobody joins, because a name server may delay it longer than a stop should take. The
+    /// thread owns only its own socket, and only one such thread runs at a time.
     fn dial(&mut self) {
         let (dialer, mailbox) = (self.dialer.clone(), self.mailbox.clone());
         let last = self.codecs.current;
@@ -315,7 +315,7 @@ impl EventLoop {
             reason: "".into(),
         });
         self.goodbyes.retain(|thread| !thread.is_finished());
-        // If no thread can be started, the connection is closed without a close frame.
+        // If the thread cannot start, the connection closes without a close frame.
         self.goodbyes.extend(spawn("goodbye", move || {
             connection.say_goodbye(&registry, close)
         }));
@@ -326,12 +326,12 @@ impl EventLoop {
 struct Driver<'a> {
     session: &'a mut Session,
     effects: EffectHandler<'a>,
-    /// The newest view. It is shown when all events are done, since only the last of several matters.
+    /// The newest view. The loop shows it after all waiting events, because only the last of several views matters.
     view: Option<Box<View>>,
     end: Option<DaemonEnd>,
 }
 
-/// The one place from which policy gets its time.
+/// Policy gets the time only from here.
 #[expect(clippy::disallowed_methods, reason = "this is the place")]
 pub(crate) fn now() -> Now {
     Now {
@@ -340,7 +340,7 @@ pub(crate) fn now() -> Now {
     }
 }
 
-/// Logs a notice. The fields are for programs that read the log.
+/// Logs a notice. Its fields are for programs that read the log.
 fn log(notice: &Notice) {
     let level = match notice.level {
         Level::Info => log::Level::Info,

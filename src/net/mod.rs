@@ -1,7 +1,8 @@
-//! The way to the backend: name lookup, each address in turn, the proxy, TLS, and an error with advice for each failure.
+//! The way to the backend: name lookup, each address in turn, the proxy, TLS, and an error with advice for each
+//! failure.
 //!
-//! The WebSocket and the downloads both use it, so there is one way to review. The token is sent on the open stream, after
-//! the proxy has done its part, so this module never sees it.
+//! The WebSocket and the downloads both use this way, so only one way needs a review. They send the token later, on the
+//! open stream, so this module never sees the token.
 
 mod stream;
 mod tls;
@@ -17,12 +18,12 @@ pub use stream::{PeerActivity, Stream, Wire, left, wire_of};
 
 use crate::config::{ApiUrl, Config, HostPort, Proxy, Roots};
 
-/// The longest that one address is tried.
+/// How long one address is tried at most.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// The longest head of a proxy's answer, in bytes.
+/// The largest head of a proxy's answer, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 
-/// The backend's address, and the proxy and the roots to reach it with.
+/// The backend's address, and what is needed to reach it: the proxy and the root certificates.
 #[derive(Debug, Clone)]
 pub struct Route {
     pub api: ApiUrl,
@@ -30,12 +31,12 @@ pub struct Route {
     pub roots: Roots,
 }
 
-/// Why a [`Route`] leads nowhere.
+/// Why a [`Route`] does not reach the backend.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}{}", .fix.as_ref().map_or(String::new(), |fix| format!("; {fix}")))]
 pub struct RouteError {
     pub what: String,
-    /// What a person can do about it, if that is known.
+    /// What a person can do about the failure, if that is known.
     pub fix: Option<String>,
 }
 
@@ -74,7 +75,8 @@ impl Route {
         tls::secure(host, wire, &self.roots).map(Stream::NativeTls)
     }
 
-    /// CONNECT (RFC 9110 section 9.3.6), also for clear text: an ordinary proxy request would show the token to the proxy.
+    /// Sends CONNECT (RFC 9110 section 9.3.6) to the proxy, even for a URL without TLS: an ordinary proxy request would
+    /// show the token to the proxy.
     fn tunnel(&self, proxy: &Proxy, until: Instant) -> Result<Wire, RouteError> {
         let setting = proxy.setting;
         let mut wire = reach(&proxy.address, until).map_err(|e| {
@@ -114,8 +116,8 @@ fn reach(to: &HostPort, until: Instant) -> io::Result<Wire> {
     Ok(Wire::Blocking { stream, until })
 }
 
-/// Looks a name up on its own thread, which is not joined: a name server may take longer than the time left. The thread
-/// owns nothing.
+/// Looks a name up on its own thread. Nobody joins this thread, because a name server may take longer than the time
+/// left. The thread owns nothing.
 pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
@@ -133,8 +135,8 @@ pub fn lookup(host: &str, port: u16, until: Instant) -> io::Result<Vec<SocketAdd
         .map_err(|_| io::Error::new(ErrorKind::TimedOut, "the name server does not answer"))?
 }
 
-/// Connects to the first address that answers. Each gets a share of the time, and one share is left for what follows, so
-/// that a dead address cannot use it all.
+/// Connects to the first address that answers. Each address gets a share of the time, so a dead one cannot use it all.
+/// One more share remains for what follows.
 pub fn connect(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for (address, untried) in addresses.iter().zip((1..=addresses.len()).rev()) {

@@ -18,7 +18,7 @@ pub fn wire_of(stream: &mut Stream) -> &mut Wire {
     }
 }
 
-/// The TCP connection: blocking with a deadline, or without blocking once a poll watches it.
+/// The TCP connection. It blocks with a deadline until a poll watches it; from then on it does not block.
 #[derive(Debug)]
 pub enum Wire {
     Blocking {
@@ -29,21 +29,22 @@ pub enum Wire {
         stream: mio::net::TcpStream,
         activity: PeerActivity,
     },
-    /// While one form is made into the other, and after that has failed.
+    /// There is no connection: one form is being turned into the other, or that has failed.
     Gone,
 }
 
-/// Signs of life below the level of frames: a large frame on a slow line takes longer than a peer may be silent.
+/// Signs of life below the level of frames. They count because a large frame on a slow line can take longer than a peer
+/// may be silent.
 #[derive(Debug, Default)]
 pub struct PeerActivity {
-    /// The system's own buffer was full.
+    /// The last write found the system's send buffer full.
     is_blocked: bool,
-    /// Bytes arrived, or a full buffer took more, so the peer has acknowledged some of it.
+    /// Bytes arrived, or a full buffer took more bytes, so the peer has acknowledged some of the earlier ones.
     pub is_alive: bool,
 }
 
 impl Wire {
-    /// Every later read and write ends at that time.
+    /// Every later read and write ends at that time at the latest. Only for a blocking connection.
     pub fn set_deadline(&mut self, by: Instant) {
         if let Self::Blocking { until, .. } = self {
             *until = by;
@@ -68,10 +69,10 @@ impl Wire {
     }
 }
 
-/// The time left, as a socket timeout. A peer that sends one byte a second cannot extend it.
+/// The time left until a deadline, as a socket timeout. A peer that sends one byte a second cannot extend the deadline.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a socket timeout is counted from now"
+    reason = "a socket timeout counts from now"
 )]
 pub fn left(until: Instant) -> io::Result<Duration> {
     match until.checked_duration_since(Instant::now()) {
@@ -80,7 +81,8 @@ pub fn left(until: Instant) -> io::Result<Duration> {
     }
 }
 
-/// On Unix a socket timeout is reported as `WouldBlock`, which would look like a socket that does not block.
+/// Unix reports a socket timeout as `WouldBlock`. That would look like a nonblocking socket, so this makes it
+/// `TimedOut`.
 fn timed_out(e: io::Error) -> io::Error {
     if e.kind() == ErrorKind::WouldBlock {
         ErrorKind::TimedOut.into()
@@ -89,7 +91,7 @@ fn timed_out(e: io::Error) -> io::Error {
     }
 }
 
-/// Repeats a call that a signal interrupts: the system does not repeat one with a timeout (signal(7)).
+/// Repeats a call that a signal interrupts. The system itself does not repeat a call with a timeout (signal(7)).
 fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {

@@ -10,10 +10,10 @@ use super::{RouteError, Wire};
 use crate::config::Roots;
 use crate::domain::text::one_line;
 
-/// How much of a TLS library's own words is shown if there is no advice, in characters.
+/// If there is no advice, the error shows at most this many characters of the TLS library's own words.
 const SHOWN_MAX: usize = 300;
 
-/// Reads the system's roots each time, because a daemon may run longer than a root is valid.
+/// Reads the system's root certificates each time, because a daemon may run longer than one is valid.
 pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, RouteError> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));
@@ -52,8 +52,8 @@ const NO_TLS: Meaning = (
     "are scheme and port in WORKFORCE0_API_URL right?",
 );
 
-/// native-tls has only words for its failures: those of OpenSSL, of Apple, and on Windows in the user's language, where the
-/// error number behind them counts.
+/// native-tls describes its failures only in the words of OpenSSL, Apple or Windows. Windows uses the user's language,
+/// so there the error number after the words counts.
 const WORDS: &[(&str, Meaning)] = &[
     ("issuer certificate", UNKNOWN_ISSUER),
     ("unable to verify the first certificate", UNKNOWN_ISSUER),
@@ -78,7 +78,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("os error -2146893048", NO_TLS), // SEC_E_INVALID_TOKEN
 ];
 
-/// The meaning of a TLS library's words for the user; `None` if there is nothing to add.
+/// What a TLS library's words mean for the user. `None`: there is nothing to add.
 fn meaning(words: &str) -> Option<(&'static str, &'static str)> {
     let words = words.to_ascii_lowercase();
     let known = WORDS.iter().find(|(known, _)| words.contains(known));

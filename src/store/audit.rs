@@ -1,8 +1,8 @@
-//! The audit log, `audit.jsonl`: one line for each program that was started on this machine and each frame that was sent to
-//! the backend. A line has the size and the SHA-256 of what was sent, not the content.
+//! The audit log, `audit.jsonl`: one line for each program that was started on this machine and each frame that was
+//! sent to the backend. A line has the size and the SHA-256 of what was sent, not the content.
 //!
-//! Heartbeats and progress reports are left out. The log is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1`, in place of
-//! an older one. Nothing reads it back, and a crash of the machine may lose a line.
+//! Heartbeats and progress reports are left out. The log is bounded: at [`FILE_MAX`] it becomes `audit.jsonl.1` and
+//! replaces an older one. The daemon never reads the log. A crash of the machine may lose a line.
 
 use std::ffi::OsString;
 use std::io;
@@ -20,7 +20,7 @@ use crate::domain::ticket::Job;
 use crate::times::{now, rfc3339};
 
 const FILE_MAX: u64 = 8 << 20;
-/// An argument may be a whole prompt, whose hash is in the line anyway.
+/// An argument may be a whole prompt. The line has the hash of the prompt in any case.
 const ARGUMENT_MAX: usize = 300;
 const ADDRESS_MAX: usize = 1000;
 
@@ -43,7 +43,7 @@ impl Audit {
         self.write(json!({"what": "connecting", "to": to}));
     }
 
-    /// A frame is sent to the backend. If it is lost with its connection and sent again, it has a second line.
+    /// The daemon sends a frame to the backend. A frame that is lost with its connection and sent again has two lines.
     pub fn sent(&self, message: &Message, frame: &str) {
         let mut line = json!({"what": "sent", "frame": message.name()});
         if let Some((ticket, attempt)) = message.ticket() {
@@ -69,7 +69,7 @@ impl Audit {
         self.write(json!({"what": "asked", "for": one_line(address, ADDRESS_MAX)}));
     }
 
-    /// A program was started for a ticket. It reads the prompt on its standard input, or as an argument.
+    /// A program was started for a ticket. The program reads the prompt on its standard input, or as an argument.
     pub fn started(&self, job: &Job, program: &Path, args: &[OsString], cwd: &Path, prompt: &str) {
         let shown = |arg: &OsString| one_line(&arg.to_string_lossy(), ARGUMENT_MAX);
         let line = json!({
@@ -92,7 +92,8 @@ impl Audit {
         self.write(line);
     }
 
-    /// An error is logged once and stops no ticket. As soon as a line can be written again, a line `missing` comes before it.
+    /// An error stops no ticket, and the daemon logs it only once. When lines can be written again, a line `missing`
+    /// comes before them.
     fn write(&self, line: Value) {
         let is_broken = self.is_broken.lock();
         let mut is_broken = is_broken.unwrap_or_else(PoisonError::into_inner);

@@ -21,7 +21,7 @@ pub fn create(path: &Path) -> io::Result<File> {
     options.write(true).create(true).truncate(true).open(path)
 }
 
-/// Opens a lock file. It is not emptied: Windows refuses that while another process holds the lock.
+/// Opens a lock file and does not empty it: Windows refuses that while another process holds the lock.
 pub fn open_to_lock(path: &Path) -> io::Result<File> {
     let mut options = for_this_user();
     options.read(true).write(true).create(true).truncate(false);
@@ -36,7 +36,7 @@ fn for_this_user() -> OpenOptions {
     options
 }
 
-/// On Windows the state folder is in the user's own profile.
+/// Windows needs nothing here: the state folder is in the user's own profile.
 #[cfg_attr(not(unix), expect(unused_variables, reason = "Windows has no modes"))]
 pub fn close_to_others(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
@@ -44,7 +44,7 @@ pub fn close_to_others(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes beside the file, flushes and renames, because the machine may lose its power at any moment.
+/// Writes a new file, flushes it and renames it to the old one's name: the machine may lose its power at any moment.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = create(&new)?;
@@ -54,7 +54,8 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-/// As [`write_atomically`], but without a flush: readers never see half a file, but a crash of the machine may lose it.
+/// Like [`write_atomically`], but without a flush. No program sees half a file. A crash of the machine may lose the
+/// file.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     create(&new)?.write_all(content)?;
@@ -91,7 +92,7 @@ pub fn set_aside(path: &Path, why: &io::Error) {
     }
 }
 
-/// Removes a folder, if it exists, even where folders in it are read-only, as some package managers make them.
+/// Removes a folder, if it exists. Also removes read-only folders in it: some package managers make such folders.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -107,7 +108,7 @@ fn make_removable(folder: &Path) -> io::Result<()> {
     close_to_others(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // Links are not followed.
+        // A link to a folder does not count as a folder, so this follows no links.
         if entry.file_type()?.is_dir() {
             make_removable(&entry.path())?;
         }
@@ -115,8 +116,8 @@ fn make_removable(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A log in a file of bounded size: the audit log, and the log of a Windows service. At its limit the file is renamed to
-/// `NAME.1`, which replaces an older one, so there are at most two files.
+/// A log in a file of bounded size: the audit log, and the log of a Windows service. At its limit the file is renamed
+/// to `NAME.1`, which replaces an older one, so there are at most two files.
 #[derive(Debug, Clone)]
 pub struct LogFile {
     pub(super) path: PathBuf,
@@ -139,14 +140,15 @@ impl LogFile {
         Ok(log)
     }
 
-    /// Appends whole lines. If the last line in the file has no end, because the machine lost its power or the disk was
-    /// full, a newline is written first.
+    /// Appends whole lines. The last line in the file may have no end, because the machine lost its power or the disk
+    /// was full. Then a newline comes first.
     pub fn append(&self, lines: &[u8]) -> io::Result<()> {
         let written = fs::metadata(&self.path).map_or(0, |meta| meta.len());
         if written > 0 && written + lines.len() as u64 > self.limit {
             let mut aside = self.path.clone().into_os_string();
             aside.push(".1");
-            // A file that cannot be renamed, because another program has it open, grows beyond the limit, so no line is lost.
+            // The rename fails if another program has the file open. Then the file grows beyond the limit, and no line
+            // is lost.
             let _ = fs::rename(&self.path, aside);
         }
         let mut options = for_this_user();
@@ -164,7 +166,7 @@ impl LogFile {
     }
 }
 
-/// Each call must have whole lines.
+/// Each call of `write` must pass whole lines.
 impl Write for LogFile {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.append(lines)?;

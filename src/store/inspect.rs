@@ -1,4 +1,4 @@
-//! The state folder as the commands read it. They lock, make and change nothing, so a daemon may be using the folder. Each
+//! The state folder as the commands read it. They make and change nothing, so a daemon may be using the folder. Each
 //! file is complete or missing.
 
 use std::cmp::Reverse;
@@ -19,7 +19,7 @@ use crate::times::millis_since_1970;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// The daemon would make it.
+    /// There is no such folder. The daemon would make it.
     Missing,
     Free,
     /// A daemon is using it.
@@ -29,10 +29,10 @@ pub enum Condition {
 /// What the daemon would find if it opened this folder.
 pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
     let at = |e| StoreError::Io(root.to_owned(), e);
-    // A missing folder would be made in the nearest one that exists.
+    // The daemon would make a missing folder inside the nearest one that exists.
     let nearest = root.ancestors().find(|path| path.exists()).unwrap_or(root);
     fs::read_dir(nearest).map_err(at)?;
-    // Windows would tell only on a try.
+    // On Windows only a real write would tell.
     #[cfg(unix)]
     check_access(nearest, nearest == root).map_err(at)?;
     if nearest != root {
@@ -47,7 +47,7 @@ pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
     }
 }
 
-/// Fails if this user could not work there. Only its owner can close a folder to other users.
+/// Fails if this user could not use the folder. The daemon closes its own folder to other users: only the owner can.
 #[cfg(unix)]
 fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
     use nix::unistd::{AccessFlags, access, geteuid};
@@ -61,7 +61,8 @@ fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a daemon has this folder open. The lock is shared, so that two commands do not take each other for a daemon.
+/// Whether a daemon has this folder open. Tries the lock for a moment. It is a shared lock, so two commands do not take
+/// each other for a daemon.
 pub fn is_in_use(root: &Path) -> io::Result<bool> {
     let file = match File::open(root.join(LOCK)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -74,7 +75,7 @@ pub fn is_in_use(root: &Path) -> io::Result<bool> {
     }
 }
 
-/// `None`: no daemon has written a status there. The daemon that wrote it may have ended.
+/// `None`: no daemon has written a status in this folder. The daemon that wrote the status may have ended.
 pub fn status(state_dir: &Path) -> io::Result<Option<StatusRecord>> {
     read_json(&state_dir.join(STATUS))
 }
@@ -88,7 +89,7 @@ pub struct Seen {
     #[serde(rename = "claimed_at_ms", with = "millis_since_1970")]
     pub claimed_at: SystemTime,
     pub role: String,
-    /// The title that came with the assignment. The payload may have another.
+    /// The title that came with the assignment. The payload may have another title.
     pub title: Option<String>,
     /// The entry of `REPO_PATHS`.
     #[serde(rename = "repo_path")]
@@ -114,7 +115,7 @@ impl Seen {
         Some(seen)
     }
 
-    /// Its program was started, or was about to be.
+    /// Whether its program was started, or was about to start.
     pub fn has_started(&self) -> bool {
         self.path(journal::STARTED).exists()
     }
@@ -138,7 +139,7 @@ impl Seen {
         self.path(journal::DELIVERED).exists()
     }
 
-    /// A file of its folder.
+    /// The path of a file in the run's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path(name)
     }

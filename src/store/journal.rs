@@ -29,18 +29,18 @@ pub(super) const STARTED: &str = "started.json";
 pub(super) const OUTCOME: &str = "outcome.json";
 pub(super) const DELIVERED: &str = "delivered";
 
-/// The folder of the runs' folders, in the state folder.
+/// This folder in the state folder has a folder for each run.
 const TICKETS: &str = "tickets";
 /// Files that are needed only during the run.
 const SCRATCH: &str = "scratch";
 /// The clone that the run works in.
 const CLONE: &str = "clone";
-/// What the run changed. The file is there only once it is complete.
+/// What the run changed. The file exists only when it is complete.
 pub const PATCH: &str = "diff.patch";
-/// The file is there if something that the run changed is not in the patch.
+/// The file exists if the patch does not have all changes of the run.
 pub const LEFT_OUT: &str = "left-out";
 
-/// [`Store::prune`] removes at most this number of folders, because a ticket waits for it.
+/// A call of [`Store::prune`] removes at most this many folders, because a ticket waits for its end.
 const PRUNE_MAX: usize = 50;
 
 /// A run that had started when the daemon died.
@@ -105,8 +105,8 @@ struct OutcomeRecord<T> {
 }
 
 impl Store {
-    /// What earlier processes left, oldest first, and the runs that were cut off. Only the newest delivered runs are
-    /// read: as many as the session remembers.
+    /// What earlier processes left, oldest first, and the runs that were cut off. Of the delivered runs, this reads
+    /// only the newest: as many as the session remembers.
     pub fn saved_state(&self) -> (SavedState, Vec<CutOff>) {
         let (mut past, mut cut_off) = (SavedState::default(), Vec::new());
         let (mut claimed, mut delivered) = (Vec::new(), Vec::new());
@@ -114,7 +114,7 @@ impl Store {
             match folder.delivered_at() {
                 Some(at) => delivered.push((at, folder)),
                 None => {
-                    // No ticket: the run was never claimed.
+                    // Without a `ticket.json` the run was never claimed.
                     let ticket = read_json::<TicketRecord<Ticket>>(&folder.path(TICKET));
                     let ticket = folder.or_set_aside(ticket);
                     claimed.extend(ticket.map(|ticket| (ticket, folder)));
@@ -125,7 +125,7 @@ impl Store {
         for (ticket, folder) in claimed {
             let at_ms = ticket.claimed_at_ms;
             let mut job = ticket.job(folder.run);
-            // A ticket that was claimed gets its answer, even if the other files cannot be read.
+            // The backend gets an answer for a claimed ticket even if the other files cannot be read.
             let stage = folder.stage(&mut job).unwrap_or_else(|e| {
                 let path = folder.path.display();
                 warn!("{path}: {e}: this run is treated as cut off");
@@ -150,14 +150,14 @@ impl Store {
         (past, cut_off)
     }
 
-    /// The outcome of a run that ended here, if it can still be read.
+    /// The outcome of a run that has ended, if it can still be read.
     pub fn outcome(&self, run: RunId) -> Option<Entry> {
         self.folder(run).outcome().ok()?
     }
 
     /// Removes the folders of runs whose outcome was delivered longer ago than `keep`.
     pub fn prune(&self, keep: Duration) {
-        // A worker removes the clone first, because that can take long.
+        // A folder with a clone stays: a worker removes the clone first, because that can take long.
         let is_old = |own: &RunFolder| own.is_older(keep) && !own.clone_path().exists();
         let old = self.run_folders().into_iter().filter(is_old);
         for folder in old.take(PRUNE_MAX) {
@@ -177,13 +177,13 @@ impl Store {
         folders.map(|folder| folder.run).collect()
     }
 
-    /// The run's folder, which need not exist.
+    /// The run's folder. It may not exist yet.
     pub fn folder(&self, run: RunId) -> RunFolder {
         let path = self.root.join(TICKETS).join(run.to_string());
         RunFolder { run, path }
     }
 
-    /// The run's folder, made if it is missing.
+    /// The run's folder. Makes it if it is missing.
     pub fn run_folder(&self, run: RunId) -> io::Result<RunFolder> {
         let folder = self.folder(run);
         make_folder(&folder.path)?;
@@ -194,7 +194,7 @@ impl Store {
         RunFolder::all(&self.root).unwrap_or_default()
     }
 
-    /// Before the claim is sent.
+    /// Call this before the claim is sent.
     pub fn keep_ticket(&self, job: &Job, claimed_at: SystemTime) -> io::Result<()> {
         let folder = self.run_folder(job.run)?;
         let record = TicketRecord {
@@ -205,21 +205,21 @@ impl Store {
             limit_s: job.time_limit.as_secs(),
         };
         let kept = write_json(&folder.path(TICKET), &record);
-        // The run's folder is new, so the folder that lists it is flushed, too.
+        // The run's folder is new, so its parent folder needs a flush, too.
         let kept = kept.and_then(|()| sync_folder(&self.root.join(TICKETS)));
         if kept.is_err() {
-            // The ticket will be refused: nothing may be left that looks like a claim.
+            // The daemon will refuse the ticket, so nothing must remain that looks like a claim.
             let _ = fs::remove_dir_all(&folder.path);
         }
         kept
     }
 
-    /// Before the claim under a newer attempt.
+    /// Call this before the claim under a newer attempt is sent.
     pub fn keep_attempt(&self, run: RunId, attempt: u32) -> io::Result<()> {
         write_json(&self.run_folder(run)?.path(ATTEMPT), &attempt)
     }
 
-    /// Before the outcome is first sent.
+    /// Call this before the outcome is sent for the first time.
     pub fn keep_outcome(&self, entry: &Entry) -> io::Result<()> {
         let record = OutcomeRecord {
             ticket_id: entry.id.clone(),
@@ -229,9 +229,9 @@ impl Store {
         write_json(&self.run_folder(entry.run)?.path(OUTCOME), &record)
     }
 
-    /// The backend has the outcome.
+    /// Records that the backend has the outcome.
     pub fn keep_delivery(&self, run: RunId) -> io::Result<()> {
-        // Not flushed: if the machine loses its power, the outcome is sent twice, which is allowed.
+        // No flush: if the machine loses its power, the daemon sends the outcome twice. That is allowed.
         self.run_folder(run)?.create(DELIVERED).map(|_| ())
     }
 }
@@ -297,12 +297,12 @@ impl RunFolder {
         self.folder(CLONE)
     }
 
-    /// No process of the run may be alive.
+    /// Call this only after all processes of the run have ended.
     pub fn remove_clone(&self) -> io::Result<()> {
         remove_all(&self.clone_path())
     }
 
-    /// Called before the clone is removed, because from then on the patch may be the only copy of the run's work.
+    /// Call this before the clone is removed: from then on the patch may be the only copy of the run's work.
     pub fn flush_patch(&self) -> io::Result<()> {
         // Windows flushes only files that are open for writing.
         match File::options().write(true).open(self.path(PATCH)) {
@@ -312,12 +312,12 @@ impl RunFolder {
         }
     }
 
-    /// Before the run's program is started.
+    /// Call this before the run's program is started.
     pub fn keep_start(&self, started: &Started) -> io::Result<()> {
         write_json(&self.path(STARTED), started)
     }
 
-    /// The newer attempt under which it was claimed again.
+    /// The newer attempt under which the ticket was claimed again, if there is one.
     pub(super) fn attempt(&self) -> io::Result<Option<u32>> {
         read_json(&self.path(ATTEMPT))
     }
@@ -337,7 +337,7 @@ impl RunFolder {
         let Some(mut record) = read_json::<Map<String, Value>>(&self.path(OUTCOME))? else {
             return Ok(None);
         };
-        // 0.1.0 wrote both `exit_code` and `signal`, one of them as null.
+        // Version 0.1.0 wrote both `exit_code` and `signal`, one of them as null.
         record.retain(|_, value| !value.is_null());
         let record: OutcomeRecord<Outcome> = serde_json::from_value(record.into())?;
         Ok(Some(Entry {
@@ -348,7 +348,7 @@ impl RunFolder {
         }))
     }
 
-    /// The outcome itself is not read: there may be many of them, and each can have megabytes.
+    /// This does not read the outcome itself: there may be many outcomes, and each can have megabytes.
     fn delivered(&self) -> io::Result<Option<Delivered>> {
         let Some(ticket) = read_json::<TicketName>(&self.path(TICKET))? else {
             return Ok(None);
@@ -364,14 +364,15 @@ impl RunFolder {
         modified(&self.path(DELIVERED))
     }
 
-    /// Whether its outcome was delivered longer ago than this.
+    /// Whether the run's outcome was delivered longer ago than `than`.
     fn is_older(&self, than: Duration) -> bool {
         let age = self.delivered_at().map(|at| now().duration_since(at));
         age.is_some_and(|age| age.is_ok_and(|age| age > than))
     }
 
-    /// Whether there is a clone that can go: the outcome was delivered, and the patch has all changes, or the run never
-    /// started. A clone that has the only copy of a change stays until `keep` has passed, as long as the run's folder.
+    /// Whether there is a clone that is no longer needed. The outcome must be delivered. Then the clone can go if the
+    /// patch has all changes, or the run never started. A clone with the only copy of a change stays until `keep` has
+    /// passed, as long as the run's folder.
     pub fn has_spent_clone(&self, keep: Duration) -> bool {
         if !self.clone_path().exists() || !self.path(DELIVERED).exists() {
             return false;

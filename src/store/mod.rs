@@ -1,5 +1,5 @@
-//! The state folder: its lock, what the agent keeps from one start to the next, and a folder for each run. Folders have the
-//! mode 0700, files 0600.
+//! The state folder: its lock, what the agent keeps from one start to the next, and a folder for each run. Folders have
+//! the mode 0700, files 0600.
 
 pub(crate) mod audit;
 mod files;
@@ -29,7 +29,7 @@ const STATUS: &str = "status.json";
 /// The file that the daemon locks. Every state folder has it.
 const LOCK: &str = "lock";
 
-/// `wf0-agent status` holds a shared lock for a moment, so a lock that is taken is tried again.
+/// `wf0-agent status` holds a shared lock for a moment, so the daemon tries several times to get the lock.
 const LOCK_TRIES: u32 = 20;
 const LOCK_TRY_EVERY: Duration = Duration::from_millis(10);
 
@@ -37,7 +37,7 @@ const LOCK_TRY_EVERY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    /// A UUID that is made once and then stays.
+    /// A UUID. The daemon makes it once and keeps it.
     pub agent_id: String,
     pub(crate) audit: Audit,
     /// The kernel releases the lock when the process ends, however it ends.
@@ -48,7 +48,7 @@ pub struct Store {
 #[error("{}: {}", self.problem(), self.fix())]
 pub enum StoreError {
     Locked(PathBuf),
-    /// The folder has files, and no agent made it.
+    /// The folder has files, but no agent made it.
     Foreign(PathBuf),
     Io(PathBuf, #[source] io::Error),
 }
@@ -65,7 +65,7 @@ impl StoreError {
         }
     }
 
-    /// What a person can do about it.
+    /// What a person can do about the error.
     pub fn fix(&self) -> String {
         match self {
             Self::Locked(_) => "stop it, or give this one a STATE_DIR of its own".to_owned(),
@@ -97,12 +97,12 @@ impl Store {
             return Err(StoreError::Foreign(root.to_owned()));
         }
         make_folder(root).map_err(at(root))?;
-        // An older folder may be open to other users.
+        // A folder that existed before may be open to other users.
         close_to_others(root).map_err(at(root))?;
         let lock_path = root.join(LOCK);
         let lock = lock_soon(&lock_path).map_err(at(&lock_path))?;
         let lock = lock.ok_or_else(|| StoreError::Locked(root.to_owned()))?;
-        // The status of an earlier daemon is not true for this one.
+        // The status of an earlier daemon does not describe this one.
         let _ = fs::remove_file(root.join(STATUS));
         let id_path = root.join("agent-id");
         let agent_id = agent_id(&id_path).map_err(at(&id_path))?;
@@ -151,12 +151,12 @@ impl Store {
     }
 }
 
-/// Whether the folder has files, and no agent made it.
+/// Whether the folder has files, but no agent made it.
 fn is_foreign(root: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(root)?.next().is_some() && !root.join(LOCK).exists())
 }
 
-/// `None`: another process has it. No child inherits it: the file is closed when a program is started.
+/// `None`: another process has the lock. No child inherits the lock: the file is closed when a program is started.
 fn lock_soon(path: &Path) -> io::Result<Option<File>> {
     let file = open_to_lock(path)?;
     for _ in 0..LOCK_TRIES {
@@ -174,7 +174,7 @@ fn agent_id(path: &Path) -> io::Result<String> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         read => read?,
     };
-    // A crash of the machine can leave bytes that are no text.
+    // A crash of the machine can leave bytes that are not text.
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim();
     if is_uuid(text) {

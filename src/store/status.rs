@@ -1,5 +1,5 @@
-//! `status.json`: what the daemon does. `wf0-agent status` and `wf0-agent doctor` read this file, so the daemon needs no
-//! socket for them. `wf0-agent status --json` prints the same names.
+//! `status.json`: what the daemon does. `wf0-agent status` and `wf0-agent doctor` read this file, so the daemon needs
+//! no socket for them. `wf0-agent status --json` prints the same field names.
 
 use std::io;
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use crate::domain::message::{Capacity, View};
 use crate::domain::ticket::ActiveTicket;
 use crate::times::{Rfc3339, millis_of};
 
-/// The daemon that writes the status, and what it found in its environment, which can differ from a shell's.
+/// The daemon that writes the status, and what it found in its environment. A shell's environment can differ.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DaemonInfo {
@@ -24,7 +24,7 @@ pub struct DaemonInfo {
     pub backend: String,
     /// The daemon's PATH.
     pub search_path: String,
-    /// Where it found git and the CLI at its start.
+    /// Where the daemon found git and the CLI at its start.
     pub git_program: Option<String>,
     pub cli_program: Option<String>,
 }
@@ -43,7 +43,7 @@ pub struct DaemonStatus {
     pub daemon: DaemonInfo,
     pub written_at: Rfc3339,
     pub connected: bool,
-    /// The time since which `connected` has its value.
+    /// `connected` has had its value since this time.
     pub since: Rfc3339,
     /// Why the daemon is not connected, if that is known.
     pub why: Option<String>,
@@ -63,7 +63,7 @@ pub struct CliStatus {
     pub version: Option<String>,
     /// `not_found` or `quota_exceeded`; `None`: it can run.
     pub unavailable: Option<String>,
-    /// When a ticket is tried again after the quota was used up.
+    /// After the quota was used up: when the daemon tries a ticket again.
     pub quota_until: Option<Rfc3339>,
 }
 
@@ -90,7 +90,7 @@ pub struct ProgressStatus {
 }
 
 impl Store {
-    /// Not flushed: after a crash of the machine the status is out of date in any case.
+    /// Does not flush the file: after a crash of the machine the status is out of date in any case.
     pub fn keep_status(&self, daemon: &DaemonInfo, view: &View, now: SystemTime) -> io::Result<()> {
         let daemon = DaemonStatus {
             daemon: daemon.clone(),

@@ -1,7 +1,7 @@
 //! The `hub` dialect: the hub inside the backend as it ships today (docs/protocol.md section 8).
 //!
-//! Some frames crash that hub or confuse its books. This codec and the properties of
-//! [`Dialect::Hub`](crate::domain::message::Dialect) avoid them.
+//! Some frames crash that hub or make its records wrong. This codec and the properties of
+//! [`Dialect::Hub`](crate::domain::message::Dialect) avoid such frames.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const PRD_MAX: usize = 512_000;
 /// The largest address in a prompt, in characters.
 const PR_URL_MAX: usize = 500;
 
-/// Words in an `auth_error` that mean that the token itself is refused.
+/// An `auth_error` with one of these words refuses the token itself.
 const TOKEN_REJECTED: [&str; 5] = [
     "invalid",
     "revoked",
@@ -35,7 +35,7 @@ const TOKEN_REJECTED: [&str; 5] = [
 /// Turns messages into frames and frames into events.
 #[derive(Debug)]
 pub struct Codec {
-    /// The tools that are on PATH.
+    /// The tools on PATH.
     capabilities: Vec<String>,
     unknown: Unknown,
 }
@@ -58,7 +58,7 @@ pub fn answer_to_auth(text: &str) -> Option<Result<(), Setback>> {
     }
 }
 
-/// Only a wrong token makes further attempts pointless; a reached limit passes.
+/// Only a wrong token makes further attempts useless. After a limit, for example, a later attempt can succeed.
 fn auth_error(message: &str) -> Setback {
     let why = one_line(message, WHY_MAX);
     let message = message.to_ascii_lowercase();
@@ -99,7 +99,7 @@ impl Codec {
         }
     }
 
-    /// Turns each frame into one event or one line for the log; never into an error.
+    /// Turns a frame into at most one event or one line for the log. It never fails.
     pub fn decode(&mut self, text: &str) -> Decoded {
         let frame = match parse(text) {
             Ok(frame) => frame,
@@ -124,8 +124,8 @@ impl Codec {
         }
     }
 
-    /// The hub has no roles: an agent that can run nothing registers with no repositories. The hub crashes on a
-    /// register without the array.
+    /// The hub knows no roles, so an agent that can run nothing registers with an empty `repos`. Without this array the
+    /// hub crashes.
     fn register(&self, register: &Register) -> Value {
         let is_ready = !register.roles.is_empty();
         let repos = register.repos.iter().filter(|_| is_ready);
@@ -144,7 +144,7 @@ fn job(frame: &Value) -> Decoded {
     }
 }
 
-/// The hub does not count attempts: each job has one.
+/// The hub does not count attempts: each job has only one.
 fn ticket(id: &TicketId, frame: &Value) -> Result<Ticket, String> {
     let action = text_of(frame, "action").filter(|action| !action.is_empty());
     let action = action.ok_or("no action")?;
@@ -183,7 +183,7 @@ struct JobPayload {
 struct Work {
     role: &'static str,
     brief: Brief,
-    /// Where the work is done and pushed.
+    /// The run works on this branch and pushes it.
     branch: Option<Branch>,
 }
 
@@ -203,7 +203,7 @@ impl Work {
 }
 
 impl JobPayload {
-    /// Empty if the job names no repository; an empty slug matches none.
+    /// The slug. It is empty if the job names no repository: an empty slug matches no repository.
     fn repo(&self) -> String {
         let parts = self.repo_owner.as_ref().zip(self.repo_name.as_ref());
         let named = self.target_repo.clone().filter(|slug| !slug.is_empty());
@@ -297,9 +297,9 @@ fn progress_body(id: &TicketId, progress: &Progress) -> Value {
     })
 }
 
-/// The length of a run is unknown, so this rises from 10 towards 90, is at 50 after ten minutes, and never falls.
+/// An estimate: the length of a run is unknown. It rises from 10 towards 90, is 50 after ten minutes and never falls.
 fn percent_while_running(elapsed: Duration) -> u8 {
     let minutes = elapsed.as_secs_f64() / 60.0;
-    // Between 10 and 90, so it fits.
+    // The value is between 10 and 90, so it fits into a `u8`.
     (10.0 + 80.0 * minutes / (minutes + 10.0)) as u8
 }

@@ -1,4 +1,4 @@
-//! Frames: one codec for each dialect, and the sizes that hold for both (docs/protocol.md sections 1 and 6).
+//! Frames: one codec for each dialect, and the size limits of both (docs/protocol.md sections 1 and 6).
 
 pub mod hub;
 pub mod ticket;
@@ -15,9 +15,9 @@ use crate::times::{millis_of, rfc3339};
 
 /// A larger inbound frame closes the connection with 1009.
 pub const MAX_INBOUND: usize = 5 << 20;
-/// The daemon never sends a larger frame, as encoded.
+/// The largest encoded frame that the daemon sends.
 pub const MAX_OUTBOUND: usize = (9 << 20) / 2;
-/// The send buffer holds the session's window of outcomes, each at its largest, and small frames.
+/// Room for the outcomes in the outbox's window, each in its largest encoding, and for small frames.
 pub(super) const SEND_BUFFER: usize = 8 * MAX_OUTBOUND;
 
 /// What every message says about the agent.
@@ -31,7 +31,7 @@ pub struct Identity {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decoded {
     Event(Event),
-    /// The frame cannot be used; a line for the log.
+    /// The frame cannot be used. The text is a line for the log.
     Dropped(String),
     /// There is nothing to do and nothing to log.
     Ignored,
@@ -70,7 +70,7 @@ impl Codecs {
     }
 }
 
-/// How much of a complaint about a frame, which quotes the frame, is sent back, in characters.
+/// The longest error about a frame that the daemon sends back, in characters. It may quote the frame.
 const WHY_MAX: usize = 300;
 
 /// The unknown types that a codec has seen, so that each is logged once.
@@ -78,7 +78,7 @@ const WHY_MAX: usize = 300;
 struct Unknown(HashSet<String>);
 
 impl Unknown {
-    /// The number of types that are remembered, and the length of each, in characters.
+    /// How many types a codec remembers, and how many characters of each.
     const MAX: usize = 64;
 
     fn note(&mut self, kind: &str) -> Decoded {
@@ -95,7 +95,7 @@ fn event(order: Order) -> Decoded {
     Decoded::Event(Event::Backend(order))
 }
 
-/// Encodes an outcome within [`MAX_OUTBOUND`]: the diff is left out first, then stdout is shortened further.
+/// Encodes an outcome within [`MAX_OUTBOUND`]. First leaves out the diff, then shortens stdout further.
 /// Escaping can make text six times longer, so only the encoded length counts.
 fn fit(outcome: &Outcome, encode: impl Fn(&Outcome) -> String) -> String {
     let frame = encode(outcome);
@@ -109,14 +109,14 @@ fn fit(outcome: &Outcome, encode: impl Fn(&Outcome) -> String) -> String {
     loop {
         let frame = encode(&smaller);
         if frame.len() <= MAX_OUTBOUND || smaller.stdout.shown_len() == 0 {
-            // The rest has limits of its own.
+            // The other fields have limits of their own.
             return frame;
         }
         smaller.stdout = smaller.stdout.shortened(smaller.stdout.shown_len() / 2);
     }
 }
 
-/// How a ticket ended, as both dialects carry it (docs/protocol.md section 3, `ticket.result` and `ticket.fail`).
+/// How a ticket ended, as both dialects send it (docs/protocol.md section 3, `ticket.result` and `ticket.fail`).
 fn outcome_body(outcome: &Outcome) -> Value {
     let (exit_code, signal) = match outcome.exit {
         Some(Exit::Code(code)) => (Some(code), None),
@@ -139,7 +139,7 @@ fn outcome_body(outcome: &Outcome) -> Value {
     body
 }
 
-/// The fields that only a ticket has whose run was started.
+/// Adds the fields that need a started run.
 fn add_run(body: &mut Value, outcome: &Outcome, span: Span) {
     let changes = &outcome.changes;
     body["stdout"] = json!(outcome.stdout.render());
@@ -185,12 +185,12 @@ fn text_of<'a>(frame: &'a Value, field: &str) -> Option<&'a str> {
     frame.get(field)?.as_str()
 }
 
-/// The ticket's id in that field, if it is one.
+/// The ticket id in this field, if the field has a valid one.
 fn id_of(frame: &Value, field: &str) -> Option<TicketId> {
     TicketId::parse(text_of(frame, field)?).ok()
 }
 
-/// A number of seconds. The session limits it further.
+/// The seconds in this field. The session limits them further.
 fn seconds_of(frame: &Value, field: &str) -> Duration {
     let seconds = frame.get(field).and_then(Value::as_f64);
     Duration::from_secs_f64(seconds.unwrap_or_default().clamp(0.0, 1e9))

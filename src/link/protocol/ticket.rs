@@ -64,7 +64,7 @@ impl Codec {
         }
     }
 
-    /// Turns each frame into one event or one line for the log; never into an error.
+    /// Turns a frame into at most one event or one line for the log. It never fails.
     pub fn decode(&mut self, text: &str) -> Decoded {
         let frame = match parse(text) {
             Ok(frame) => frame,
@@ -78,13 +78,13 @@ impl Codec {
                 Ok(ticket) => event(Order::Assigned(Box::new(ticket))),
                 Err(why) => unusable(&frame, &why),
             },
-            // The reason is optional: without it the ticket is cancelled all the same.
+            // The reason is optional. The daemon cancels the ticket without it, too.
             "ticket.cancel" => about_ticket(&frame, kind, |id| {
                 let reason = text_of(&frame, "reason").unwrap_or_default().to_owned();
                 Order::Cancel(id, reason)
             }),
-            // An attempt that cannot be read must not count as "any attempt": that would drop an outcome that the
-            // backend does not have.
+            // An attempt that cannot be read must not mean "any attempt". Otherwise the daemon would drop an outcome
+            // that the backend does not have.
             "ticket.ack" if !has_usable_attempt(&frame) => {
                 Decoded::Dropped("a ticket.ack with an unusable attempt".to_owned())
             }
@@ -141,8 +141,8 @@ impl Codec {
     }
 }
 
-/// Resolves a path once, so that policy compares canonical paths only. A network path of Windows stays as it is: to
-/// resolve it would send the user's credentials to the host that it names.
+/// Resolves a path once, here, so policy compares only canonical paths. A network path of Windows stays as it is:
+/// resolving it would send the user's credentials to the host in the path.
 fn repo_ref(text: String) -> RepoRef {
     let path = PathBuf::from(&text);
     if !path.is_absolute() {
@@ -172,7 +172,7 @@ fn has_usable_attempt(frame: &Value) -> bool {
     frame.get("attempt").is_none_or(Value::is_null) || attempt_of(frame).is_some()
 }
 
-/// An unusable frame is answered if it names its ticket.
+/// The backend gets an answer to an unusable frame only if the frame names its ticket.
 fn unusable(frame: &Value, why: &str) -> Decoded {
     let why = one_line(why, WHY_MAX);
     match id_of(frame, "ticketId") {
