@@ -112,7 +112,7 @@ fn dispatch(matches: &ArgMatches) -> u8 {
     chosen.map_or(exit::USAGE, |(_, run)| run(own))
 }
 
-/// The whole command line. It uses `args` only to find the roles that a flag names.
+/// Defines the whole command line. Uses `args` only to find the roles in the names of flags.
 pub fn definition(args: &[OsString]) -> Command {
     let env_file = Arg::new("env-file")
         .long("env-file")

@@ -87,7 +87,7 @@ impl ApiUrl {
         socket
     }
 
-    /// The dialect that the path in the setting belongs to. `None`: the setting has no path of a WebSocket.
+    /// The dialect that the WebSocket path in the setting belongs to. `None`: the setting has no such path.
     pub fn dialect(&self) -> Option<Dialect> {
         let path = self.socket_path.as_ref()?.split('?').next()?;
         let mut dialects = Dialect::ALL.into_iter();

@@ -108,7 +108,7 @@ impl Setting {
         self.name.contains(ROLE)
     }
 
-    /// The names of this setting. If each role has its own: those `candidates` that are its name for a role.
+    /// The names of this setting. If each role has its own name, these are the names among `candidates`.
     pub fn names(&self, candidates: impl Iterator<Item = String>) -> Vec<String> {
         if !self.is_for_roles() {
             return vec![self.name.to_owned()];

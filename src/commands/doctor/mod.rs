@@ -1,5 +1,5 @@
-//! `wf0-agent doctor` checks whether this machine can run tickets. It prints one line for each check, and for each
-//! problem says what to do.
+//! `wf0-agent doctor` checks whether this machine can run tickets. It prints one line for each check. The
+//! line of a problem also says what to do.
 //!
 //! The checks use the daemon's own code. They write nothing, take no lock and register no agent, so a daemon may be
 //! running. No line contains a secret.

@@ -84,8 +84,8 @@ fn correct(setting: &Setting, name: &str, file: &Path, origin: Option<Origin>) -
     format!("set it in the environment or in {file}{flag}")
 }
 
-/// Checks who can read the file that contains the token, if there is one. Everyone who can read the token can act as
-/// this agent.
+/// Checks whether all users can read the file that contains the token, if there is one. Everyone who can read the token
+/// can act as this agent.
 fn token_file(sources: &Sources, file: &Path) -> Option<Finding> {
     const NAME: &str = "token file";
     let path = match sources.look_up(TOKEN) {

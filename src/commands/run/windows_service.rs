@@ -81,8 +81,8 @@ fn report(status: ServiceStatus) {
     }
 }
 
-/// This must not be a closure that captures values: after the first stop the crate frees them, and a later call would
-/// still use them.
+/// This must not be a closure that captures values: the crate frees these values after the first stop, and a later call
+/// would still use them.
 fn on_control(control: ServiceControl) -> ServiceControlHandlerResult {
     match control {
         ServiceControl::Stop | ServiceControl::Shutdown | ServiceControl::Preshutdown => {

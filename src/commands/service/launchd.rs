@@ -21,8 +21,8 @@ const HEAD: &str = "\
 ";
 const LABEL: &str = "com.workforce0.agent";
 const LIMIT: Duration = Duration::from_secs(20);
-/// How long to wait for the agent's end. `bootout` does not wait for it, and launchd cannot load the agent again before
-/// it. The end may take as long as `ExitTimeOut` in the plist.
+/// How long to wait until the agent has ended. `bootout` does not wait, and launchd cannot load a running agent again.
+/// The agent may take as long as `ExitTimeOut` in the plist.
 const STOP_LIMIT: Duration = Duration::from_secs(100);
 const STOP_LOOK: Duration = Duration::from_millis(500);
 

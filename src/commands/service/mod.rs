@@ -1,9 +1,9 @@
 //! `wf0-agent service` installs the daemon as a service that the system runs in the background.
 //!
 //! On Linux and macOS it fills in a template of `contrib/` for this user, and `systemctl` or `launchctl` loads the
-//! result. On Windows the daemon becomes a service of the machine. A service does not get the whole environment of the
-//! shell that installs it, but only its PATH and the settings of one file. `install` first checks these settings: it
-//! does not install a service that cannot start.
+//! result. On Windows the daemon becomes a service of the machine. A service does not have the environment of the shell
+//! that installs it. It gets only the PATH of that shell and the settings of one file. `install` first checks these
+//! settings: it does not install a service that cannot start.
 
 #[cfg(unix)]
 pub mod launchd;
@@ -55,7 +55,7 @@ const NOT_PLAIN: &[char] = if cfg!(windows) {
     &['"', '\'', '\\', '$', '%', '<', '>', '&']
 };
 
-/// Environment variables, besides PATH, that a service has as well as the shell.
+/// Besides PATH, a service has these environment variables of the shell.
 const IN_EVERY_SERVICE: &[&str] = &["HOME", "SystemRoot", "ProgramData", "COMPUTERNAME"];
 
 /// The values in a service definition. None contains a character of `NOT_PLAIN`.

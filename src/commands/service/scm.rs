@@ -204,7 +204,7 @@ impl Services {
         Ok(true)
     }
 
-    /// The manager's state of the service as text, and whether the service runs. `None`: no service is installed.
+    /// The state of the service as text, and whether the service runs. `None`: no service is installed.
     pub fn status(&self) -> Result<Option<(String, bool)>, String> {
         let Some(service) = self.open(ServiceAccess::QUERY_STATUS)? else {
             return Ok(None);
