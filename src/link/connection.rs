@@ -1,4 +1,4 @@
-//! One open WebSocket. Reads and writes never block, and the peer receives a close frame before the connection ends.
+//! One open WebSocket. Reads and writes never block. A close waits for the peer, so that it gets the last frames.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;

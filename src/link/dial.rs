@@ -92,8 +92,7 @@ impl Dialer {
         match self.attempt(first.other(), now()) {
             Ok(connection) => Ok((connection, first.other())),
             Err(other) if is_missing && other.endpoint == Endpoint::Exists => Err(other.setback),
-            // After a hang-up or a 502 the backend may be restarting. Then the second answer may not be the backend's
-            // own.
+            // A hang-up or a 502 may mean that the backend restarts. Then the second answer is not its own.
             Err(_) => Err(refused.setback),
         }
     }

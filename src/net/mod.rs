@@ -1,5 +1,4 @@
-//! The way to the backend: name lookup, each address in turn, the proxy, TLS, and an error with advice for each
-//! failure.
+//! The way to the backend: name lookup, each address in turn, proxy, TLS, and an error with advice for each failure.
 //!
 //! The WebSocket and the downloads both use this way, so only one way needs a review. They send the token later, on the
 //! open stream, so this module never sees the token.

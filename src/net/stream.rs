@@ -81,8 +81,7 @@ pub fn left(until: Instant) -> io::Result<Duration> {
     }
 }
 
-/// Unix reports a socket timeout as `WouldBlock`. That would look like a nonblocking socket, so this makes it
-/// `TimedOut`.
+/// Unix reports a socket timeout as `WouldBlock`, like a nonblocking socket. This makes it `TimedOut`.
 fn timed_out(e: io::Error) -> io::Error {
     if e.kind() == ErrorKind::WouldBlock {
         ErrorKind::TimedOut.into()

@@ -13,7 +13,7 @@ use crate::domain::text::one_line;
 /// If there is no advice, the error shows at most this many characters of the TLS library's own words.
 const SHOWN_MAX: usize = 300;
 
-/// Reads the system's root certificates each time, because a daemon may run longer than one is valid.
+/// Reads the system's root certificates each time, because a daemon may run longer than a certificate is valid.
 pub fn secure(host: &str, wire: Wire, roots: &Roots) -> Result<TlsStream<Wire>, RouteError> {
     let mut builder = TlsConnector::builder();
     builder.min_protocol_version(Some(Protocol::Tlsv12));

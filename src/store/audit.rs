@@ -62,7 +62,7 @@ impl Audit {
         self.write(with_content(line, frame));
     }
 
-    /// The daemon requested this address from the backend. The request holds the token and nothing else.
+    /// The daemon is about to request this address from the backend. The request holds the token and nothing else.
     pub fn asked(&self, address: &str) {
         // A query may hold a secret.
         let address = address.split('?').next().unwrap_or_default();

@@ -54,8 +54,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-/// Like [`write_atomically`], but without a flush. No program sees half a file. A crash of the machine may lose the
-/// file.
+/// Like [`write_atomically`], but without a flush: a crash of the machine may lose the file. No program sees half of it.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     create(&new)?.write_all(content)?;
@@ -147,8 +146,7 @@ impl LogFile {
         if written > 0 && written + lines.len() as u64 > self.limit {
             let mut aside = self.path.clone().into_os_string();
             aside.push(".1");
-            // The rename fails if another program has the file open. Then the file grows beyond the limit, and no line
-            // is lost.
+            // The rename may fail if another program has the file open. The file then grows, and no line is lost.
             let _ = fs::rename(&self.path, aside);
         }
         let mut options = for_this_user();

@@ -47,7 +47,7 @@ pub fn look_at(root: &Path) -> Result<Condition, StoreError> {
     }
 }
 
-/// Fails if this user could not use the folder. The daemon closes its own folder to other users: only the owner can.
+/// Fails if this user could not use the folder. The daemon closes its own folder to other users: only its owner can.
 #[cfg(unix)]
 fn check_access(folder: &Path, is_own: bool) -> io::Result<()> {
     use nix::unistd::{AccessFlags, access, geteuid};

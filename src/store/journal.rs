@@ -40,7 +40,7 @@ pub const PATCH: &str = "diff.patch";
 /// The file exists if the patch does not have all changes of the run.
 pub const LEFT_OUT: &str = "left-out";
 
-/// A call of [`Store::prune`] removes at most this many folders, because a ticket waits for its end.
+/// A call of [`Store::prune`] removes at most this many folders, because a ticket waits until it returns.
 const PRUNE_MAX: usize = 50;
 
 /// A run that had started when the daemon died.

@@ -78,7 +78,7 @@ impl StoreError {
     }
 }
 
-/// `quota.json`. It counts only for the CLI that it names, because each CLI has its own quota.
+/// `quota.json`. The record is valid only for the CLI that it names, because each CLI has its own quota.
 #[derive(Serialize, Deserialize)]
 struct QuotaRecord {
     cli: String,

@@ -58,7 +58,7 @@ pub fn answer_to_auth(text: &str) -> Option<Result<(), Setback>> {
     }
 }
 
-/// Only a wrong token makes further attempts useless. After a limit, for example, a later attempt can succeed.
+/// Only a wrong token makes further attempts useless. Another cause, such as a reached limit, can go away.
 fn auth_error(message: &str) -> Setback {
     let why = one_line(message, WHY_MAX);
     let message = message.to_ascii_lowercase();

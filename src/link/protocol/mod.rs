@@ -139,7 +139,7 @@ fn outcome_body(outcome: &Outcome) -> Value {
     body
 }
 
-/// Adds the fields that need a started run.
+/// Adds the fields that only a started run has.
 fn add_run(body: &mut Value, outcome: &Outcome, span: Span) {
     let changes = &outcome.changes;
     body["stdout"] = json!(outcome.stdout.render());
