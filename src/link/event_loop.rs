@@ -45,7 +45,7 @@ enum Mail {
     Dialed(Result<(Box<Connection>, Dialect), Setback>),
 }
 
-/// The only way to reach the socket thread: a channel, and a waker that ends the thread's wait. Each thread has a clone.
+/// The only way to the socket thread: a channel, and a waker that ends the thread's wait. Each thread has a clone.
 #[derive(Clone)]
 pub struct Mailbox {
     mail: Sender<Mail>,
@@ -278,7 +278,7 @@ impl EventLoop {
     }
 
     /// Ends the connection after a failed write. The session learns this only after its current actions, which
-    /// send nothing more. That is no loss: outcomes are in the outbox, and the rest has no meaning on the next connection.
+    /// send nothing more. No loss: outcomes are in the outbox, and the rest means nothing on the next connection.
     fn lost_on_error(&mut self, result: Result<(), String>) {
         if let Err(why) = result {
             self.connection = None;

@@ -54,7 +54,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_folder)
 }
 
-/// Like [`write_atomically`], but without a flush: a crash of the machine may lose the file. No program sees half of it.
+/// Like [`write_atomically`], but without a flush: a crash of the machine may lose it. No program sees half a file.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     create(&new)?.write_all(content)?;
