@@ -13,25 +13,25 @@ use super::process::Halt;
 use crate::domain::text::{one_line, plain_lines};
 use crate::domain::ticket::{FailCode, Failure, Job};
 
-/// Without an answer by then another agent may get the ticket.
+/// If nobody answers within this time, the run ends, and another agent may get the ticket.
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
-/// The pause between reads that bring nothing.
+/// The pause after a read that brought nothing.
 const AFTER_END: Duration = Duration::from_secs(1);
-/// Between two looks whether another worker still asks.
+/// The pause between two checks whether another worker still asks.
 const TURN_PAUSE: Duration = Duration::from_millis(100);
-/// A longer prompt is shown in part; all of it is in a file.
+/// How many lines of a prompt are shown. The whole prompt is in a file.
 const SHOWN_LINES: usize = 60;
-/// An endless line must not push the question off the screen either.
+/// How much of a line is shown: a very long line would push the question off the screen.
 const SHOWN_CHARS: usize = 300;
 
-/// The terminal, for all workers: one question at a time.
+/// The terminal, which all workers share. It shows one question at a time.
 pub struct Approval {
     answers: Receiver<String>,
-    /// The repositories for which the person said "always". A worker may ask while it holds the set.
+    /// The repositories for which the person said "always". A worker may ask only while it holds the lock.
     always: Mutex<HashSet<PathBuf>>,
 }
 
-/// What is asked about.
+/// The run that the person has to approve.
 pub struct Question<'a> {
     pub job: &'a Job,
     pub title: &'a str,
@@ -43,14 +43,14 @@ impl Approval {
     /// Reads answers from standard input, which has to be a terminal.
     pub fn from_terminal() -> io::Result<Self> {
         let (tell, answers) = crossbeam_channel::unbounded();
-        // It is not joined: a read from a terminal cannot be ended, and the thread owns nothing.
+        // Nobody joins this thread: nothing can end its read from the terminal, and it owns nothing.
         thread::Builder::new()
             .name("keyboard".to_owned())
             .spawn(move || {
                 let mut line = String::new();
                 while let Ok(length) = io::stdin().lock().read_line(&mut line) {
                     if length == 0 {
-                        // The person has typed Ctrl-D, which is no answer, or the terminal is gone.
+                        // Either the person has typed Ctrl-D, which is no answer, or the terminal is gone.
                         thread::sleep(AFTER_END);
                         continue;
                     }
@@ -149,7 +149,7 @@ fn rejected(why: &str) -> Failure {
     Failure::new(FailCode::Rejected, why)
 }
 
-/// A terminal that cannot be written to gives no answer either.
+/// Ignores errors: a terminal that takes no text gives no answer either.
 fn say(text: &str) {
     let mut terminal = io::stderr().lock();
     let written = terminal.write_all(text.as_bytes());

@@ -1,9 +1,8 @@
 //! Works on a branch that the backend names: checks it out in the run's own clone, and after a good run commits, pushes,
 //! and opens a pull request (docs/protocol.md section 8, `implement_prd`).
 //!
-//! The developer's checkout is not involved: a run that fails, or a daemon that dies, leaves nothing there, and
-//! uncommitted changes of the developer are never committed. Nothing is forced, no other branch is pushed, and no hook
-//! runs.
+//! It never touches the developer's checkout: a run that fails, or a daemon that dies, leaves nothing there, and the
+//! developer's uncommitted changes are never committed. It forces nothing, pushes no other branch, and runs no hook.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -21,19 +20,20 @@ use crate::domain::repos::{Branch, Remote, is_local_remote};
 use crate::domain::text::last_lines;
 use crate::domain::ticket::{FailCode, Failure, Job};
 
-/// A push goes over the network, and so does the search for the branch.
+/// For git commands that use the network: the fetch of the branch, and the push.
 const REMOTE_LIMIT: Duration = Duration::from_secs(120);
 const GH_LIMIT: Duration = Duration::from_secs(60);
 const OUTPUT_MAX: usize = 64 << 10;
-/// No hook and no monitor runs, and no remote that is a command line.
+/// git starts no hook, no file monitor, and no remote whose address is a command line.
 const NO_PROGRAMS: &str = "-c core.hooksPath=/dev/null -c core.fsmonitor=false \
     -c submodule.recurse=false -c protocol.ext.allow=never -c protocol.fd.allow=never";
-/// A remote may be a repository on this machine, with settings that name programs. git starts the other end there, and
-/// what this side's command line switches off does not reach it. (`true` is a program without output.)
+/// A remote may be a repository on this machine, and its settings may name programs. git starts a second git there, and
+/// the options of the first git do not reach it. So this command line has its own. (`true` is a program that prints
+/// nothing.)
 const OTHER_END: &str = "GIT_NO_LAZY_FETCH=1 GIT_ALLOW_PROTOCOL=: git -c core.hooksPath=/dev/null \
     -c core.fsmonitor=false -c core.alternateRefsCommand=true -c receive.denyCurrentBranch=refuse \
     -c receive.autogc=false";
-/// The user's own way to the remote, and the identity for commits.
+/// Variables that git gets from the user: how to reach the remote, and who commits.
 const KEPT_VARIABLES: [&str; 7] = [
     "GIT_SSH",
     "GIT_SSH_COMMAND",
@@ -49,15 +49,16 @@ pub struct BranchWork<'a> {
     at: RunGit<'a>,
     branch: &'a Branch,
     job: &'a Job,
-    /// Of the commit and the pull request.
+    /// The title of the commit and of the pull request.
     title: &'a str,
     git: Git,
     top: PathBuf,
-    /// The clone's settings from before the run, which could name another remote, or programs.
+    /// The path and the text of the clone's settings before the run. The run may change the file, so that it names
+    /// another remote, or programs.
     config: (PathBuf, String),
     /// Where the branch is pushed to.
     remote: Option<String>,
-    /// Where objects come from that a partial clone lacks.
+    /// From here git fetches the objects that a partial clone lacks.
     source: Option<String>,
     /// Everything that the run did is on the branch.
     is_whole: Cell<bool>,
@@ -72,7 +73,7 @@ impl<'a> BranchWork<'a> {
         branch: &'a Branch,
         title: &'a str,
     ) -> Result<Self, Failure> {
-        // Files that git keeps encrypted would be committed and pushed in the clear.
+        // A filter may encrypt files. Without it, git would commit and push them in the clear.
         if let Some(filter) = clone.filters.first() {
             return Err(failed(format!(
                 "the repository's own filter {filter:?} does not run, so no branch of it can be worked on"
@@ -123,7 +124,8 @@ impl<'a> BranchWork<'a> {
         let verify = ["rev-parse", "--verify", "--quiet", &name];
         let is_there = || self.git(&verify).is_ok();
         if let Some(remote) = self.remote.as_deref().filter(|_| !is_there()) {
-            // Left by an earlier attempt or another agent. If the origin does not have it either, it is new.
+            // An earlier attempt or another agent may have pushed the branch. If the origin does not have it, it is
+            // new.
             let refspec = format!("{name}:{name}");
             let upload_pack = format!("--upload-pack={OTHER_END} upload-pack");
             let mut args = vec!["fetch", "--quiet", "--no-tags", "--no-recurse-submodules"];
@@ -177,7 +179,7 @@ impl<'a> BranchWork<'a> {
         }
         let message = format!("--message={}", self.title);
         let mut commit = Vec::new();
-        // On a server git may not know whose commits they are.
+        // On a server git may not know who commits.
         if self.git(&["var", "GIT_COMMITTER_IDENT"]).is_err() {
             commit.extend(["-c", "user.name=wf0-agent"]);
             commit.extend(["-c", "user.email=wf0-agent@localhost"]);
@@ -186,8 +188,8 @@ impl<'a> BranchWork<'a> {
         self.git(&commit).map(|_| ()).map_err(failed)
     }
 
-    /// Stages the run's changes, and no nested repository: git would run `git status` inside it, and its settings may
-    /// name programs. A submodule keeps the commit that the index has, unless files are now in its place.
+    /// Stages the run's changes, but no nested repository: git would run `git status` inside it, and the settings there
+    /// may name programs. A submodule keeps the commit that the index has, unless files are now in its place.
     fn stage(&self) -> Result<(), GitError> {
         let git = self.git.clone().inside(&self.top);
         let recorded = take_out_nested(self.at, &git)?;
@@ -203,8 +205,8 @@ impl<'a> BranchWork<'a> {
         update_nested(self.at, &git, &entries)
     }
 
-    /// Pushes the branch and opens a pull request, whose address it returns. Warns of what fails. A push that was stopped
-    /// is a failure: else the backend would never hear of the branch.
+    /// Pushes the branch, opens a pull request, and returns its address. Warns about a step that fails. A stopped push
+    /// is a failure of the run: else the backend would never hear of the branch.
     pub fn publish(&self, warnings: &mut Vec<String>) -> Result<Option<String>, Failure> {
         let pushed = self.is_whole.get().then(|| self.push());
         match (pushed, self.at.halt.reason()) {
@@ -243,7 +245,7 @@ impl<'a> BranchWork<'a> {
         let slug = self.job.repo.slug.as_deref();
         let slug = slug.filter(|slug| slug.matches('/').count() == 1);
         let slug = slug.ok_or("the repository's owner/name is not known")?;
-        // A name without a host would be one of github.com.
+        // `gh` takes a name without a host for one of github.com.
         let repo = match self.remote.as_deref().and_then(Remote::parse) {
             Some(Remote { host, .. }) if !host.is_empty() => format!("--repo={host}/{slug}"),
             _ => format!("--repo={slug}"),
@@ -253,7 +255,7 @@ impl<'a> BranchWork<'a> {
         let title = format!("--title={}", self.title);
         let body = format!("--body=Opened by wf0-agent for {}.", self.job.ticket.id);
         let opened = self.gh(&gh, &["pr", "create", &repo, &head, &title, &body]);
-        // An earlier attempt may have opened one.
+        // An earlier attempt may have opened the pull request already.
         opened.or_else(|e| {
             let mut list = vec!["pr", "list", &repo, &head];
             list.extend(["--state=open", "--json=url", "--jq=.[0].url"]);
@@ -261,7 +263,7 @@ impl<'a> BranchWork<'a> {
         })
     }
 
-    /// Returns the address that `gh` prints last.
+    /// Runs `gh` and returns the address that it prints last.
     fn gh(&self, program: &Path, args: &[&str]) -> Result<String, String> {
         let environment = self.at.environment;
         let mut env = environment.for_cli();
@@ -269,7 +271,7 @@ impl<'a> BranchWork<'a> {
         let spec = Spec {
             program,
             args: &args.iter().map(OsString::from).collect::<Vec<_>>(),
-            // Outside of the clone: its arguments tell it everything.
+            // `gh` runs outside the clone: its arguments say all that it needs.
             cwd: self.top.parent().unwrap_or(&self.top),
             env,
             mark: Some(environment.mark_of_git(self.job.run)),
@@ -306,12 +308,12 @@ impl<'a> BranchWork<'a> {
 
     fn call(&self, git: &Git, args: &[&str]) -> Result<String, GitError> {
         let is_local = |address: &Option<String>| address.as_deref().is_some_and(is_local_remote);
-        // git itself fetches from there what a partial clone lacks.
+        // git itself may fetch from `source` what a partial clone lacks.
         let upload_pack = format!("remote.origin.uploadpack={OTHER_END} upload-pack");
         let more: &[&str] = match (is_local(&self.source), is_local(&self.remote)) {
             (true, _) => &["-c", &upload_pack],
             (false, true) => &[],
-            // An address that the user's settings rewrite must not lead to a repository here after all.
+            // The user's settings may rewrite an address. The new one must not lead to this machine.
             (false, false) => &["-c", "protocol.file.allow=never"],
         };
         let mut command: Vec<&str> = NO_PROGRAMS.split_whitespace().collect();
@@ -321,7 +323,7 @@ impl<'a> BranchWork<'a> {
     }
 }
 
-/// Writes a file of a git directory as it was before the run, and not where a link of the run leads to.
+/// Restores a file of a git directory. The run may have put a link in its place: this never writes through a link.
 fn put_back(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     if !fs::symlink_metadata(folder)?.is_dir() {
@@ -329,7 +331,7 @@ fn put_back(path: &Path, text: &str) -> io::Result<()> {
     }
     let aside = path.with_extension("wf0");
     let _ = fs::remove_file(&aside);
-    // A new file is never a link (open(2), O_EXCL). If the old one is still there, this fails.
+    // `create_new` follows no link, and fails if the old file is still there (open(2), O_EXCL).
     File::create_new(&aside)?.write_all(text.as_bytes())?;
     fs::rename(&aside, path)
 }
@@ -342,7 +344,7 @@ fn full_name(branch: &Branch) -> String {
     format!("refs/heads/{branch}")
 }
 
-/// Some addresses hold a password, and git quotes them in its complaints.
+/// Removes credentials from addresses: git quotes addresses in its error messages.
 fn without_credentials(text: &str) -> String {
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();

@@ -27,7 +27,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Keeps at most `max` bytes: the first quarter and the last three quarters of that. Everything goes to `file`.
+    /// Keeps at most `max` bytes: a quarter of them from the start of the stream, the rest from its end. Writes all
+    /// bytes to `file`.
     pub fn new(max: usize, file: Option<File>) -> Self {
         Self {
             head: Vec::new(),
@@ -71,7 +72,7 @@ impl Capture {
         Excerpt::from_bytes(&self.head, self.tail.make_contiguous(), self.total)
     }
 
-    /// The whole lines since the last call, at most the newest `LINES_BYTES` of them.
+    /// The whole lines since the last call: the newest of them, up to `LINES_BYTES` bytes.
     pub fn take_lines(&mut self) -> Vec<String> {
         let lines = self.lines.as_mut();
         lines.map(|lines| lines.whole.take()).unwrap_or_default()
@@ -82,7 +83,7 @@ impl Capture {
         self.file_error.as_deref()
     }
 
-    /// A full disk ends the copy on disk, never the run: the stream is still drained.
+    /// A full disk ends only the copy on disk. The run goes on, and its output is still read.
     fn write_down(&mut self, bytes: &[u8]) {
         if let Some(file) = &mut self.file
             && let Err(e) = file.write_all(bytes)
@@ -93,7 +94,7 @@ impl Capture {
     }
 }
 
-/// The newest lines, at most [`LINES_BYTES`] of them.
+/// The newest lines, up to [`LINES_BYTES`] bytes.
 #[derive(Debug, Default)]
 pub struct RecentLines {
     lines: VecDeque<String>,
@@ -104,7 +105,7 @@ impl RecentLines {
     pub fn push(&mut self, line: String) {
         self.bytes += line.len();
         self.lines.push_back(line);
-        // Each line counts for one byte more than it has, so that empty lines are bounded too.
+        // Each line counts one extra byte. This limits the number of empty lines too.
         while self.bytes + self.lines.len() > LINES_BYTES {
             let Some(oldest) = self.lines.pop_front() else {
                 break;
@@ -129,7 +130,7 @@ impl Lines {
     fn feed(&mut self, bytes: &[u8]) {
         for part in bytes.split_inclusive(|b| *b == b'\n') {
             let text = part.strip_suffix(b"\n").unwrap_or(part);
-            // The rest of an endless line is dropped.
+            // A line that is too long loses its end.
             let room = LINES_BYTES / 4 - self.partial.len();
             self.partial
                 .extend_from_slice(&text[..text.len().min(room)]);

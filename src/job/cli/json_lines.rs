@@ -7,7 +7,7 @@ use super::report::{CliReport, add, dollars, list, number, text};
 
 const SANDBOXED: &str = "exec --json -s workspace-write --skip-git-repo-check -";
 
-/// Commands run in its own sandbox, so `CLI_AUTONOMY=edits` allows them too.
+/// Codex runs commands in a sandbox of its own, so `CLI_AUTONOMY=edits` allows them too.
 pub const CODEX: Known = Known {
     program: "codex",
     subscription: "codex",
@@ -55,7 +55,7 @@ fn read_codex(line: &Value, report: &mut CliReport) {
             add(&mut usage.output_tokens, tokens("output"));
             add(&mut usage.cache_read_tokens, tokens("cached_input"));
         }
-        // It also comes when a connection is tried again: only the turn's own failure counts as one.
+        // Codex also prints `error` when it retries a connection. Only `turn.failed` is a failure.
         (Some("error"), _) => report.error = codex_message(line),
         (Some("turn.failed"), _) => {
             let message = line.get("error").and_then(codex_message);
@@ -65,7 +65,7 @@ fn read_codex(line: &Value, report: &mut CliReport) {
     }
 }
 
-/// If Codex did not understand the API's answer, the message is that answer, as JSON.
+/// If Codex does not understand an answer of the API, its message is that whole answer, as JSON.
 fn codex_message(of: &Value) -> Option<String> {
     let message = text(of, "message")?;
     let inner: Option<Value> = serde_json::from_str(message).ok();
@@ -76,7 +76,7 @@ fn codex_message(of: &Value) -> Option<String> {
     Some(message.to_owned())
 }
 
-/// `-p ''` makes it run once; it puts standard input before that empty prompt.
+/// `-p ''` makes Gemini run once. Gemini puts standard input before that empty prompt.
 pub const GEMINI: Known = Known {
     program: "gemini",
     subscription: "gemini",
@@ -91,7 +91,7 @@ pub const GEMINI: Known = Known {
 fn is_gemini(line: &Value) -> bool {
     match text(line, "type") {
         Some("init") => line.get("session_id").is_some(),
-        // `-o json`: one object.
+        // With `-o json` Gemini prints one object.
         None => {
             let has = |key| line.get(key).is_some();
             has("session_id") && (has("response") || has("error"))
@@ -133,11 +133,11 @@ fn read_gemini(line: &Value, report: &mut CliReport) {
 
 fn gemini_failed(line: &Value, report: &mut CliReport) {
     let error = line.get("error").unwrap_or(&Value::Null);
-    // The type is such as `TerminalQuotaError`.
+    // The type is a name such as `TerminalQuotaError`.
     report.failed(text(error, "message"), text(error, "type"));
 }
 
-/// It edits files and runs commands inside its directory without asking.
+/// OpenCode edits files and runs commands inside its directory without asking.
 pub const OPENCODE: Known = Known {
     program: "opencode",
     subscription: "opencode",

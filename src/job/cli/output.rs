@@ -1,5 +1,5 @@
-//! Reads what the CLI prints, by what it is, whatever its flags and its name: the output of a wrapper is read like that
-//! of the CLI that it wraps. Decides from it whether the run failed, why, and whether the subscription is used up.
+//! Reads what the CLI prints. Recognises the CLI by this output, not by its name or flags: so it reads the output of a
+//! wrapper like that of the CLI inside. Decides whether the run failed, why, and whether the subscription is used up.
 
 #[cfg(test)]
 mod tests;
@@ -16,17 +16,17 @@ use crate::domain::ticket::{Exit, FailCode, Failure, Outcome};
 use crate::job::capture::Capture;
 use crate::job::process::{Cause, Feed, ProcessEnd};
 
-/// A longer line is not read: parsed, it would take several times its size in memory.
+/// A longer line is not read: a parsed line takes several times its size in memory.
 const LINE_MAX: usize = 1 << 20;
-/// How many bytes may precede the first recognised line. Beyond that the output is plain text for good, even if JSON
-/// follows: the program may be printing a file.
+/// How many bytes may come before the first recognised line. After more bytes the whole output counts as plain text,
+/// even if JSON follows: the program may be printing a file.
 const PRELUDE_MAX: usize = 64 << 10;
-/// Limit on the text between the lines, which may hold the only error message.
+/// Limit on the text between the CLI's own lines. The only error message may be in it.
 const STRAY_MAX: usize = 2000;
 /// Limit on the line that says why the CLI failed.
 const ERROR_MAX: usize = 2000;
 
-/// What the output is.
+/// The kind of output.
 #[derive(Debug, Default)]
 enum OutputForm {
     /// Not known yet.
@@ -38,13 +38,13 @@ enum OutputForm {
     Object,
     /// Text, which is sent unchanged.
     Plain,
-    /// It begins with a line that is too long to be read, and is not sent.
+    /// The output begins with a line that is too long to read. Nothing of it is sent.
     Unread,
 }
 
 #[derive(Debug, Default)]
 pub struct OutputReader {
-    /// Number of lines that look like the CLI's own and could not be read.
+    /// Number of lines that look like the CLI's own but could not be read.
     pub unread: usize,
     /// The end of the text between the lines.
     pub stray: String,
@@ -57,7 +57,7 @@ pub struct OutputReader {
 }
 
 impl OutputReader {
-    /// For a run in `cwd`.
+    /// Reads the output of a run in `cwd`.
     pub fn new(cwd: &Path) -> Self {
         Self {
             report: CliReport::new(cwd),
@@ -78,10 +78,10 @@ impl OutputReader {
         self.extend(rest);
     }
 
-    /// The output has ended.
+    /// Call this when the output has ended.
     pub fn finish(&mut self) {
         if let OutputForm::Object = self.form {
-            // It is read as if it were one line. One that is too long is text.
+            // The object is read as if it were one line. If it is too long, it counts as text.
             self.form = OutputForm::Open;
             self.overlong = false;
         }
@@ -90,12 +90,12 @@ impl OutputReader {
         }
     }
 
-    /// Whether the output counts as text so far, whose lines may go into progress reports.
+    /// Whether the output counts as text so far. Lines of a text may go into progress reports.
     pub fn is_text(&self) -> bool {
         matches!(self.form, OutputForm::Open | OutputForm::Plain)
     }
 
-    /// New progress since the last call.
+    /// The progress lines since the last call.
     pub fn take_progress(&mut self) -> Vec<String> {
         self.report.progress.take()
     }
@@ -110,7 +110,7 @@ impl OutputReader {
             OutputForm::Plain | OutputForm::Unread => return,
             OutputForm::Open if !self.line.first().or(bytes.first()).is_some_and(looks_own) => {
                 self.before(bytes.len());
-                // Only its first byte matters.
+                // This line is not the CLI's own, so only its first byte is kept.
                 self.line
                     .extend(bytes.first().filter(|_| self.line.is_empty()));
                 return;
@@ -124,7 +124,7 @@ impl OutputReader {
 
     fn end_line(&mut self) {
         if let OutputForm::Object = self.form {
-            // A larger object is none of a CLI.
+            // No CLI prints an object as large as this.
             if std::mem::take(&mut self.overlong) || self.line.len() == LINE_MAX {
                 return self.become_plain();
             }
@@ -191,12 +191,13 @@ impl OutputReader {
     }
 }
 
-/// An object, or a list of them as Claude Code prints with `--output-format json --verbose`.
+/// Whether a line with this first byte may be an object or a list of objects. Claude Code prints a list with
+/// `--output-format json --verbose`.
 fn looks_own(first: &u8) -> bool {
     matches!(first, b'{' | b'[')
 }
 
-/// serde_json limits the depth.
+/// Deep nesting does no harm: serde_json limits the depth.
 fn parse(line: &[u8]) -> Option<Vec<Value>> {
     let line = line.trim_ascii();
     if !line.first().is_some_and(looks_own) {
@@ -236,12 +237,12 @@ impl CliOutput {
         }
     }
 
-    /// The output has ended.
+    /// Call this when the output has ended.
     pub fn finish(&mut self) {
         self.reader.finish();
     }
 
-    /// New lines for progress reports: those of a text, else what the CLI does.
+    /// New lines for progress reports: the lines of a text, else lines that say what the CLI does.
     pub fn take_lines(&mut self) -> Vec<String> {
         if self.reader.is_text() {
             self.bytes.take_lines()
@@ -250,8 +251,8 @@ impl CliOutput {
         }
     }
 
-    /// Puts into the outcome what is sent of the output. Text is sent unchanged. Of a known CLI's lines only the final
-    /// message is sent, because tool results contain source code.
+    /// Puts the part of the output that is sent into the outcome. Text is sent unchanged. From a known CLI only the
+    /// final message is sent, because tool results contain source code.
     pub fn tell(&mut self, outcome: &mut Outcome, max: usize) {
         let unread = self.reader.unread;
         if unread > 0 {
@@ -275,7 +276,7 @@ impl CliOutput {
         }
     }
 
-    /// Why the run failed, if it did. A stop or a time limit is the reason, whatever exit code the CLI then had.
+    /// Why the run failed, if it did. After a stop or a time limit, that is the reason, whatever the exit code is.
     pub fn failure(
         &mut self,
         end: &ProcessEnd,
@@ -299,7 +300,7 @@ impl CliOutput {
                 .as_deref()
                 .and_then(last)
                 .or_else(|| last(&stderr));
-            // Only in the CLI's own words: what its tools printed may be a file about quotas.
+            // Looks for a used-up quota only in the CLI's own words: its tools may have printed a file about quotas.
             let words = report.error_in_full();
             let found = quota.find(words.as_deref().unwrap_or(&stderr));
             let error = error.or_else(|| last(&self.reader.stray));
@@ -323,7 +324,7 @@ impl CliOutput {
         })
     }
 
-    /// A warning about a run that went well and looks wrong. A program that is not known may have nothing to say.
+    /// A warning about a run that went well but looks wrong. A program that is not known may have nothing to say.
     pub fn oddity(&self, outcome: &Outcome, is_known: bool) -> Option<&'static str> {
         let changed_nothing = outcome.changes.stat.is_some_and(|stat| stat.files == 0);
         if is_known && changed_nothing && outcome.stdout.render().trim().is_empty() {

@@ -1,5 +1,5 @@
-//! Collects what a CLI's own lines say about its run. All of it comes from a program that is not trusted: it is bounded
-//! text and figures, and none of it is a file's content.
+//! Collects what a CLI's own lines say about its run. The CLI is not trusted, so this keeps only figures and text of
+//! limited length, and no content of files.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::job::capture::RecentLines;
 const PROGRESS_MAX: usize = 200;
 const COMMAND_MAX: usize = 80;
 const DENIED_MAX: usize = 20;
-/// The names that CLIs have for a tool's path.
+/// The names that CLIs give to the path that a tool works on.
 const PATH_KEYS: [&str; 6] = [
     "file_path",
     "filePath",
@@ -29,9 +29,9 @@ const MESSAGE_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct CliReport {
     pub usage: Usage,
-    /// The final message, else the newest.
+    /// The final message. Until there is one, the newest message.
     pub message: String,
-    /// The message is the one with which the run ended.
+    /// `message` is the one with which the run ended.
     pub is_final: bool,
     /// The CLI itself reports a failure, whatever its exit code is.
     pub has_failed: bool,
@@ -58,7 +58,7 @@ impl CliReport {
         }
     }
 
-    /// The error with all details that the CLI has: the place to look for a used-up quota.
+    /// The error and all its details. A message about a used-up quota may be in either.
     pub fn error_in_full(&self) -> Option<String> {
         let details = self.details.as_deref().unwrap_or_default();
         let error = self.error.as_ref()?;
@@ -83,7 +83,7 @@ impl CliReport {
         }
     }
 
-    /// A piece of a message, which goes on until [`next_message`](Self::next_message).
+    /// A piece of a message. The message goes on until [`next_message`](Self::next_message).
     pub(super) fn said_more(&mut self, text: Option<&str>) {
         if std::mem::take(&mut self.is_whole) {
             self.message.clear();
@@ -94,12 +94,12 @@ impl CliReport {
         }
     }
 
-    /// The next piece begins another message. The last one stays until it comes.
+    /// The next piece begins another message. Until it comes, the last message stays.
     pub(super) fn next_message(&mut self) {
         self.is_whole = true;
     }
 
-    /// `None`: the last one was it.
+    /// `None`: the last message is the final one.
     pub(super) fn final_message(&mut self, text: Option<&str>) {
         if let Some(text) = text {
             text.clone_into(&mut self.message);
@@ -131,8 +131,8 @@ impl CliReport {
         self.progress.push(one_line(&line, PROGRESS_MAX));
     }
 
-    /// Notes a use of a tool and its target: a path or the start of a command. Other arguments may hold source code, which
-    /// is not sent.
+    /// Notes that the CLI uses a tool, and its target: a path or the start of a command. Other arguments may hold
+    /// source code, which is not sent.
     pub(super) fn tool(&mut self, name: Option<&str>, input: Option<&Value>) {
         let name = one_line(name.unwrap_or("tool"), 60);
         let of = |key: &&str| input.and_then(|input| text(input, key));
@@ -165,7 +165,7 @@ fn start_of_command(command: &str) -> String {
         word.split_once('=')
             .is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
     };
-    // `KEY=secret program`, `-u user:password`, `https://token@host`; `echo` and `printf` print text.
+    // Secrets may be in `KEY=secret program`, `-u user:password`, `https://token@host`; `echo` and `printf` print text.
     let is_plain = |word: &&str| !word.contains(['=', ':', '@']);
     let words = command[..end]
         .split_whitespace()
@@ -183,7 +183,7 @@ pub(super) fn text<'a>(of: &'a Value, key: &str) -> Option<&'a str> {
     of.get(key).and_then(Value::as_str)
 }
 
-/// Empty if there is no list.
+/// The elements of a list; none if there is no list.
 pub(super) fn list<'a>(of: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
     let list = of.pointer(pointer).and_then(Value::as_array);
     list.into_iter().flatten()
@@ -193,7 +193,7 @@ pub(super) fn number(of: &Value, pointer: &str) -> Option<u64> {
     of.pointer(pointer).and_then(Value::as_u64)
 }
 
-/// In millionths of a dollar.
+/// Returns millionths of a dollar.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -206,7 +206,7 @@ pub(super) fn dollars(value: Option<&Value>) -> Option<u64> {
     Some((dollars * 1e6).round().clamp(0.0, 1e15) as u64)
 }
 
-/// For figures that come once per step.
+/// Adds up figures that come once per step.
 pub(super) fn add(sum: &mut Option<u64>, more: Option<u64>) {
     *sum = more
         .map(|more| sum.unwrap_or_default().saturating_add(more))

@@ -1,5 +1,5 @@
-//! Claude Code, and Cursor's CLI, whose lines are the same but for its tools. Claude Code prints errors to standard
-//! output; lines of the type `user` hold what tools gave back.
+//! Claude Code and Cursor's CLI. Both print the same lines, except those about tools. Claude Code prints errors to
+//! standard output. Lines of the type `user` hold the results of tools.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ pub const CLAUDE: Known = Known {
     program: "claude",
     subscription: "claude-code",
     edits: "-p --output-format stream-json --verbose --permission-mode acceptEdits",
-    // Last, because it takes every word that follows.
+    // `--allowedTools` comes last, because it takes every word that follows.
     commands: "-p --output-format stream-json --verbose --permission-mode acceptEdits --allowedTools Bash",
     all: "-p --output-format stream-json --verbose --permission-mode bypassPermissions",
     has_no_cwd: true,
@@ -23,7 +23,7 @@ pub const CLAUDE: Known = Known {
 
 const FORCED: &str = "--trust --force --output-format stream-json -p -- {prompt}";
 
-/// It takes its prompt only as an argument.
+/// Cursor's CLI takes its prompt only as an argument.
 pub const CURSOR: Known = Known {
     program: "cursor-agent",
     subscription: "cursor",
@@ -65,7 +65,7 @@ fn read(line: &Value, report: &mut CliReport) {
         }
         Some("tool_call") => cursor_tool(line, report),
         Some("rate_limit_event") => {
-            // It also comes while enough is left: the last one counts.
+            // This event also comes while enough is left. The last one counts.
             let status = line.pointer("/rate_limit_info/status");
             let is_rejected = status.is_some_and(|status| status == "rejected");
             let resets_at = number(line, "/rate_limit_info/resetsAt").map(Duration::from_secs);
@@ -87,9 +87,9 @@ fn cursor_tool(line: &Value, report: &mut CliReport) {
     }
 }
 
-/// The last line; with `--output-format json` the only one.
+/// Reads the last line. With `--output-format json` it is the only line.
 fn result(line: &Value, report: &mut CliReport) {
-    // `subtype` can say "success" of a failure, but never the other way round.
+    // `subtype` can be "success" after a failure. But after a success it is never an error.
     let subtype = text(line, "subtype").unwrap_or_default();
     let own = text(line, "result").or_else(|| line.pointer("/errors/0").and_then(Value::as_str));
     if line.get("is_error").and_then(Value::as_bool) == Some(true) || subtype.starts_with("error") {
