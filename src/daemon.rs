@@ -1,4 +1,5 @@
-//! Puts the parts of the daemon together: opens the state folder, starts and connects the threads, joins them at the end.
+//! Puts the parts of the daemon together: opens the state folder, starts and connects the threads, and joins them at
+//! the end.
 
 mod persister;
 

@@ -7,16 +7,17 @@ use std::ffi::{OsStr, OsString};
 
 use crate::domain::ticket::RunId;
 
-/// The variable that identifies the processes of a run. It has one id, or several if runs are nested.
+/// The variable that marks the processes of a run. It holds the run's id. If the daemon itself is part of another run,
+/// the other run's id comes first.
 pub(crate) const MARK: &str = "WF0_RUN_ID";
 /// The variable that tells a run's processes their ticket.
 pub(crate) const TICKET: &str = "WF0_TICKET_ID";
 
-/// The variable that names the socket for reports to systemd (sd_notify(3)).
+/// The variable that holds the path of the socket for reports to systemd (sd_notify(3)).
 pub(crate) const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
-/// A copy of the environment. It is taken once, so that no child gets a variable that a library sets later. It has no
-/// `Debug`, because it may contain the token.
+/// A copy of the environment. The daemon takes it once, so no child process gets a variable that a library sets later.
+/// The type has no `Debug`, because the copy may contain the token.
 #[derive(Clone, Default)]
 pub struct Environment(Vec<(OsString, OsString)>);
 
@@ -29,7 +30,7 @@ impl Environment {
         Self(variables)
     }
 
-    /// Adds the variables. Each replaces one of the same name.
+    /// Adds variables. A new variable replaces an old one with the same name.
     #[cfg(feature = "tools")]
     pub(crate) fn with(mut self, variables: &[(String, String)]) -> Self {
         for (name, value) in variables {
@@ -61,8 +62,8 @@ impl Environment {
             .filter_map(|(name, _)| name.to_str().map(str::to_owned))
     }
 
-    /// For a coding CLI: everything except the daemon's own variables. These are the token and other settings, the socket of
-    /// the service manager, and the mark, of which each run gets its own.
+    /// The variables for a coding CLI: all except the daemon's own. The daemon's own are its settings with the token,
+    /// the socket of the service manager, the ticket and the mark. Each run gets its own ticket and mark.
     pub fn for_cli(&self) -> Vec<(OsString, OsString)> {
         let foreign = |name: &OsStr| {
             has_prefix(name, "WORKFORCE0_")
@@ -77,7 +78,7 @@ impl Environment {
             .collect()
     }
 
-    /// The mark of a run's processes. If this daemon is itself part of a run, that run's mark comes first.
+    /// The mark of a run's processes.
     pub(crate) fn mark_of(&self, run: RunId) -> OsString {
         let mut mark = self
             .get(MARK)
@@ -87,15 +88,16 @@ impl Environment {
         mark
     }
 
-    /// The mark of git while it works for a run. It differs from the run's own mark, because the end of the run must not end
-    /// git. If this daemon dies, the next one ends git by this mark.
+    /// The mark of git processes that work for a run. It differs from the run's mark, because the end of the run must
+    /// not end git. If this daemon dies, the next one finds these processes by the mark and ends them.
     pub(crate) fn mark_of_git(&self, run: RunId) -> OsString {
         let mut mark = self.mark_of(run);
         mark.push("-git");
         mark
     }
 
-    /// For git: without the variables that would make it use another repository or start programs.
+    /// The variables for git: those for a CLI, without `GIT_*`. These could make git use another repository or start
+    /// programs.
     pub(crate) fn for_git(&self) -> Vec<(OsString, OsString)> {
         let mut variables = self.for_cli();
         variables.retain(|(name, _)| !has_prefix(name, "GIT_"));
@@ -103,7 +105,7 @@ impl Environment {
     }
 }
 
-/// On Windows names are case-insensitive.
+/// Whether two names are the same. Windows ignores their case.
 fn is_same(own: &OsStr, name: &str) -> bool {
     if cfg!(windows) {
         own.eq_ignore_ascii_case(name)

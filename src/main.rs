@@ -1,4 +1,4 @@
-//! The program: arguments in, exit code out. Everything else is in the library.
+//! The program. It only returns the exit code; the library does everything else.
 
 use std::process::ExitCode;
 

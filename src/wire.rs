@@ -1,4 +1,4 @@
-//! The part of a ticket that both frames and HTTP answers carry (docs/protocol.md section 4).
+//! The part of a ticket that can come in a frame or in an HTTP answer (docs/protocol.md section 4).
 
 use serde::Deserialize;
 

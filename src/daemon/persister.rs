@@ -17,8 +17,7 @@ use crate::times::now;
 /// The time between two removals of old run folders.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
-/// Holds in memory what it could not write yet. If the answer to a ticket never gets to disk, the next daemon answers
-/// the ticket again.
+/// Holds in memory what it could not write yet. If an answered ticket is not on disk, the next daemon answers it again.
 pub struct Persister {
     context: Arc<Context>,
     chores: Chores,

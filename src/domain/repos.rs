@@ -1,4 +1,4 @@
-//! The repositories that this agent may touch (the entries of `REPO_PATHS`), and the names by which tickets ask for a
+//! The repositories that this agent may touch (the entries of `REPO_PATHS`), and the names that tickets use for a
 //! repository or a branch.
 
 use std::path::{Path, PathBuf};
@@ -13,21 +13,23 @@ pub struct Repo {
     pub path: PathBuf,
     /// `owner/name`, if it is known.
     pub slug: Option<String>,
-    /// The root of its work tree, or the path itself. Two entries in one work tree share index and HEAD.
+    /// The root of the work tree that contains the path; without git, the path itself. Two entries in one work tree
+    /// share index and HEAD.
     pub root: PathBuf,
     pub workspace: Workspace,
 }
 
-/// Where the runs in a repository work.
+/// The place where a repository's runs work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workspace {
     InPlace,
-    /// Each run in its own clone.
+    /// Each run works in its own clone.
     Clone,
 }
 
 impl Repo {
-    /// The repository for a ticket. Work on a branch is never done in the developer's own checkout.
+    /// The repository as a ticket uses it. A ticket with a branch gets a clone: the run must not work on that branch in
+    /// the developer's own checkout.
     pub(crate) fn for_branch(&self, branch: Option<&Branch>) -> Self {
         let mut repo = self.clone();
         if branch.is_some() {
@@ -36,7 +38,7 @@ impl Repo {
         repo
     }
 
-    /// The work tree that its runs share; `None` if each run has a clone.
+    /// The work tree that the repository's runs share. `None`: each run has a clone.
     pub(crate) fn shared_root(&self) -> Option<&Path> {
         (self.workspace == Workspace::InPlace).then_some(&self.root)
     }
@@ -47,7 +49,7 @@ impl Repo {
 #[serde(untagged)]
 pub enum RepoRef {
     Slug(String),
-    /// The codec resolves the path. A path that does not exist stays as it is and matches nothing.
+    /// The codec sets `resolved`. If the path does not exist, `resolved` is the same as `asked` and matches nothing.
     Path {
         asked: String,
         resolved: PathBuf,
@@ -55,7 +57,8 @@ pub enum RepoRef {
 }
 
 impl RepoRef {
-    /// The name that the backend used, as one short line. The resolved path would tell where symbolic links lead.
+    /// The name that the backend used, as one short line. It is not the resolved path: that would reveal where symbolic
+    /// links lead.
     pub fn describe(&self) -> String {
         match self {
             Self::Slug(slug) if slug.is_empty() => "(no repository named)".to_owned(),
@@ -77,11 +80,11 @@ impl Repos {
         self.0.iter()
     }
 
-    /// The allowed repository with that slug or path. A folder inside a repository is not the repository.
+    /// The allowed repository with this slug or exactly this path. A folder inside a repository does not match.
     pub fn find(&self, wanted: &RepoRef) -> Option<&Repo> {
         self.0.iter().find(|repo| match wanted {
             RepoRef::Path { resolved, .. } => repo.path == *resolved,
-            // Hosts ignore the case of owner and name.
+            // Git hosts ignore the case of owner and name.
             RepoRef::Slug(slug) => {
                 let own = repo.slug.as_ref();
                 own.is_some_and(|own| own.eq_ignore_ascii_case(slug))
@@ -116,7 +119,7 @@ pub fn is_slug(text: &str) -> bool {
 }
 
 /// The parts of a remote's address (`https://host/owner/name.git`, `git@host:owner/name`, `ssh://…`). A path on this
-/// machine has none.
+/// machine has no such parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Remote<'a> {
     pub host: &'a str,
@@ -129,20 +132,20 @@ impl<'a> Remote<'a> {
         let (authority, path) = match address.split_once("://") {
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("file") => return None,
             Some((_, rest)) => rest.split_once('/')?,
-            // The short form of ssh. A Windows drive (`C:\…`) has one letter before the colon; a host has more.
+            // The short form of ssh (`host:path`). A host has more than one letter; a Windows drive (`C:\…`) has one.
             None => address
                 .split_once(':')
                 .filter(|(host, _)| host.len() > 1 && !host.contains('/'))?,
         };
         let path = path.trim_matches('/');
         let slug = path.strip_suffix(".git").unwrap_or(path);
-        // In a password `@` is escaped, so the last one ends it.
+        // The host starts after the last `@`: in a password each `@` is escaped.
         let host = authority.rsplit('@').next()?.split(':').next()?;
         is_slug(slug).then_some(Self { host, slug })
     }
 }
 
-/// Whether git takes a remote's address for a path on this machine, see "GIT URLS" in git-clone(1).
+/// Whether git reads a remote's address as a path on this machine (see "GIT URLS" in git-clone(1)).
 pub(crate) fn is_local_remote(address: &str) -> bool {
     if let Some((scheme, _)) = address.split_once("://") {
         return scheme == "file";
@@ -159,13 +162,15 @@ pub(crate) fn is_local_remote(address: &str) -> bool {
     }
 }
 
-/// A branch name of `A-Z a-z 0-9 . _ / -` that is valid for git and that no program takes for an option.
+/// A branch name of `A-Z a-z 0-9 . _ / -`. It is valid for git. It does not start with `-`, so no program reads it as
+/// an option.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Branch(String);
 
 impl Branch {
-    /// Checks docs/protocol.md section 8 and the rules of git-check-ref-format(1) that these characters can break.
+    /// Checks the rules of docs/protocol.md section 8, and those rules of git-check-ref-format(1) that a text of these
+    /// characters can break.
     pub fn parse(text: &str) -> Result<Self, String> {
         let usable = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | '-');
         let component =

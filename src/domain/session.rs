@@ -1,9 +1,9 @@
-//! All policy: which tickets are claimed, refused, started and stopped, what is sent and sent again, when to connect
-//! and when to end.
+//! All policy: which tickets to claim, refuse, start and stop, what to send and to send again, when to connect and when
+//! to end.
 //!
-//! A [`Session`] takes events and the time and returns actions. It outlives connections. It reads no clock and does no
-//! I/O, so that each rule is tested with invented events and times. Its parts: `tickets` (from assignment to outcome),
-//! `backend` (connection, messages, view), `ending` (from stop to exit).
+//! A [`Session`] takes an event and the time, and returns actions. One session serves all connections, one after the
+//! other. It reads no clock and does no I/O, so a test can invent events and times. Its parts are `tickets` (from
+//! assignment to outcome), `backend` (connection, messages, view) and `ending` (from stop to exit).
 //!
 //! # A ticket's life
 //!
@@ -27,9 +27,9 @@
 //!    delivered ◄────────────────────────────────────┘
 //! ```
 //!
-//! A ticket that is assigned again while it waits or runs is claimed again and stays where it is. After a restart of
-//! the daemon, what was waiting waits, what was in the outbox is in the outbox, and what was running has ended. With
-//! the hub, a stop or a used-up quota leaves waiting tickets where they are.
+//! If the backend assigns a ticket again while it waits or runs, the session claims it again, and the ticket keeps its
+//! state. After a restart of the daemon, waiting tickets still wait, outcomes in the outbox are still there, and
+//! tickets that were running have ended. With the hub, a stop or a used-up quota does not end waiting tickets.
 
 mod backend;
 mod ending;
@@ -53,22 +53,22 @@ use super::quota::Quota;
 use super::repos::Repos;
 use super::ticket::{Job, Role, RunId};
 
-/// A missing CLI may be installed or mounted at any time.
+/// The time between two searches for a missing CLI. Someone may install or mount it at any time.
 const LOOK_FOR_CLI_EVERY: Duration = Duration::from_secs(60);
 
 /// The settings that policy needs.
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub repos: Repos,
-    /// Each role that may be claimed, with its time limit.
+    /// The roles that this agent takes, each with its time limit.
     pub roles: Vec<(Role, Duration)>,
     pub max_concurrent: usize,
-    /// The time between TERM and KILL.
+    /// The time between SIGTERM and SIGKILL when a run is stopped.
     pub grace: Duration,
-    /// How long runs may go on after the daemon is told to stop.
+    /// How long runs may go on after the order to stop the daemon.
     pub drain: Duration,
     pub cli: CliState,
-    /// Makes run ids and jitter. Two daemons must not have the same.
+    /// Run ids and jitter come from this seed. Two daemons must not have the same seed.
     pub seed: u64,
 }
 
@@ -91,24 +91,24 @@ pub struct Session {
     outbox: Outbox,
     /// Accepted tickets that are being stored on disk.
     accepting: Vec<Job>,
-    /// The number of the last Ping. It is never reset, so that a late Pong cannot answer a Ping of a newer connection.
+    /// The number of the last Ping. It is never reset, so a late Pong cannot answer a Ping of a newer connection.
     pings: u64,
     ending: Option<Ending>,
     quota: Quota,
-    /// Delivered outcomes to send once more. They are read from disk one at a time to save memory.
+    /// The runs whose delivered outcomes must be sent again. To save memory, one at a time is read from disk.
     recalls: VecDeque<RunId>,
     /// The dialect of the last connection.
     dialect: Dialect,
     /// The number of Pings sent by [`beat`](Self::beat) on this connection.
     beats: u32,
-    /// When to look for a missing CLI next.
+    /// When to look for the CLI again. `None`: it is not missing.
     look_for_cli_at: Option<Instant>,
     /// The time of the latest event.
     now: Now,
     link: Link,
-    /// The view that was shown last.
+    /// The view in the last [`Effect::Show`].
     shown: Option<Box<View>>,
-    /// What the current event has brought about so far.
+    /// The actions that follow from the current event, as far as they are known.
     actions: Vec<Action>,
 }
 
@@ -116,19 +116,19 @@ pub struct Session {
 enum StopStage {
     /// Runs may end by themselves.
     Draining,
-    /// Runs were told to end.
+    /// The runs have the order to end.
     Stopping,
-    /// All runs have ended; their outcomes are being sent.
+    /// All runs have ended. The daemon waits until their outcomes are confirmed.
     Flushing,
     Done,
 }
 
-/// The way from the order to stop to the exit.
+/// How far the daemon is between the order to stop and its exit.
 #[derive(Debug)]
 struct Ending {
     end: DaemonEnd,
     stage: StopStage,
-    /// When the stage ends at the latest.
+    /// The latest time at which the stage ends.
     until: Instant,
 }
 
@@ -159,7 +159,7 @@ impl Session {
         }
     }
 
-    /// Takes over what an earlier process left. To be called before the first event.
+    /// Takes over the state that an earlier process left. Call this before the first event.
     pub fn restore(&mut self, saved: SavedState, now: Now) -> Vec<Action> {
         self.now = now;
         self.quota = saved.quota;
@@ -180,7 +180,7 @@ impl Session {
         std::mem::take(&mut self.actions)
     }
 
-    /// Takes one event and returns what to do, in this order.
+    /// Takes one event. Returns the actions that follow from it, in the order in which to carry them out.
     pub fn on(&mut self, now: Now, event: Event) -> Vec<Action> {
         let ending = self.ending.as_ref();
         if ending.is_some_and(|ending| ending.stage == StopStage::Done) {
@@ -190,14 +190,15 @@ impl Session {
         if has_slept(last, now) {
             self.on_wake();
         }
-        // Before the event, which may be a ticket. The register follows the event, which may be a lost connection.
+        // The wait must end before the event: the event may be a ticket. The agent registers again after the event: the
+        // event may be the loss of the connection.
         let quota_is_back = self.quota.end_wait(now.wall);
         match event {
             Event::Connected(dialect) => self.on_connected(dialect),
             Event::Disconnected(setback) => self.on_disconnected(setback),
             Event::Heard => self.liveness.note_heard(now.mono),
             Event::Tick => {}
-            // A number that no Ping had yet proves nothing.
+            // The Pong proves nothing if no Ping had its number yet.
             Event::Pong(fence) if fence <= self.pings => {
                 let delivered = self.outbox.confirm_up_to(fence);
                 self.keep_delivered(delivered);
@@ -218,10 +219,11 @@ impl Session {
         std::mem::take(&mut self.actions)
     }
 
-    /// When [`Event::Tick`] is due, unless another event comes first.
+    /// When the session needs an [`Event::Tick`], unless another event comes first.
     pub fn deadline(&self) -> Option<Instant> {
         let ending = self.ending.as_ref().map(|ending| ending.until);
-        // The end of the quota's wait is a time of day. Each event moves it on the other clock, in case the clock is set.
+        // The quota is back at a time of day, but the deadline is on the monotonic clock. Each event converts the time
+        // again, because someone may set the time of day.
         let quota = self.quota.until.and_then(|until| {
             let left = until.duration_since(self.now.wall).unwrap_or_default();
             self.now.mono.checked_add(left)
@@ -232,7 +234,7 @@ impl Session {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Does everything that follows from the state and the time, whatever the event was.
+    /// Does what follows from the state and the time. It is the same for every event.
     fn advance(&mut self) {
         while let Some(due) = self.liveness.take_due(self.now.mono) {
             match due {
@@ -246,7 +248,7 @@ impl Session {
             }
         }
         self.withdraw_for_quota();
-        // Whether the backend can be reached is unknown before the first attempt.
+        // No run starts before the first attempt to connect: until then the daemon does not know if it is offline.
         if self.ending.is_none() && self.liveness.is_tried && !self.quota.is_exceeded() {
             let offline = !self.liveness.is_connected();
             while let Some((slot, job)) = self.queue.start_next(self.now.wall) {
@@ -264,7 +266,8 @@ impl Session {
         self.advance_ending();
     }
 
-    /// The version arrives later than the news that the CLI is there, so a missing version changes nothing.
+    /// Notes the CLI's state. If `state` has no version, the known version stays: the daemon learns it later than the
+    /// fact that the CLI is there.
     fn on_cli(&mut self, mut state: CliState) {
         let before = &self.policy.cli;
         state.version = state.version.or_else(|| before.version.clone());
@@ -333,8 +336,8 @@ impl Session {
     }
 }
 
-/// Whether the wall clock has moved further than the monotonic clock, which stops while the machine sleeps. A clock
-/// that was set looks the same; then the connection is tested once for nothing.
+/// Whether the machine has slept. Only the wall clock moves during sleep, so it has moved further than the monotonic
+/// clock. A wall clock that was set forward looks the same: then the daemon tests the connection once for nothing.
 fn has_slept(last: Now, now: Now) -> bool {
     const NOTICEABLE: Duration = Duration::from_secs(5);
     let wall = now.wall.duration_since(last.wall).unwrap_or_default();

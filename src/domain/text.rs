@@ -1,12 +1,12 @@
-//! Text from elsewhere, made fit for a log line, a message or a terminal, and shortened.
+//! Makes text from outside safe for a log line, a message or a terminal, and shortens it.
 
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
-/// At most `max` characters as one line. Control characters and characters that change the direction of writing become
-/// spaces, so that the text cannot pose as another line or another text.
+/// The first `max` characters as one line. Control characters, and characters that [`turns_text`] finds, become spaces.
+/// So the text cannot look like another line or another text.
 pub(crate) fn one_line(text: &str, max: usize) -> String {
     let mut chars = text.trim().chars();
     let line: String = chars.by_ref().take(max).collect();
@@ -17,7 +17,8 @@ pub(crate) fn one_line(text: &str, max: usize) -> String {
     line
 }
 
-/// Characters that make the shown text differ from the real one: directions of writing (UAX #9) and invisible ones.
+/// Whether a character makes the shown text differ from the real text: it is invisible or changes the direction of
+/// writing (UAX #9).
 fn turns_text(c: char) -> bool {
     matches!(
         c,
@@ -26,7 +27,7 @@ fn turns_text(c: char) -> bool {
     )
 }
 
-/// JSON whose special characters are all escaped (RFC 8259 section 7), so that a terminal acts on none of them.
+/// Escapes all special characters in a JSON text (RFC 8259 section 7), so a terminal cannot act on them.
 pub(crate) fn escaped(json: &str) -> String {
     let mut plain = String::with_capacity(json.len());
     for c in json.chars() {
@@ -41,35 +42,35 @@ pub(crate) fn escaped(json: &str) -> String {
     plain
 }
 
-/// The last `max` bytes of a text as one line, without what terminals would act on.
+/// The last `max` bytes of a text as one line, without the characters that a terminal acts on.
 pub(crate) fn last_lines(max: usize, text: &str) -> Option<String> {
     let lines = plain_lines(last_bytes(text, max)).filter(|line| !line.is_empty());
     let joined = lines.collect::<Vec<_>>().join(" | ");
     (!joined.is_empty()).then_some(joined)
 }
 
-/// The beginning of a text: at most `max` bytes, whole characters.
+/// The beginning of a text: at most `max` bytes, and only whole characters.
 pub(crate) fn first_bytes(text: &str, max: usize) -> &str {
     let mut ends = (0..=max.min(text.len())).rev();
     let end = ends.find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or_default()]
 }
 
-/// The end of a text: at most `max` bytes, whole characters.
+/// The end of a text: at most `max` bytes, and only whole characters.
 pub(crate) fn last_bytes(text: &str, max: usize) -> &str {
     let mut starts = text.len().saturating_sub(max)..=text.len();
     let start = starts.find(|start| text.is_char_boundary(*start));
     &text[start.unwrap_or_default()..]
 }
 
-/// The lines of a text, without what terminals would act on.
+/// The lines of a text, trimmed, without the characters that a terminal acts on.
 pub(crate) fn plain_lines(text: &str) -> impl Iterator<Item = String> {
     text.lines()
         .map(|line| for_terminal(line).replace('\t', " ").trim().to_owned())
 }
 
-/// A line with its indentation, without escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control
-/// characters.
+/// Removes escape sequences (ECMA-48: ESC, `[`, parameters, a letter) and control characters from a line. Keeps the
+/// indentation.
 pub(crate) fn for_terminal(line: &str) -> String {
     let mut plain = String::new();
     let mut chars = line.chars();
@@ -87,7 +88,7 @@ pub(crate) fn for_terminal(line: &str) -> String {
     plain
 }
 
-/// The beginning and the end of a text, and how many bytes were left out between them.
+/// The beginning and the end of a text, and the number of bytes that are left out between them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excerpt {
     head: String,
@@ -96,8 +97,8 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// From the first and the last bytes of a stream of `total` bytes. Invalid UTF-8 is replaced. A character that the
-    /// gap cuts in two is left out.
+    /// Makes an excerpt of a stream of `total` bytes from its first and its last bytes. Replaces invalid UTF-8. Leaves
+    /// out a character that the gap cuts in two.
     pub fn from_bytes(head: &[u8], tail: &[u8], total: u64) -> Self {
         let kept = (head.len() + tail.len()) as u64;
         if total <= kept {
@@ -124,14 +125,14 @@ impl Excerpt {
         self.head.len() + self.tail.len()
     }
 
-    /// At most `max` bytes of it, a quarter of them from the beginning and three quarters from the end.
+    /// At most `max` bytes of the excerpt: a quarter from its beginning and three quarters from its end.
     pub fn shortened(&self, max: usize) -> Self {
         if self.shown_len() <= max {
             return self.clone();
         }
         let text = [self.head.as_str(), self.tail.as_str()].concat();
         let front = max / 4;
-        // A gap that is already there stays between the two.
+        // If there is already a gap, it stays between the beginning and the end.
         let (begin, end) = match self.is_cut() {
             true => (&self.head, &self.tail),
             false => (&text, &text),
@@ -145,7 +146,7 @@ impl Excerpt {
         }
     }
 
-    /// The text to show. A line says how much is missing.
+    /// The text to show. If bytes are left out, a line in their place says how many.
     pub fn render(&self) -> String {
         if !self.is_cut() {
             return [self.head.as_str(), self.tail.as_str()].concat();
@@ -164,7 +165,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The number of bytes at the end that begin a character without ending it.
+/// The number of bytes at the end that belong to an incomplete character.
 fn cut_at_end(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last();
     let rest = last.map_or(&[][..], |last| last.invalid());
@@ -174,14 +175,14 @@ fn cut_at_end(bytes: &[u8]) -> usize {
     }
 }
 
-/// The number of bytes at the start that end a character without beginning it.
+/// The number of bytes at the start that belong to a character whose first byte is missing.
 fn cut_at_start(bytes: &[u8]) -> usize {
     let continues = |byte: &&u8| (0x80..=0xBF).contains(*byte);
     bytes.iter().take(3).take_while(continues).count()
 }
 
-/// Completes a checked text type, a tuple of a string with a function `parse`: its text, its form in a record (checked
-/// when it is read), and how it is shown.
+/// Completes a type that holds a checked text: a tuple struct of a `String`, with a function `parse` that checks. Adds
+/// `as_str`, `Display`, and the `TryFrom` that checks the text again when it is read from a record.
 macro_rules! checked_text {
     ($name:ident) => {
         impl $name {
@@ -207,7 +208,7 @@ macro_rules! checked_text {
 }
 pub(super) use checked_text;
 
-/// Shows an enum by the names that its values have in a record and on the wire.
+/// Adds `Display` to an enum. It shows the same names as serde writes to records and messages.
 macro_rules! shown_by_name {
     ($name:ident) => {
         impl std::fmt::Display for $name {

@@ -1,4 +1,4 @@
-//! A ticket, its run and its outcome. What is decided about them is in `session`.
+//! A ticket, its run and its outcome. The module `session` decides about them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use crate::times;
 
 /// A ticket's id: 1 to 128 of `A-Z a-z 0-9 . _ : -` (docs/protocol.md section 4).
 ///
-/// Safe in a log line, a URL segment and an environment variable, but not as a file name: some systems do not allow `:`
-/// or ignore case. Folders are named after the [`RunId`].
+/// An id is safe in a log line, a URL segment and an environment variable. It is not safe as a file name: some systems
+/// do not allow `:` or ignore case. Therefore a run's folder has the [`RunId`] as its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct TicketId(String);
@@ -30,7 +30,7 @@ impl TicketId {
 
 checked_text!(TicketId);
 
-/// One run of one ticket on this machine. Names its folder and marks its processes.
+/// The id of one run of one ticket on this machine. It is the name of the run's folder and marks the run's processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RunId(pub u128);
 
@@ -63,7 +63,7 @@ checked_text!(Role);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skill {
     pub slug: String,
-    /// `None`: it is still to be downloaded.
+    /// The skill's text. `None`: it must still be downloaded.
     pub body: Option<String>,
 }
 
@@ -74,7 +74,7 @@ pub struct Subagent {
     pub prompt: String,
 }
 
-/// The task: sent with the assignment, downloaded, or both.
+/// The task. It comes with the assignment, or by download, or in part by each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brief {
     pub title: Option<String>,
@@ -87,9 +87,9 @@ pub struct Brief {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
     Inline,
-    /// At the ticket's own address below the API URL.
+    /// At the address below the API URL that the ticket's id gives.
     ByTicketId,
-    /// At an address that was checked to have the API URL's origin.
+    /// At this address. It has the same origin as the API URL: this was checked.
     At(String),
 }
 
@@ -108,7 +108,7 @@ pub struct Ticket {
     /// The limit that the backend asks for. It can shorten the role's limit, never lengthen it.
     #[serde(rename = "asked_limit_s", with = "times::optional_seconds")]
     pub time_limit: Option<Duration>,
-    /// The work is done on this branch, which is pushed after a good run.
+    /// The run works on this branch. After a successful run, the daemon pushes it.
     pub branch: Option<Branch>,
 }
 
@@ -126,18 +126,18 @@ pub struct Job {
 pub struct ActiveTicket {
     pub run: RunId,
     pub id: TicketId,
-    /// The newest attempt: an assignment of an active ticket only raises it.
+    /// The newest attempt. If the backend assigns the active ticket again, only this number changes.
     pub attempt: u32,
     pub claimed_at: SystemTime,
-    /// `None`: it waits for a slot or its work tree.
+    /// When the run started. `None`: the ticket waits for a slot or its work tree.
     pub started_at: Option<SystemTime>,
-    /// The latest report of its run, in short.
+    /// The latest report of the run, shortened.
     pub progress: Option<Progress>,
     /// The number of progress messages sent.
     pub(super) seq: u64,
-    /// It was told to end. A newer attempt is another run.
+    /// The run has the order to end. A newer attempt needs another run.
     pub(super) is_stopping: bool,
-    /// The work tree that it shares with other runs, if it does.
+    /// The work tree that the run shares with other runs. `None`: it has its own clone.
     pub(super) shared_root: Option<PathBuf>,
 }
 
@@ -157,13 +157,13 @@ impl ActiveTicket {
     }
 }
 
-/// A run's report while it goes on.
+/// A report about a run that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     pub phase: Phase,
     pub elapsed: Duration,
     pub stdout_bytes: u64,
-    /// The lines of output since the last report.
+    /// The lines of output since the report before.
     pub lines: Vec<String>,
 }
 
@@ -178,8 +178,8 @@ pub enum Phase {
 shown_by_name!(Phase);
 
 impl Progress {
-    /// With the last line only, shortened, for there may be many reports with long lines. A report without a line keeps
-    /// the line of the one before.
+    /// The report with only its last line, shortened: reports may have many long lines. If this report has no line, the
+    /// line of the report before stays.
     pub fn in_short(&self, before: Option<&Self>) -> Self {
         const LINE_MAX: usize = 200;
         let line = self.lines.last().map(|line| one_line(line, LINE_MAX));
@@ -244,7 +244,7 @@ pub enum FailCode {
 shown_by_name!(FailCode);
 
 impl FailCode {
-    /// Whether a refusal for that reason passes by itself.
+    /// Whether this reason to refuse a ticket passes by itself.
     pub(super) fn is_temporary(self) -> bool {
         matches!(
             self,
@@ -252,7 +252,7 @@ impl FailCode {
         )
     }
 
-    /// Whether another agent, or this one later, may succeed.
+    /// Whether another agent, or this agent later, may succeed.
     pub fn is_retryable(self) -> bool {
         !matches!(
             self,
@@ -264,7 +264,7 @@ impl FailCode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub code: FailCode,
-    /// One human line.
+    /// One line for people.
     pub error: String,
     /// When the quota is back, if known.
     #[serde(skip)]
@@ -309,7 +309,7 @@ impl fmt::Display for DiffStat {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     pub diff: Option<String>,
-    /// The diff was left out because of its size. It is never cut.
+    /// The diff is left out because it is too large. A diff is never cut: it is complete or not there.
     pub diff_truncated: bool,
     pub stat: Option<DiffStat>,
     pub base_commit: Option<String>,
@@ -327,7 +327,7 @@ pub struct Span {
     pub duration: Duration,
 }
 
-/// What a run took, as the CLI counts it. A field that the CLI does not report is empty.
+/// What a run cost, as the CLI counts it. A field is `None` if the CLI does not report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub input_tokens: Option<u64>,
@@ -346,7 +346,7 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     #[serde(flatten)]
     pub exit: Option<Exit>,
-    /// The final message of a known CLI; everything that an unknown CLI printed.
+    /// For a known CLI, its final message. For an unknown CLI, everything that it printed.
     #[serde(flatten)]
     pub stdout: Excerpt,
     pub usage: Option<Usage>,
@@ -355,7 +355,7 @@ pub struct Outcome {
     /// `None` for a ticket that never started.
     pub span: Option<Span>,
     pub warnings: Vec<String>,
-    /// The address of the pull request that was opened for it.
+    /// The address of the pull request that was opened for the ticket.
     pub pull_request: Option<String>,
 }
 
@@ -372,7 +372,7 @@ impl Outcome {
         self.warnings.push(warning.into());
     }
 
-    /// Shortens the texts that may quote a ticket or an answer and so have no limit of their own.
+    /// Shortens the texts that have no limit yet: they may quote a ticket or an answer of any length.
     pub fn bounded(mut self) -> Self {
         const WARNINGS: usize = 50;
         const WARNING_MAX: usize = 500;
@@ -396,7 +396,7 @@ impl Outcome {
         self
     }
 
-    /// Its approximate size in memory and, before escaping, on the wire, in bytes.
+    /// The outcome's approximate size in bytes: in memory, and in a message before escaping.
     pub fn size(&self) -> usize {
         self.stdout.shown_len() + self.changes.diff.as_ref().map_or(0, String::len) + 1024
     }

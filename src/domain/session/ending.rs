@@ -1,4 +1,4 @@
-//! From the order to stop until the exit: runs drain, are stopped, and their outcomes are sent.
+//! From the order to stop to the exit: runs may go on for a while, the daemon stops the rest and sends the outcomes.
 
 use std::time::Duration;
 
@@ -6,13 +6,14 @@ use super::{Ending, Session, StopStage};
 use crate::domain::event::{Action, DaemonEnd, Effect, Goodbye};
 use crate::domain::ticket::{FailCode, Failure, Outcome, StopReason};
 
-/// How long the confirmation of the last outcomes may take.
+/// How long the daemon waits for the backend to confirm the last outcomes.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-/// How much longer than its grace a run may take to end before the daemon gives it up.
+/// How long after its grace a run may still take to end. Then the daemon gives it up.
 const STOP_SLACK: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// The first order to stop lets runs go on for the drain time. A second one, or any other end, stops them.
+    /// Begins the ending. The first [`DaemonEnd::Asked`] lets runs go on for the drain time. A second one stops them,
+    /// and so does any other reason to end.
     pub(super) fn end(&mut self, end: DaemonEnd) {
         let drain = match &self.ending {
             None => end == DaemonEnd::Asked && !self.policy.drain.is_zero(),
@@ -20,7 +21,7 @@ impl Session {
             Some(_) => return,
         };
         for waiting in self.queue.withdraw_all() {
-            // With the hub, a waiting ticket stays claimed on disk and runs at the next start.
+            // With the hub, a waiting ticket stays on disk as claimed, and the next daemon runs it.
             if !self.dialect.failures_are_final() {
                 let failure = StopReason::Shutdown.failure();
                 self.conclude(waiting, Outcome::unstarted(failure).into());
@@ -54,7 +55,7 @@ impl Session {
         }
     }
 
-    /// Takes the ending as far as it can go now.
+    /// Moves the ending forward as many stages as possible now.
     pub(super) fn advance_ending(&mut self) {
         let Some(ending) = &self.ending else { return };
         if ending.until <= self.now.mono && !self.queue.is_empty() {

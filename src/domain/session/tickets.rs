@@ -15,7 +15,7 @@ use crate::domain::ticket::{
     ActiveTicket, FailCode, Failure, Job, Outcome, Progress, RunId, StopReason, Ticket, TicketId,
 };
 
-/// How much of the backend's reason for a cancellation is logged, in characters.
+/// The most characters that the log shows of the backend's reason for a cancellation.
 const REASON_MAX: usize = 200;
 
 impl Session {
@@ -32,7 +32,8 @@ impl Session {
         }
     }
 
-    /// A ticket that is here, or that ended under this attempt, already has its answer.
+    /// Refuses an unusable assignment, or ignores it. A ticket that is active, or that ended under this attempt or a
+    /// newer one, needs no refusal: it has its answer already.
     fn on_unusable(&mut self, id: &TicketId, attempt: u32, why: String) {
         let is_active = self.queue.find(id).is_some();
         let ended = self.outbox.find(id);
@@ -63,7 +64,7 @@ impl Session {
         self.keep(record);
     }
 
-    /// Claims a ticket that is stored on disk; refuses one that cannot be stored.
+    /// Claims the ticket if it is on disk now. Refuses it if it cannot be stored.
     pub(super) fn on_kept(&mut self, run: RunId, kept: Result<(), String>) {
         let Some(at) = self.accepting.iter().position(|job| job.run == run) else {
             return;
@@ -87,7 +88,8 @@ impl Session {
         self.send(Message::Claim(id.clone(), attempt, self.now.wall));
     }
 
-    /// Answers an assignment of a known ticket (docs/protocol.md section 4). Returns whether it was one.
+    /// Handles an assignment of a known ticket (docs/protocol.md section 4). Returns `false` if the session must treat
+    /// the ticket as a new one.
     fn answer_repeated(&mut self, ticket: &Ticket) -> bool {
         let attempt = ticket.attempt;
         if let Some(active) = self.queue.find(&ticket.id) {
@@ -96,7 +98,7 @@ impl Session {
             if active.is_stopping && is_newer {
                 return false;
             }
-            // An older attempt is a late frame. A newer one is answered by the same run.
+            // An older attempt is a late frame, and gets no answer. For a newer attempt, the same run goes on.
             if attempt < active.attempt {
                 return true;
             }
@@ -122,7 +124,7 @@ impl Session {
         true
     }
 
-    /// A delivered outcome that is sent once more was read from disk, or is gone.
+    /// Sends a delivered outcome again, now that it was read from disk. Refuses the ticket if the outcome is gone.
     pub(super) fn on_recalled(&mut self, run: RunId, entry: Option<Entry>) {
         if let Some(entry) = entry {
             if !self.outbox.send_again(run) {
@@ -135,7 +137,7 @@ impl Session {
         }
     }
 
-    /// The repository and the time limit of an acceptable ticket.
+    /// Decides whether to accept the ticket. Returns its repository and its time limit.
     fn check(&self, ticket: &Ticket) -> Result<(Repo, Duration), Failure> {
         if self.ending.is_some() {
             return Err(StopReason::Shutdown.failure());
@@ -163,11 +165,11 @@ impl Session {
         Ok((repo, asked.min(*limit)))
     }
 
-    /// A refusal has no claim and is not stored: a backend that misses it assigns again.
+    /// Refuses a ticket without a claim. The refusal is not stored: if it gets lost, the backend assigns again.
     fn refuse(&mut self, id: &TicketId, attempt: u32, failure: Failure) {
         let line = format!("refused: {}: {}", failure.code, failure.error);
         self.log(Notice::new(Level::Warn, NoticeKind::Refused, line).about(id, attempt));
-        // The hub hands out again what has no answer.
+        // The hub hands out a ticket again if it gets no answer.
         if self.dialect.failures_are_final() && failure.code.is_temporary() {
             return;
         }
@@ -203,7 +205,7 @@ impl Session {
     }
 
     pub(super) fn on_finished(&mut self, run: RunId, outcome: Arc<Outcome>) {
-        // A run that was given up has its answer already.
+        // If the daemon gave the run up, its ticket has an outcome already.
         let Some(active) = self.queue.finish(run) else {
             return;
         };
@@ -221,7 +223,7 @@ impl Session {
         }
     }
 
-    /// Withdraws the roles until the quota is back.
+    /// Registers without roles until the quota is back.
     fn on_quota_exceeded(&mut self, until: Option<SystemTime>) {
         let before = self.quota;
         self.quota.mark_exceeded(self.now.wall, until);
@@ -238,7 +240,7 @@ impl Session {
         self.register_again();
     }
 
-    /// Ends waiting tickets while there is no quota: another agent may do better than wait.
+    /// Ends the waiting tickets if the quota is used up: another agent may run them sooner.
     pub(super) fn withdraw_for_quota(&mut self) {
         if self.quota.is_exceeded() && !self.dialect.failures_are_final() {
             for waiting in self.queue.withdraw_all() {
@@ -247,7 +249,7 @@ impl Session {
         }
     }
 
-    /// Ends a claimed ticket. Each one passes here exactly once.
+    /// Ends a claimed ticket. This happens exactly once for each claimed ticket.
     pub(super) fn conclude(&mut self, ended: ActiveTicket, outcome: Arc<Outcome>) {
         let kind = match outcome.failure {
             Some(_) => NoticeKind::Failed,
@@ -266,7 +268,7 @@ impl Session {
         self.outbox.push(entry);
     }
 
-    /// Puts a ticket that an earlier process claimed back in line, if its repository is still allowed.
+    /// Queues a ticket that an earlier process claimed. Ends it if its repository is no longer allowed.
     pub(super) fn restore_waiting(&mut self, job: Box<Job>, claimed_at: SystemTime) {
         let (id, attempt) = (job.ticket.id.clone(), job.ticket.attempt);
         let line = "claimed before the restart, still to be run";
