@@ -1,5 +1,5 @@
-//! Works on a branch that the backend names: checks it out in the run's own clone, and after a good run commits, pushes,
-//! and opens a pull request (docs/protocol.md section 8, `implement_prd`).
+//! Works on a branch that the backend names. Checks it out in the run's own clone. After a good run commits and pushes
+//! it, and opens a pull request (docs/protocol.md section 8, `implement_prd`).
 //!
 //! It never touches the developer's checkout: a run that fails, or a daemon that dies, leaves nothing there, and the
 //! developer's uncommitted changes are never committed. It forces nothing, pushes no other branch, and runs no hook.

@@ -1,11 +1,13 @@
-//! Takes what a run changed, by git, without touching the repository (docs/protocol.md section 5).
+//! Finds out what a run changed, with git, and does not touch the repository (docs/protocol.md section 5).
 //!
-//! git works in a scratch git directory (`scratch`), so no hook, filter, monitor or diff program starts that the
-//! repository's settings name. A file that such a filter would change is left out with a warning: what the repository
-//! keeps encrypted must not be sent in the clear. Filters of the user's own settings, such as git-lfs, work.
+//! git works in a scratch git directory (`scratch`). So it starts no hook, filter, monitor or diff program that the
+//! repository's settings name. If such a filter would change a file, the diff leaves the file out, with a warning: what
+//! the repository keeps encrypted must not be sent in the clear. Filters of the user's own settings, such as git-lfs,
+//! work.
 //!
-//! git never works in a nested repository, such as a submodule, because its settings may name programs. So no tree here
-//! has a gitlink: the diff shows neither changes inside it nor that another commit is checked out. A warning names it.
+//! git never works in a nested repository, such as a submodule, because the settings there may name programs. So no
+//! tree here has a gitlink (git's entry for a nested repository). The diff does not show changes inside a nested
+//! repository, nor that another commit is checked out there. A warning names it.
 //!
 //! Files that the user has marked `assume-unchanged` count as unchanged.
 
@@ -28,9 +30,9 @@ use crate::store::journal::{LEFT_OUT, PATCH};
 const GIT_DIR: &str = "scratch/git";
 /// The patch while git writes it.
 const UNFINISHED: &str = "scratch/diff.patch";
-/// Each is an argument of git, and arguments are limited.
+/// Each file that is left out is an argument of git, and the system limits arguments.
 const LEFT_OUT_MAX: usize = 200;
-/// In a partial clone some objects are missing, and are not needed.
+/// A partial clone lacks some objects, and the tree does not need them.
 const WRITE_TREE: &[&str] = &["write-tree", "--missing-ok"];
 
 /// The work tree as it was before a run.
@@ -39,9 +41,9 @@ pub struct Snapshot<'a> {
     repository: Repository,
     scratch: Scratch,
     base_commit: Option<String>,
-    /// Writes the tree of the time before.
+    /// The git command that writes the tree from before the run. `None`: it has not been started.
     base_tree: Option<GitCall>,
-    /// Filters of the repository's own settings, which do not run.
+    /// Filters that the repository's own settings define. They do not run.
     local_filters: Vec<String>,
     /// A warning about files that git could not read; they are in no diff.
     unreadable: Option<String>,
@@ -58,7 +60,7 @@ impl<'a> Snapshot<'a> {
         take_out_nested(at, &scratch.git.clone().inside(&repository.dirs.top))?;
         let unreadable = add(&scratch.git, scratch.is_sparse(), at.halt)?;
         let base_commit = head_of(&repository.git, at.halt)?;
-        // It is written while the CLI runs. That also leaves in the index what makes the second tree cheap.
+        // git writes this tree while the CLI runs. That also leaves data in the index that makes the second tree cheap.
         let base_tree = scratch.git.start(WRITE_TREE, None, None)?;
         Ok(Some(Self {
             at,
@@ -102,7 +104,7 @@ impl<'a> Snapshot<'a> {
         self.base_commit.as_deref()
     }
 
-    /// With another time limit for each git command, and other stop orders.
+    /// Sets another time limit for each git command, and another source of stop orders.
     pub fn within(mut self, limit: Duration, halt: &'a Halt) -> Self {
         self.scratch.git = self.scratch.git.within(limit);
         self.repository.git = self.repository.git.within(limit);
@@ -110,7 +112,8 @@ impl<'a> Snapshot<'a> {
         self
     }
 
-    /// Compares with the work tree of now. The whole diff is on disk; the one that is returned has at most `max` bytes.
+    /// Compares the snapshot with the work tree as it is now. Writes the whole diff to disk, and returns it if it has
+    /// at most `max` bytes.
     pub fn changes(mut self, max: usize, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
         let (at, git) = (self.at, self.scratch.git.clone());
         let top = self.repository.dirs.top.clone();
@@ -119,7 +122,7 @@ impl<'a> Snapshot<'a> {
             None => git.start(WRITE_TREE, None, None)?,
         };
         let mut base_tree = base_tree.finish(at.halt)?;
-        // `git add` has added every folder that has a `.git` and a commit.
+        // `git add` has also added nested repositories: folders that have a `.git` and a commit.
         let nested_before = take_out_nested(at, &git.clone().inside(&top))?;
         if !nested_before.is_empty() {
             base_tree = git.run(WRITE_TREE, None, at.halt)?;
@@ -155,16 +158,17 @@ impl<'a> Snapshot<'a> {
         let stat = self.compare("--shortstat", trees, &filtered, None)?;
         let mut patch = self.patch(trees, &filtered, max)?;
         if let Some(text) = patch.take_if(|patch| !is_utf8(patch)) {
-            // JSON holds only text. git writes files that it takes for binary in letters and digits.
+            // JSON holds only text. If git takes a file for binary, it writes it in letters and digits.
             self.declare_all_binary()?;
             let binary = self.patch(trees, &filtered, max)?;
             patch = binary.map(|binary| without_non_utf8(&text, &binary));
             at.folder
                 .write(UNFINISHED, patch.as_deref().unwrap_or(&text))?;
-            // Each of the two is within the limit, but parts of both together may not be.
+            // Each of the two patches is within the limit, but a mix of their parts may be larger.
             patch.take_if(|patch| patch.len() > max);
         }
-        // It gets its own name only when it is complete: nothing else remains of a run in a clone.
+        // The patch gets its final name only when it is complete. If the run was in a clone, nothing else remains of
+        // it.
         fs::rename(at.folder.path(UNFINISHED), at.folder.path(PATCH))?;
         let diff = patch.and_then(|patch| String::from_utf8(patch).ok());
         Ok(Changes {
@@ -188,13 +192,13 @@ impl<'a> Snapshot<'a> {
         let command = ["diff-tree", "-r", "--name-only", "-z", trees[0], trees[1]];
         self.scratch.git.run(&command, Some(changed), halt)?;
         let mut filtered = BTreeSet::new();
-        // `--cached` reads the attributes of the time before: the run may have changed them.
+        // `--cached` reads the attributes from before the run. The run may have changed them.
         let before = ["check-attr", "--cached", "--stdin", "-z", "filter"].as_slice();
         let now = ["check-attr", "--stdin", "-z", "filter"].as_slice();
         for (git, command) in [(&self.scratch.git, before), (after, now)] {
             let names = File::open(folder.path(CHANGED))?;
             let answers = folder.create(ATTRIBUTES)?;
-            // It takes names from the working directory on, and those of `diff-tree` begin at the top.
+            // `check-attr` takes names relative to the working directory. Those of `diff-tree` are relative to the top.
             let git = git.clone().inside(&self.repository.dirs.top);
             git.start(command, Some(names), Some(answers))?
                 .finish(halt)?;
@@ -214,8 +218,8 @@ impl<'a> Snapshot<'a> {
         Ok(filtered.into_iter().collect())
     }
 
-    /// Compares the trees by `git diff-tree OPTIONS`, which is `git diff` without the settings that change how a diff
-    /// looks.
+    /// Compares the trees with `git diff-tree OPTIONS`. It is like `git diff`, but without the settings that change how
+    /// a diff looks.
     fn compare(
         &self,
         options: &str,
@@ -234,7 +238,7 @@ impl<'a> Snapshot<'a> {
         self.scratch.git.run(&command, out, self.at.halt)
     }
 
-    /// Writes the patch to disk and reads it back, if it has at most `max` bytes.
+    /// Writes the patch to disk. Returns it if it has at most `max` bytes.
     fn patch(
         &self,
         trees: [&str; 2],
@@ -252,7 +256,8 @@ impl<'a> Snapshot<'a> {
         Ok((patch.len() <= max).then_some(patch))
     }
 
-    /// `$GIT_DIR/info/attributes` has precedence over every other attributes file, see gitattributes(5).
+    /// Makes git take every file for binary. `$GIT_DIR/info/attributes` has precedence over every other attributes
+    /// file, see gitattributes(5).
     fn declare_all_binary(&self) -> io::Result<()> {
         let path = self.scratch.dir.join("info/attributes");
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
@@ -260,22 +265,23 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-/// Stages everything below the working directory. Returns a warning about files that cannot be read: they are left out.
+/// Stages everything below the working directory. Returns a warning if git cannot read some files: it leaves them out.
 fn add(git: &Git, is_sparse: bool, halt: &Halt) -> Result<Option<String>, GitError> {
     let mut command = vec!["add", "--all", "--ignore-errors"];
-    // In a sparse checkout also files outside its patterns that are there.
+    // In a sparse checkout, this also adds files that are there although its patterns exclude them.
     command.extend(is_sparse.then_some("--sparse"));
     command.extend(["--", "."]);
     let output = git.start(&command, None, None)?.finish_any(halt)?;
     match output.code {
         0 => Ok(None),
-        // git's code for "some files could not be added"; the one for a broken index is 128.
+        // git exits with 1 if it could not add some files, and with 128 if the index is broken.
         1 => Ok(Some(format!("not in the diff: {}", output.complaint()))),
         _ => Err(GitError::Failed(output.complaint())),
     }
 }
 
-/// Reads ` 3 files changed, 10 insertions(+), 2 deletions(-)`. A number that is 0 is left out, and so is the line.
+/// Reads ` 3 files changed, 10 insertions(+), 2 deletions(-)`. git leaves out a number that is 0, and the whole line if
+/// nothing changed.
 fn stat_in(line: &str) -> DiffStat {
     let number_of = |unit: &str| {
         let mut parts = line.split(',').map(str::trim);
@@ -293,11 +299,11 @@ fn is_utf8(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok()
 }
 
-/// Takes the part of each file from `text` if it is UTF-8, else from `binary`. Both are patches for the same trees.
+/// Joins two patches for the same trees. Takes each file's part from `text` if that part is UTF-8, else from `binary`.
 fn without_non_utf8(text: &[u8], binary: &[u8]) -> Vec<u8> {
     let (texts, binaries) = (parts(text), parts(binary));
     let first_line = |part: &&[u8]| part.split(|b| *b == b'\n').next().map(<[u8]>::to_vec);
-    // git may find other renames in files that it takes for binary.
+    // The parts may not match: git may find other renames in files that it takes for binary.
     if !texts
         .iter()
         .map(first_line)
@@ -310,7 +316,8 @@ fn without_non_utf8(text: &[u8], binary: &[u8]) -> Vec<u8> {
     chosen.collect::<Vec<_>>().concat()
 }
 
-/// The parts of a patch, one for each file. A line of a file's content has a sign or a space before it.
+/// The parts of a patch, one for each file. No line of a file's content looks like a start: a sign or a space precedes
+/// it.
 fn parts(patch: &[u8]) -> Vec<&[u8]> {
     const START: &[u8] = b"\ndiff --git ";
     let (mut parts, mut start) = (Vec::new(), 0);

@@ -14,12 +14,13 @@ use crate::environment::Environment;
 
 /// If git needs longer, in a very large repository or on a slow disk, the run has no diff.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Without a slug a repository is known by its path, so the start of the daemon waits only briefly for one.
+/// Limit on the search for a repository's slug, which delays the start of the daemon. Without a slug the repository is
+/// known by its path.
 const SLUG_LIMIT: Duration = Duration::from_secs(5);
 /// Limit on git's output, unless it goes to a file.
 const OUTPUT_MAX: usize = 1 << 20;
 
-/// git as it is called for one repository.
+/// How git is called for one repository.
 #[derive(Clone)]
 pub struct Git {
     program: PathBuf,
@@ -41,13 +42,14 @@ pub enum GitError {
 }
 
 impl Git {
-    /// The git directory is given, never discovered: discovery would ask who owns the folder, and read settings.
+    /// The caller names the git directory. If git looked for it, git would check who owns the folder, and read
+    /// settings.
     pub fn new(environment: &Environment, cwd: &Path, git_dir: &Path) -> Result<Self, GitError> {
         Ok(Self::discovering(environment, cwd)?.with("GIT_DIR", git_dir))
     }
 
-    /// As a person in that folder would call it: with the settings of the repository around it, unless another user owns
-    /// that.
+    /// Calls git as a person in that folder would: git finds the repository around the folder and uses its settings,
+    /// unless another user owns the repository.
     pub fn discovering(environment: &Environment, cwd: &Path) -> Result<Self, GitError> {
         let program = tool::find("git", environment.get("PATH")).ok_or(GitError::NotInstalled)?;
         let git = Self {
@@ -68,19 +70,19 @@ impl Git {
         self
     }
 
-    /// In another working directory: some commands take names relative to it.
+    /// Sets another working directory: some commands take names relative to it.
     pub fn inside(mut self, folder: &Path) -> Self {
         self.cwd = folder.to_owned();
         self
     }
 
-    /// With another time limit for each command.
+    /// Sets another time limit for each command.
     pub fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// Starts `git ARGS`. Its standard output goes to `out`, or is kept.
+    /// Starts `git ARGS`. Its standard output goes to `out`. Without `out` it is kept in memory.
     pub fn start(
         &self,
         args: &[impl AsRef<OsStr>],
@@ -88,7 +90,7 @@ impl Git {
         out: Option<File>,
     ) -> Result<GitCall, GitError> {
         let args: Vec<OsString> = args.iter().map(|arg| arg.as_ref().to_owned()).collect();
-        // Settings come before the command.
+        // Finds the name of the command. Settings (`-c NAME=VALUE`) come before it.
         let command = args
             .iter()
             .map(|arg| arg.to_string_lossy())
@@ -135,7 +137,7 @@ pub struct GitOutput {
 }
 
 impl GitCall {
-    /// Its standard output. Any exit code but 0 is an error.
+    /// Waits for the command and returns its standard output. Any exit code but 0 is an error.
     pub fn finish(self, halt: &Halt) -> Result<String, GitError> {
         let output = self.finish_any(halt)?;
         if output.code == 0 {
@@ -145,7 +147,7 @@ impl GitCall {
         }
     }
 
-    /// The same, whatever the exit code is.
+    /// Waits for the command and accepts every exit code.
     pub fn finish_any(self, halt: &Halt) -> Result<GitOutput, GitError> {
         let Self { what, call } = self;
         let end = call.finish(halt);
@@ -172,14 +174,14 @@ impl GitOutput {
     }
 }
 
-/// Where git keeps what belongs to a folder. Found without starting git.
+/// The directories of the repository that a folder belongs to. They are found without starting git.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitDirs {
     /// The root of the work tree.
     pub top: PathBuf,
-    /// HEAD and index.
+    /// Holds HEAD and the index.
     pub git_dir: PathBuf,
-    /// Objects and settings, which linked work trees share.
+    /// Holds the objects and the settings. Linked work trees share them.
     pub common_dir: PathBuf,
 }
 
@@ -208,7 +210,7 @@ impl GitDirs {
     }
 }
 
-/// Opens a file, and nothing else: reading a pipe of that name would never end.
+/// Opens a regular file and nothing else: a read from a pipe of that name would never end.
 pub fn open_file(path: &Path) -> io::Result<File> {
     if fs::metadata(path)?.is_file() {
         File::open(path)

@@ -1,4 +1,4 @@
-//! Recovers a run that was cut off because the daemon died: ends its processes, and makes an outcome of what it left.
+//! Recovers a run that was cut off because the daemon died: ends its processes, and makes an outcome from what it left.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,11 +17,11 @@ use crate::domain::ticket::{FailCode, Failure, Job, Outcome, Span};
 use crate::store::journal::{RunFolder, Started};
 use crate::times::from_millis;
 
-/// For each git command.
+/// The time limit for each git command.
 const GIT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Ends the processes of the run and returns its outcome. `is_allowed`: the repository is still among the settings;
-/// without that there is no diff.
+/// Ends the processes of the run and returns its outcome. `is_allowed`: the settings still list the repository. If they
+/// do not, there is no diff.
 pub fn recover(job: &Job, started: &Started, is_allowed: bool, context: &Context) -> Entry {
     let why = "the agent died while the ticket ran";
     let mut outcome = Outcome {
@@ -102,8 +102,8 @@ fn take_diff(
     let clone = folder.clone_path();
     let worked_in = started.clone.as_ref().map(|within| clone.join(within));
     if clone.exists() && (worked_in.is_none() || !clone.join(".git").exists()) {
-        // The record of the run's folder is missing, or that folder is no longer a repository: a diff would be taken
-        // of another one.
+        // Either no record says where in the clone the run worked, or the clone is no longer a repository. A diff would
+        // then be of another repository.
         warnings.push(format!("no diff: {}", workspace::only_in(folder)));
         return;
     }
@@ -117,7 +117,7 @@ fn take_diff(
     let base = started.base_commit.clone();
     let repo = &job.repo.path;
     let max = context.limits.diff_bytes;
-    // The daemon connects only afterwards, so git gets little time.
+    // The daemon connects only after this, so git gets little time.
     let changes =
         Snapshot::reopen(at, worked_in.as_ref().unwrap_or(repo), base).and_then(|snapshot| {
             let snapshot = snapshot.map(|snapshot| snapshot.within(GIT_LIMIT, &halt));

@@ -32,8 +32,8 @@ use crate::times::millis;
 
 /// Limit on what is kept of stderr; only its end is ever sent.
 const STDERR_MAX: usize = 64 << 10;
-/// The time limit for each git command of a stopped run; one that takes longer is the last. The session waits ten
-/// seconds longer than the grace period.
+/// The time limit for each git command of a stopped run. If a command takes longer, no other follows. The session waits
+/// ten seconds longer than the grace period.
 const STOPPED_GIT_LIMIT: Duration = Duration::from_secs(2);
 const PROMPT: &str = "prompt.md";
 
@@ -69,7 +69,7 @@ pub struct Run<'a> {
     args: &'a Template,
     at: RunGit<'a>,
     progress: ProgressReports<'a>,
-    /// What the CLI works in. `None`: the repository itself.
+    /// The clone that the CLI works in. `None`: it works in the repository itself.
     clone: Option<RunClone>,
     outcome: Outcome,
 }
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Assembles the prompt and has it approved.
+    /// Assembles the prompt, and asks a person to approve it if that is required.
     fn prompt(&mut self) -> Result<Prompt, Failure> {
         let ticket = &self.job.ticket;
         self.progress.report(Phase::Preparing, None);
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
         Ok(Prompt { text, title, file })
     }
 
-    /// From the snapshot before to the diff after.
+    /// Takes the snapshot, runs the CLI, and takes the diff.
     fn run_cli(&mut self, prompt: Prompt, branch: Option<&BranchWork<'_>>) -> Result<(), Failure> {
         let args = self.arguments(&prompt)?;
         let snapshot = self.snapshot()?;
@@ -174,7 +174,7 @@ impl<'a> Run<'a> {
         self.note_start(snapshot.as_ref())?;
         let started = self.start(&args, prompt, &stdout, &stderr);
         let process = started.inspect_err(|_| {
-            // Nothing has worked in the clone, and without a diff it would be kept.
+            // The clone has no work in it. Without a diff the clean-up would keep it.
             let _ = self.at.folder.remove_clone();
         })?;
         let end = process.wait(self.at.halt, Some(self.context.progress.every), || {
@@ -232,8 +232,8 @@ impl<'a> Run<'a> {
         Ok(Capture::new(max, Some(file)))
     }
 
-    /// Without git, or if git fails, the run goes on without a diff, and a warning says so. A run in a clone ends: the
-    /// clone is removed, so without a diff nothing would be left of the CLI's work.
+    /// If there is no git, or git fails, the run goes on without a diff, and a warning says so. But a run in a clone
+    /// ends: the clone is removed later, so without a diff nothing would be left of the CLI's work.
     fn snapshot(&mut self) -> Result<Option<Snapshot<'a>>, Failure> {
         let why = match Snapshot::take(self.at, self.cwd()) {
             Ok(Some(snapshot)) => return Ok(Some(snapshot)),
@@ -246,8 +246,8 @@ impl<'a> Run<'a> {
         Ok(None)
     }
 
-    /// If the daemon dies from here on, the next one takes the run as started. If this cannot be written, the run must
-    /// not start: the next daemon would start it again.
+    /// Records that the run has started. If the daemon dies after this, the next one does not start the run again.
+    /// Without the record it would, so if the write fails, the run must not start.
     fn note_start(&self, snapshot: Option<&Snapshot<'_>>) -> Result<(), Failure> {
         let clone = self.clone.as_ref();
         let started = Started {
@@ -365,7 +365,7 @@ fn no_clone(e: GitError) -> Failure {
     Failure::new(FailCode::Internal, error)
 }
 
-/// ENOEXEC; on macOS also EBADARCH; on Windows ERROR_BAD_EXE_FORMAT.
+/// Whether the error is ENOEXEC, on macOS also EBADARCH, on Windows ERROR_BAD_EXE_FORMAT.
 fn is_foreign_format(e: &io::Error) -> bool {
     let codes: &[i32] = match () {
         () if cfg!(windows) => &[193],
@@ -410,7 +410,7 @@ impl<'a> ProgressReports<'a> {
         }
     }
 
-    /// `stdout`: what the CLI prints, from its start on.
+    /// Posts a report if one is due. `stdout`: the CLI's output since its start; `None` if the CLI has not started.
     fn report(&mut self, phase: Phase, stdout: Option<&mut CliOutput>) {
         let elapsed = self.started.elapsed();
         if elapsed < self.last + self.config.every {

@@ -1,7 +1,7 @@
 //! Makes git directories by hand that borrow a repository's objects, for diffs (`diff`) and clones (`workspace`).
 //!
-//! git works in such a directory and never learns of the repository. So it cannot change the repository, and starts no
-//! program that the repository's settings name: only the few settings listed here are taken over.
+//! git works in such a directory and does not know the repository. So it cannot change the repository, and starts no
+//! program that the repository's settings name. Only the few settings listed here are copied.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -32,7 +32,7 @@ const KEPT_SETTINGS: &[&str] = &[
     "extensions.objectformat",
 ];
 
-/// GitSettings that a clone has besides those: who commits, and where to push. None of them names a program.
+/// More settings that a clone gets: who commits, and where to push. None of them names a program.
 const SHARED_SETTINGS: &[&str] = &[
     "user.name",
     "user.email",
@@ -63,7 +63,7 @@ impl RunGit<'_> {
     }
 }
 
-/// A repository with its own git directory. Only commands that start no program and write nothing are used with it.
+/// A repository with its real git directory. Only commands that start no program and write nothing may use it.
 pub struct Repository {
     pub dirs: GitDirs,
     pub git: Git,
@@ -88,7 +88,7 @@ impl Repository {
     }
 }
 
-/// `None`: there is no commit yet.
+/// The commit that is checked out. `None`: there is no commit yet.
 pub fn head_of(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
     let output = git.start(HEAD, None, None)?.finish_any(halt)?;
     Ok((output.code == 0).then(|| output.stdout.trim().to_owned()))
@@ -102,7 +102,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// With the index of the work tree.
+    /// Makes a scratch directory with a copy of the work tree's index.
     pub fn make(
         at: RunGit<'_>,
         cwd: &Path,
@@ -118,7 +118,7 @@ impl Scratch {
         Self::reopen(at, cwd, dirs, name)
     }
 
-    /// One that is there already.
+    /// Opens a scratch directory that exists already.
     pub fn reopen(
         at: RunGit<'_>,
         cwd: &Path,
@@ -135,7 +135,7 @@ impl Scratch {
     }
 }
 
-/// Makes everything of a git directory but its settings and its index.
+/// Makes everything in a git directory except its settings and its index.
 pub fn borrow_objects(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     for folder in ["objects/info", "refs", "info"] {
         fs::create_dir_all(git_dir.join(folder))?;
@@ -156,7 +156,7 @@ pub fn borrow_objects(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies the work tree's index, with what makes git trust it.
+/// Copies the work tree's index. The copy keeps the file's time, so that git trusts it.
 fn copy_index(git_dir: &Path, dirs: &GitDirs) -> io::Result<()> {
     for entry in fs::read_dir(&dirs.git_dir)?.flatten() {
         let name = entry.file_name();
@@ -220,7 +220,8 @@ impl GitSettings {
         local.map(|(name, _)| name).collect()
     }
 
-    /// A settings file for a scratch directory: what counts as a change is as in the repository, and no program starts.
+    /// The text of a settings file for a scratch directory. The same things count as changes as in the repository, and
+    /// git starts no program.
     fn for_scratch(&self, git_dir: &Path) -> String {
         let mut text = String::new();
         for own in &self.0 {
@@ -237,7 +238,7 @@ impl GitSettings {
             ("core.quotePath", "true"),
             ("core.sharedRepository", "0600"),
             ("core.safecrlf", "false"),
-            // With it git looks at files marked `skip-worktree` that are there all the same.
+            // With this, git also looks at files that are marked `skip-worktree` but are there.
             ("core.sparseCheckout", "true"),
             ("core.splitIndex", "false"),
             ("core.untrackedCache", "false"),
@@ -247,8 +248,9 @@ impl GitSettings {
         text + &entries(&own)
     }
 
-    /// A settings file for a clone of the repository with that root. It also has the upstreams of branches. An empty
-    /// filter does nothing; by its name the diff knows what it has to leave out.
+    /// The text of a settings file for a clone of the repository whose root is `top`. It also has the upstreams of
+    /// branches. The repository's own filters are empty here and do nothing. Their names tell the diff what to leave
+    /// out.
     pub fn for_clone(&self, top: &Path) -> String {
         let is_for_clone = |name: &str| {
             KEPT_SETTINGS.contains(&name)
@@ -271,7 +273,7 @@ impl GitSettings {
             ("core.bare", "false"),
             ("core.logAllRefUpdates", "true"),
             ("core.sparseCheckout", sparse),
-            // Nothing may go on in the background of a folder that is soon removed.
+            // git must not start background work in a folder that is soon removed.
             ("core.fsmonitor", "false"),
             ("gc.auto", "0"),
             ("maintenance.auto", "false"),
@@ -281,7 +283,7 @@ impl GitSettings {
 }
 
 impl GitSetting {
-    /// Its value for a clone. The path of a remote may be relative to the repository.
+    /// The value in a clone. The address of a remote may be a path that is relative to the repository.
     fn value_for_clone(&self, top: &Path) -> String {
         let is_address = ["remote.origin.url", "remote.origin.pushurl"].contains(&&*self.name);
         if is_address && is_local_remote(&self.value) && !self.value.starts_with("file://") {
@@ -318,7 +320,7 @@ fn quoted(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-/// The copy keeps the time: git suspects files that are as new as the index to have changed.
+/// Copies a file if it is there. The copy keeps the time: git suspects changes in files that are as new as the index.
 pub fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
     let mut from = match open_file(from) {
         Ok(file) => file,
@@ -326,20 +328,20 @@ pub fn copy_if_there(from: &Path, to: &Path) -> io::Result<()> {
         Err(e) => return Err(e),
     };
     let time = from.metadata()?.modified()?;
-    // Not `fs::copy`, which copies the mode: the time of a read-only copy could not be set.
+    // `fs::copy` would also copy the mode. Then the time of a read-only copy could not be set.
     let mut copy = File::create(to)?;
     io::copy(&mut from, &mut copy)?;
     copy.set_modified(time)
 }
 
-/// A name as git has it.
+/// A file name from the bytes that git prints.
 #[cfg(unix)]
 pub fn os_string(bytes: &[u8]) -> OsString {
     use std::os::unix::ffi::OsStrExt;
     OsStr::from_bytes(bytes).to_owned()
 }
 
-/// A name as git has it: on Windows always UTF-8.
+/// A file name from the bytes that git prints. On Windows they are always UTF-8.
 #[cfg(not(unix))]
 pub fn os_string(bytes: &[u8]) -> OsString {
     String::from_utf8_lossy(bytes).into_owned().into()
@@ -402,12 +404,12 @@ pub fn take_out_nested(at: RunGit<'_>, git: &Git) -> Result<Nested, GitError> {
     Ok(nested)
 }
 
-/// An entry of mode 0 is a removal, see "USING --INDEX-INFO" in git-update-index(1).
+/// Makes the entry that removes this one: its mode is 0, see "USING --INDEX-INFO" in git-update-index(1).
 pub fn removal(entry: &[u8]) -> Vec<u8> {
     [b"0 ", &entry[GITLINK.len()..]].concat()
 }
 
-/// Gives the index these entries.
+/// Writes these entries into the index.
 pub fn update_nested(at: RunGit<'_>, git: &Git, entries: &Nested) -> Result<(), GitError> {
     if entries.is_empty() {
         return Ok(());

@@ -1,6 +1,6 @@
-//! Finds programs, and asks small programs of the system (such as `systemctl`) for what they print.
+//! Finds programs, and runs small programs of the system (such as `systemctl`) for their output.
 //!
-//! The search is the one that a shell would do, so that the daemon can say where it searched.
+//! The daemon searches as a shell would, but does it itself, so that it can say where it searched.
 
 #[cfg(test)]
 mod tests;
@@ -22,15 +22,15 @@ const ENDINGS: &[&str] = if cfg!(windows) {
 /// A service manager describes one service in a few KiB.
 const OUTPUT_MAX: usize = 256 << 10;
 
-/// Whether the program is a script for Windows' command interpreter, as npm makes them.
+/// Whether the program is a script for Windows' command interpreter. npm makes such scripts.
 pub fn is_shim(program: &Path) -> bool {
     let ending = program.extension().unwrap_or_default();
     ending.eq_ignore_ascii_case("cmd") || ending.eq_ignore_ascii_case("bat")
 }
 
-/// The program that npm's shim starts with all arguments, if it is an `.exe`. Started directly, it takes arguments that
-/// the command interpreter would refuse, and there is one process less to end. The line looks like
-/// `"%dp0%\node_modules\@anthropic-ai\claude-code\bin\claude.exe"   %*`.
+/// The program that npm's shim starts with all arguments, if it is an `.exe`. The daemon starts it directly: it takes
+/// arguments that the command interpreter would refuse, and there is one process less to end. The shim's line looks
+/// like `"%dp0%\node_modules\@anthropic-ai\claude-code\bin\claude.exe"   %*`.
 fn exe_behind(shim: &str, folder: &Path) -> Option<PathBuf> {
     let mut lines = shim.lines().map(str::trim);
     let call = lines.find(|line| line.ends_with("%*"))?;
@@ -48,7 +48,7 @@ pub fn find(command: &str, path_variable: Option<&OsStr>) -> Option<PathBuf> {
     if command.contains(std::path::is_separator) {
         return with_ending(Path::new(command));
     }
-    // An empty entry would mean the working directory, which is a repository, whose files are not trusted.
+    // An empty entry would mean the working directory. That is a repository, and its files are not trusted.
     std::env::split_paths(path_variable?)
         .filter(|folder| folder.is_absolute())
         .find_map(|folder| with_ending(&folder.join(command)))
@@ -88,7 +88,7 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-/// Asks a program on PATH, in English and without the daemon's own settings. The error is
+/// Runs a program on PATH for its output, in English and without the daemon's own settings. The error is
 /// [`io::ErrorKind::NotFound`] if there is no program of that name.
 pub fn ask(
     program: &str,

@@ -14,7 +14,7 @@ use super::workspace;
 use crate::domain::event::JobEvent;
 use crate::domain::ticket::{Job, Outcome, RunId, StopReason};
 
-/// A worker without a run ends at once, and one with a run was told to end it.
+/// How long to wait for a worker. Without a run it ends at once. With a run it has the order to end the run.
 const JOIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// One worker thread.
@@ -78,7 +78,7 @@ impl Worker {
         }
     }
 
-    /// Lets the worker end. If its run cannot be ended in time, the worker is left to the end of the process.
+    /// Lets the worker end. If its run does not end in time, nobody waits for the worker: it ends with the daemon.
     pub fn join(self) {
         drop((self.tasks, self.stops));
         match self.ended.recv_timeout(JOIN_LIMIT) {
@@ -103,7 +103,7 @@ fn carry_out(
         Ok(folder) => folder,
         Err(e) => return Outcome::unstarted(state_failed(e)),
     };
-    // An earlier daemon may have died before the program of this run started, and its git may still be running.
+    // An earlier daemon may have died before the CLI of this run started. Its git may still be running.
     if folder.path("scratch").exists() || folder.clone_path().exists() {
         process::end_marked(context.environment.mark_of_git(run), context.grace);
     }
@@ -112,7 +112,7 @@ fn carry_out(
     Run::new(context, task, &folder, &halt, post).carry_out()
 }
 
-/// The clean-up after runs: queued here, and done by a worker that is idle.
+/// The queue of clean-up work after runs. An idle worker does the work.
 #[derive(Clone)]
 pub struct Chores {
     todo: Sender<RunId>,
@@ -125,9 +125,9 @@ impl Chores {
         Self { todo, list }
     }
 
-    /// Queues the removal of what is no longer needed of a run. Its outcome must be on disk, or delivered.
+    /// Queues the removal of what a run no longer needs. The run's outcome must be on disk, or delivered.
     pub fn tidy(&self, run: RunId) {
-        // It cannot fail: `self` holds the other end too.
+        // This cannot fail: `self` holds the other end too.
         let _ = self.todo.send(run);
     }
 }

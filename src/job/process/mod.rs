@@ -1,8 +1,8 @@
-//! Runs a program in a process group or job object of its own, under a time limit, and leaves nothing of it running.
+//! Runs a program in a process group or job object of its own, under a time limit, and leaves no process of it running.
 //!
-//! The CLI, git and every other program go this way. Each run has two threads, which end with it: `wait` owns the
-//! child, `drain` reads its output. `unix.rs` and `windows.rs` hold what differs: how a tree of processes is ended, and
-//! how its pipes are read.
+//! The CLI, git and every other program run in this way. Each has two threads, and they end with it: `wait` owns the
+//! child, `drain` reads its output. `unix.rs` and `windows.rs` hold what differs between systems: how to end a tree of
+//! processes, and how to read its pipes.
 
 #[cfg_attr(unix, path = "unix.rs")]
 #[cfg_attr(not(unix), path = "windows.rs")]
@@ -27,15 +27,15 @@ use crate::domain::ticket::{Exit, RunId, StopReason};
 use crate::environment::MARK;
 use system::{Drain, Tree};
 
-/// How long the pipes are read after the program has ended. Then what is left of its tree is ended.
+/// How long to read the pipes after the program has ended. After that, the rest of its tree is ended.
 const LINGER: Duration = Duration::from_millis(250);
 /// How long the system may take to end a process after KILL.
 const KILL_LIMIT: Duration = Duration::from_secs(2);
-/// The pauses between two looks at a child that wait-timeout does not wait for: the first, and the longest.
+/// The first and the longest pause between two looks at a child, while the crate wait-timeout cannot wait for it.
 const LOOK_FIRST: Duration = Duration::from_micros(250);
 const LOOK_LAST: Duration = Duration::from_millis(10);
 
-/// Whether wait-timeout may be used, see [`set_up`]. It is unknown until the first program has ended.
+/// Whether wait-timeout may be used, see [`set_up`]. This is unknown until the first program has ended.
 static IS_USABLE: OnceLock<bool> = OnceLock::new();
 
 /// What to run and how.
@@ -43,24 +43,24 @@ pub struct Spec<'a> {
     pub program: &'a Path,
     pub args: &'a [OsString],
     pub cwd: &'a Path,
-    /// The whole environment but for the mark. Nothing is inherited.
+    /// The whole environment except the mark. The program inherits nothing.
     pub env: Vec<(OsString, OsString)>,
-    /// The value of [`MARK`], by which descendants are found that left the process group.
+    /// The value of [`MARK`]. It identifies descendants that left the process group.
     pub mark: Option<OsString>,
     /// `None`: standard input is empty.
     pub stdin: Option<File>,
-    /// Where standard output goes instead of the reader.
+    /// If set, standard output goes to this file and not to the reader.
     pub stdout: Option<File>,
     pub limit: Duration,
     pub grace: Duration,
 }
 
-/// Takes what a stream brings.
+/// Takes the bytes of an output stream.
 pub trait Feed: Send {
     fn feed(&mut self, bytes: &[u8]);
 }
 
-/// The `drain` thread fills it while others look into it.
+/// The `drain` thread fills it while other threads read it.
 pub type SharedFeed = Arc<Mutex<dyn Feed>>;
 
 pub fn lock<T: ?Sized>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -79,18 +79,19 @@ pub enum Cause {
 #[derive(Debug)]
 pub struct ProcessEnd {
     pub cause: Cause,
-    /// `None`: it could not be ended, or the system does not tell.
+    /// `None`: the program could not be ended, or the system does not say how it ended.
     pub exit: Option<Exit>,
     /// Processes of its tree that could not be ended.
     pub survivors: usize,
 }
 
-/// What the `wait` thread tells of the child.
+/// What the `wait` thread reports about the child.
 enum ChildNews {
     TimeIsUp,
     Reaped {
         status: io::Result<ExitStatus>,
-        /// The group had no other member when the child was reaped. Its number may be given to others from then on.
+        /// The group had no other member when the child was reaped. From then on the system may give its number to
+        /// others.
         group_is_gone: bool,
     },
 }
@@ -103,7 +104,7 @@ pub struct Process {
     waiter: Option<JoinHandle<()>>,
     drain: Option<Drain>,
     grace: Duration,
-    /// The program has ended. Others of its tree may be alive.
+    /// The program has ended. Other processes of its tree may be alive.
     is_reaped: bool,
     exit: Option<Exit>,
 }
@@ -122,7 +123,7 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
     command.stdout(spec.stdout.map_or_else(Stdio::piped, Stdio::from));
     command.stderr(Stdio::piped());
     system::prepare(&mut command);
-    // The thread that reaps the child comes first: if it cannot be started, no child is left to itself.
+    // The thread that reaps the child starts first. If it cannot start, there is no child yet that nobody would reap.
     let (hand_over, handed) = crossbeam_channel::bounded::<Child>(1);
     let (tell, news) = crossbeam_channel::bounded(2);
     let limit = spec.limit;
@@ -144,7 +145,7 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
     if hand_over.send(child).is_err() {
         panic!("the wait thread is gone");
     }
-    // If an error follows, dropping this ends what was started.
+    // If a later step fails, the drop of this value ends what was started.
     let mut process = Process {
         tree,
         news,
@@ -158,7 +159,7 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
     Ok(process)
 }
 
-/// Waits for the child under its time limit, and for its end if the limit passes first.
+/// Waits until the child ends. If the time limit passes first, reports that and goes on waiting.
 #[expect(
     clippy::disallowed_methods,
     reason = "what is left of a time limit is measured"
@@ -177,7 +178,7 @@ fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
         {
             break Ok(status);
         }
-        // wait-timeout is not set up yet, or finds no file descriptor.
+        // wait-timeout is not set up yet, or there is no file descriptor left for it.
         match child.try_wait() {
             Ok(Some(status)) => {
                 set_up(&mut child);
@@ -201,9 +202,10 @@ fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
     });
 }
 
-/// Sets wait-timeout up when the first program has ended. Its signal handler calls the handler before it, and if SIGCHLD is
-/// ignored, that call would crash the daemon. In that case the system reaps children itself, waiting for them is an error,
-/// and nothing comes here. The set-up panics if no file descriptor is left, so a pipe is tried first.
+/// Sets wait-timeout up when the first program has ended. Its signal handler calls the handler that was there before.
+/// If SIGCHLD is ignored, that call would crash the daemon. But then the system reaps children itself, waiting for them
+/// is an error, and this function is not called. The set-up panics if no file descriptor is left, so this opens a pipe
+/// first as a test.
 fn set_up(ended: &mut Child) {
     if IS_USABLE.get().is_none() && io::pipe().is_ok() && ended.wait_timeout(Duration::ZERO).is_ok()
     {
@@ -233,7 +235,7 @@ impl Process {
             select! {
                 recv(self.news) -> news => match news {
                     Ok(news) => break self.note(news),
-                    // The thread tells how the child ended before it ends itself.
+                    // The thread reports how the child ended before the thread itself ends.
                     Err(_) => panic!("the wait thread is gone"),
                 },
                 recv(halt.orders()) -> order => halt.note(order),
@@ -270,7 +272,7 @@ impl Process {
     /// Ends the tree, reads what is left and joins the threads. Returns how many processes could not be ended.
     fn finish(&mut self) -> usize {
         let waiter = self.waiter.take();
-        // The program may have ended before it was told to.
+        // The program may have ended by itself in the meantime.
         while let Ok(news) = self.news.try_recv() {
             self.note(news);
         }
@@ -283,7 +285,8 @@ impl Process {
         if let Some(drain) = self.drain.take() {
             drain.stop();
         }
-        // A child that KILL does not end is stuck in the kernel. Its thread is left to it, so that the worker goes on.
+        // If KILL does not end a child, the child is stuck in the kernel. Nobody joins its thread, so that the worker
+        // goes on.
         if let Some(waiter) = waiter.filter(|_| self.is_reaped)
             && waiter.join().is_err()
         {
@@ -302,14 +305,14 @@ impl Drop for Process {
     }
 }
 
-/// A program that is run for its output, of which at most `max` bytes of each stream are kept.
+/// A program that runs for its output. Of each stream at most `max` bytes are kept.
 pub struct Call {
     process: Process,
     stdout: Arc<Mutex<Capture>>,
     stderr: Arc<Mutex<Capture>>,
 }
 
-/// What it printed and how it ended.
+/// What the program printed and how it ended.
 pub struct CallEnd {
     pub cause: Cause,
     pub exit: Option<Exit>,
@@ -362,7 +365,7 @@ impl CallEnd {
         }
     }
 
-    /// `None`: it did not exit by itself.
+    /// `None`: the program did not exit by itself.
     pub fn code(&self) -> Option<i32> {
         match (self.cause, self.exit) {
             (Cause::Exited, Some(Exit::Code(code))) => Some(code),
@@ -371,7 +374,7 @@ impl CallEnd {
     }
 }
 
-/// The stop orders of one worker, as one run sees them. Orders for earlier runs are ignored.
+/// The stop orders of one worker, as one run sees them. Orders for earlier runs do not count.
 pub struct Halt {
     orders: Receiver<(RunId, StopReason)>,
     run: RunId,
@@ -397,12 +400,12 @@ impl Halt {
         self.pause(Duration::ZERO)
     }
 
-    /// For a `select!`, which hands what it received to [`note`](Self::note).
+    /// For a `select!`. The caller must hand what it receives to [`note`](Self::note).
     pub fn orders(&self) -> &Receiver<(RunId, StopReason)> {
         &self.orders
     }
 
-    /// A closed channel means that the daemon is ending.
+    /// Takes an order. A closed channel means that the daemon is ending.
     pub fn note(&self, order: Result<(RunId, StopReason), RecvError>) {
         let reason = match order {
             Ok((run, reason)) => (run == self.run).then_some(reason),

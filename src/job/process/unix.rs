@@ -1,5 +1,5 @@
-//! Unix: a tree of processes is a process group, and on Linux also every process with the run's mark. One thread reads
-//! its pipes with a poll, because a process out of reach may hold a pipe, and a blocking read could not be ended.
+//! Unix: a tree of processes is a process group, and on Linux also every process with the run's mark. One thread polls
+//! its pipes: a process out of reach may hold a pipe open, and then nothing could end a blocking read.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -18,7 +18,8 @@ use nix::unistd::Pid;
 use super::{SharedFeed, lock};
 use crate::domain::ticket::Exit;
 
-/// How often to look whether a tree is gone. No event tells: its members are not the daemon's children.
+/// The first and the longest pause between two looks whether a tree is gone. There is no event for this: its members
+/// are not the daemon's children.
 const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LAST: Duration = Duration::from_millis(80);
 
@@ -31,7 +32,7 @@ pub fn exit_of(status: ExitStatus) -> Option<Exit> {
     code.or_else(|| status.signal().map(Exit::Signal))
 }
 
-/// To be called right after the child was reaped, before the system can give its number to others.
+/// Call this right after the child was reaped, before the system can give its number to others.
 pub fn group_is_gone(child: &Child) -> bool {
     group_of(child).is_none_or(|group| killpg(group, None).is_err())
 }
@@ -67,7 +68,7 @@ impl Tree {
         self.group.set(None);
     }
 
-    /// TERM, `grace`, KILL, `limit`. Returns how many processes are left.
+    /// Sends TERM, waits for `grace`, sends KILL, waits for `limit`. Returns how many processes are left.
     pub fn end(&self, grace: Duration, limit: Duration) -> usize {
         let is_gone = self.living().is_empty()
             || (!grace.is_zero() && self.signal_until_gone(Signal::SIGTERM, grace))
@@ -75,8 +76,8 @@ impl Tree {
         if is_gone { 0 } else { self.living().len() }
     }
 
-    /// If the system has no file or memory left to look with, the group stands for its members: its number with a
-    /// minus, see kill(2).
+    /// The living processes. If there is no file descriptor or memory left for listing them, the group stands for them:
+    /// the result is its number with a minus, see kill(2).
     fn living(&self) -> Vec<Pid> {
         self.members().unwrap_or_else(|_| {
             let group = self.group_if_alive().into_iter();
@@ -102,7 +103,8 @@ impl Tree {
             if members.is_empty() {
                 return true;
             }
-            // New processes get the signal too, but no process gets it twice: some programs take a second TERM amiss.
+            // New processes get the signal too, but no process gets it twice: some programs react badly to a second
+            // TERM.
             for pid in members {
                 if !signalled.contains(&pid) {
                     self.signal(signal, pid);
@@ -117,8 +119,8 @@ impl Tree {
         }
     }
 
-    /// The member was alive a moment ago, so its number does not belong to another process yet. Nor does the group's,
-    /// which is forgotten as soon as the group has no member.
+    /// The member was alive a moment ago, so its number does not belong to another process yet. The same is true for
+    /// the group's number: it is forgotten as soon as the group has no member.
     fn signal(&self, signal: Signal, member: Pid) {
         let send = |signal| match self.group.get() {
             Some(group) if !cfg!(target_os = "linux") => killpg(group, signal),
@@ -126,10 +128,10 @@ impl Tree {
         };
         let _ = send(signal);
         if signal != Signal::SIGKILL {
-            // A stopped process would not act on it.
+            // A suspended process acts on the signal only after SIGCONT.
             let _ = send(Signal::SIGCONT);
         } else if let Some(group) = self.group.get() {
-            // All at once, so that none of them can start another one meanwhile.
+            // KILL also goes to the whole group at once, so that no member can start another process meanwhile.
             let _ = killpg(group, signal);
         }
     }
@@ -163,8 +165,8 @@ impl Tree {
         Ok(members)
     }
 
-    /// Elsewhere the environment of a process cannot be read, so a process that left the group is out of sight. macOS
-    /// answers EPERM for a group of zombies.
+    /// Other systems do not show the environment of a process, so a process that left the group cannot be found. For a
+    /// group of zombies macOS answers EPERM.
     #[cfg(not(target_os = "linux"))]
     fn members(&self) -> io::Result<Vec<Pid>> {
         let _ = &self.mark;
@@ -175,7 +177,7 @@ impl Tree {
     fn is_marked(&self, pid: i32) -> io::Result<bool> {
         use std::os::unix::ffi::OsStrExt;
         use std::os::unix::fs::MetadataExt;
-        // The last of several is the run's own.
+        // Of several marks, the last is the run's own.
         let mark = self.mark.as_ref().map(|mark| mark.as_bytes());
         let own = mark.and_then(|mark| mark.rsplit(|b| *b == b',').next());
         let Some(own) = own else { return Ok(false) };
@@ -188,7 +190,7 @@ impl Tree {
         if !environment.is_empty() {
             return Ok(is_mark_in(own, &environment));
         }
-        // The main thread has ended: the other threads still show the environment.
+        // If the main thread has ended, the other threads still show the environment.
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
         let mut tasks = tasks.into_iter().flatten().flatten();
         Ok(tasks.any(|task| {
@@ -197,7 +199,7 @@ impl Tree {
     }
 }
 
-/// The process group, or `None` for a process that has ended. See proc_pid_stat(5): the name in brackets may hold any
+/// The process's group, or `None` if the process has ended. See proc_pid_stat(5): the name in brackets may hold any
 /// character, so the fields are counted from the last bracket.
 #[cfg(target_os = "linux")]
 fn living_group(pid: i32) -> io::Result<Option<Pid>> {
@@ -216,7 +218,7 @@ fn living_group(pid: i32) -> io::Result<Option<Pid>> {
     Ok(is_alive.then(|| Pid::from_raw(group)))
 }
 
-/// Processes of a nested run have the outer run's mark too.
+/// Whether an environment has that mark. It may have several: processes of a nested run have the outer run's mark too.
 #[cfg(target_os = "linux")]
 fn is_mark_in(own: &[u8], environment: &[u8]) -> bool {
     let marks = environment.split(|b| *b == 0).find_map(|variable| {
@@ -226,8 +228,8 @@ fn is_mark_in(own: &[u8], environment: &[u8]) -> bool {
     marks.is_some_and(|marks| marks.split(|b| *b == b',').any(|mark| mark == own))
 }
 
-/// What a process shows, or nothing if it has gone or hides. It is an error if this process could not look: then the
-/// other one may be alive.
+/// What was read about a process, or nothing if the process is gone or hides it. An error means that this daemon could
+/// not look: then the process may be alive.
 #[cfg(target_os = "linux")]
 fn if_seen(read: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
     use nix::errno::Errno;
@@ -247,7 +249,7 @@ const CHUNKS_AT_ONCE: usize = 16;
 
 pub type Stream = pipe::Receiver;
 
-/// The thread that reads the pipes until they end, or until it is told to stop.
+/// The thread that reads the pipes until they end, or until [`stop`](Self::stop).
 pub struct Drain {
     thread: JoinHandle<()>,
     stop: Waker,
@@ -266,7 +268,7 @@ impl Drain {
         }
         let (end, ended) = crossbeam_channel::bounded(0);
         let body = move || {
-            // Its drop is the signal that the thread has ended.
+            // The drop of `_end` signals that the thread has ended.
             let _end = end;
             read_all(poll, streams);
         };
@@ -283,9 +285,9 @@ impl Drain {
         let _ = self.ended.recv_timeout(limit);
     }
 
-    /// Reads what is there and ends.
+    /// Lets the thread read what is there, and ends it.
     pub fn stop(self) {
-        // If the waker fails, the thread ends with the streams, which the end of the tree closes.
+        // If the waker fails, the thread ends when the streams do. The end of the tree closes them.
         let _ = self.stop.wake();
         if self.thread.join().is_err() {
             panic!("the drain thread has panicked");

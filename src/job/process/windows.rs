@@ -1,8 +1,8 @@
-//! Windows: a tree of processes is a job object. Closing it ends every process in it, also when the daemon dies. Its
-//! pipes are read by a thread each, which end with the job.
+//! Windows: a tree of processes is a job object. When the job is closed, every process in it ends, also when the daemon
+//! dies. Each pipe has a thread that reads it and ends with the job.
 //!
-//! Programs without a window know no TERM, so there is no grace period. A process that the program starts in its first
-//! microseconds, before it is in the job, stays outside.
+//! Programs without a window know no TERM, so there is no grace period. A program joins the job just after its start. A
+//! process that it starts before that (in its first microseconds) stays outside.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Read};
@@ -47,7 +47,7 @@ impl Tree {
         limits.limit_kill_on_job_close();
         job.set_extended_limit_info(&limits)
             .map_err(io::Error::other)?;
-        // A program that has already ended cannot be assigned, and need not be.
+        // A program that has already ended cannot join the job, and need not.
         match job.assign_process(child.as_raw_handle() as isize) {
             Err(e) if child.try_wait()?.is_none() => return Err(io::Error::other(e)),
             _ => {}
@@ -102,7 +102,7 @@ impl Drain {
         for (output, stream) in streams {
             let end = end.clone();
             let body = move || {
-                // The last drop is the signal that all threads have ended.
+                // The last drop of an `_end` signals that all threads have ended.
                 let _end = end;
                 read_all(&output, stream);
             };
@@ -117,8 +117,8 @@ impl Drain {
         let _ = self.ended.recv_timeout(limit);
     }
 
-    /// To be called once the tree is gone, when the streams end by themselves. A process that was never in the job may
-    /// still hold one: its thread is left to it, so that the worker goes on.
+    /// Call this once the tree is gone: then the streams end by themselves. A process that was never in the job may
+    /// still hold a stream open. Then nobody joins the threads, so that the worker goes on.
     pub fn stop(self) {
         if self.ended.recv_timeout(STOP_LIMIT) == Err(RecvTimeoutError::Timeout) {
             return;
