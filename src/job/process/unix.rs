@@ -249,7 +249,7 @@ const CHUNKS_AT_ONCE: usize = 16;
 
 pub type Stream = pipe::Receiver;
 
-/// The thread that reads the pipes until they end, or until [`stop`](Self::stop).
+/// The thread that reads the pipes until they end, or until the caller calls `stop`.
 pub struct Drain {
     thread: JoinHandle<()>,
     stop: Waker,
