@@ -21,7 +21,8 @@ use std::time::Duration;
 use super::git::{Git, GitCall, GitError};
 use super::process::Halt;
 use super::scratch::{
-    Repository, RunGit, Scratch, copy_if_there, few_names, head_of, os_string, take_out_nested,
+    IndexListing, Repository, RunGit, Scratch, copy_if_there, few_names, finish_head, os_string,
+    start_head, take_out, take_out_nested,
 };
 use crate::domain::ticket::{Changes, DiffStat};
 use crate::store::journal::{LEFT_OUT, PATCH};
@@ -30,6 +31,8 @@ use crate::store::journal::{LEFT_OUT, PATCH};
 const GIT_DIR: &str = "scratch/git";
 /// The patch while git writes it.
 const UNFINISHED: &str = "scratch/diff.patch";
+/// What the index listed before the run.
+const LISTING_BEFORE: &str = "scratch/listing-before";
 /// Each file that is left out is an argument of git, and the system limits arguments.
 const LEFT_OUT_MAX: usize = 200;
 /// A partial clone lacks some objects, and the tree does not need them.
@@ -41,8 +44,9 @@ pub struct Snapshot<'a> {
     repository: Repository,
     scratch: Scratch,
     base_commit: Option<String>,
-    /// The git command that writes the tree from before the run. `None`: it has not been started.
-    base_tree: Option<GitCall>,
+    /// The git commands that write the tree from before the run and list its nested repositories. `None`: they have not
+    /// been started.
+    before: Option<(GitCall, GitCall)>,
     /// Filters that the repository's own settings define. They do not run.
     local_filters: Vec<String>,
     /// A warning about files that git could not read; they are in no diff.
@@ -57,15 +61,16 @@ impl<'a> Snapshot<'a> {
         };
         let settings = repository.settings(at.halt)?;
         let scratch = Scratch::make(at, folder, &repository.dirs, GIT_DIR, &settings)?;
+        let head = start_head(&repository.git)?;
         take_out_nested(at, &scratch.git.clone().inside(&repository.dirs.top))?;
         let unreadable = add(&scratch.git, scratch.is_sparse(), at.halt)?;
-        let base_commit = head_of(&repository.git, at.halt)?;
+        let base_commit = finish_head(head, at.halt)?;
         // git writes this tree while the CLI runs. That also leaves data in the index that makes the second tree cheap.
-        let base_tree = scratch.git.start(WRITE_TREE, None, None)?;
+        let before = start_before(at, &scratch.git, &repository.dirs.top)?;
         Ok(Some(Self {
             at,
             base_commit,
-            base_tree: Some(base_tree),
+            before: Some(before),
             local_filters: settings.local_filters(),
             unreadable,
             repository,
@@ -92,7 +97,7 @@ impl<'a> Snapshot<'a> {
         Ok(Some(Self {
             at,
             base_commit,
-            base_tree: None,
+            before: None,
             local_filters: settings.local_filters(),
             unreadable: None,
             scratch: Scratch::reopen(at, folder, &repository.dirs, GIT_DIR)?,
@@ -117,13 +122,15 @@ impl<'a> Snapshot<'a> {
     pub fn changes(mut self, max: usize, warnings: &mut Vec<String>) -> Result<Changes, GitError> {
         let (at, git) = (self.at, self.scratch.git.clone());
         let top = self.repository.dirs.top.clone();
-        let base_tree = match self.base_tree.take() {
-            Some(call) => call,
-            None => git.start(WRITE_TREE, None, None)?,
+        let (base_tree, listing) = match self.before.take() {
+            Some(calls) => calls,
+            None => start_before(at, &git, &top)?,
         };
         let mut base_tree = base_tree.finish(at.halt)?;
+        listing.finish(at.halt)?;
         // `git add` has also added nested repositories: folders that have a `.git` and a commit.
-        let nested_before = take_out_nested(at, &git.clone().inside(&top))?;
+        let listing = IndexListing::read_file(at, LISTING_BEFORE)?;
+        let nested_before = take_out(at, &git.clone().inside(&top), &listing)?;
         if !nested_before.is_empty() {
             base_tree = git.run(WRITE_TREE, None, at.halt)?;
         }
@@ -132,8 +139,16 @@ impl<'a> Snapshot<'a> {
         let after = git.with("GIT_INDEX_FILE", &index);
         let unreadable = add(&after, self.scratch.is_sparse(), at.halt)?;
         let unreadable = unreadable.or(self.unreadable.take());
-        let nested = take_out_nested(at, &after.clone().inside(&top))?;
-        let tree = after.run(WRITE_TREE, None, at.halt)?;
+        // Nothing here depends on the others, and the backend waits for all of them.
+        let head = start_head(&self.repository.git)?;
+        let tree = after.start(WRITE_TREE, None, None)?;
+        let at_top = after.clone().inside(&top);
+        let nested = take_out_nested(at, &at_top)?;
+        let mut tree = tree.finish(at.halt)?;
+        if !nested.is_empty() {
+            tree = after.run(WRITE_TREE, None, at.halt)?;
+        }
+        let head_commit = finish_head(head, at.halt)?;
         let trees = [base_tree.trim(), tree.trim()];
 
         let filtered = self.filtered(&after, trees)?;
@@ -157,6 +172,7 @@ impl<'a> Snapshot<'a> {
         }
         let stat = self.compare("--shortstat", trees, &filtered, None)?;
         let mut patch = self.patch(trees, &filtered, max)?;
+        let stat = stat.finish(at.halt)?;
         if let Some(text) = patch.take_if(|patch| !is_utf8(patch)) {
             // JSON holds only text. If git takes a file for binary, it writes it in letters and digits.
             self.declare_all_binary()?;
@@ -173,7 +189,7 @@ impl<'a> Snapshot<'a> {
         let diff = patch.and_then(|patch| String::from_utf8(patch).ok());
         Ok(Changes {
             base_commit: self.base_commit.take(),
-            head_commit: head_of(&self.repository.git, at.halt)?,
+            head_commit,
             stat: Some(stat_in(&stat)),
             diff_truncated: diff.is_none(),
             diff,
@@ -218,15 +234,15 @@ impl<'a> Snapshot<'a> {
         Ok(filtered.into_iter().collect())
     }
 
-    /// Compares the trees with `git diff-tree OPTIONS`. It is like `git diff`, but without the settings that change how
-    /// a diff looks.
+    /// Starts to compare the trees with `git diff-tree OPTIONS`. It is like `git diff`, but without the settings that
+    /// change how a diff looks.
     fn compare(
         &self,
         options: &str,
         trees: [&str; 2],
         left_out: &[OsString],
         out: Option<File>,
-    ) -> Result<String, GitError> {
+    ) -> Result<GitCall, GitError> {
         let mut command: Vec<OsString> = ["diff-tree", "-r", "-M"].map(OsString::from).into();
         command.extend(options.split_whitespace().map(OsString::from));
         command.extend([trees[0], trees[1], "--", ":(top)"].map(OsString::from));
@@ -235,7 +251,7 @@ impl<'a> Snapshot<'a> {
             pattern.push(name);
             command.push(pattern);
         }
-        self.scratch.git.run(&command, out, self.at.halt)
+        self.scratch.git.start(&command, None, out)
     }
 
     /// Writes the patch to disk. Returns it if it has at most `max` bytes.
@@ -249,7 +265,8 @@ impl<'a> Snapshot<'a> {
             "--patch --binary --full-index --no-color --no-ext-diff --no-textconv";
         let folder = self.at.folder;
         let out = folder.create(UNFINISHED)?;
-        self.compare(OPTIONS, trees, left_out, Some(out))?;
+        let call = self.compare(OPTIONS, trees, left_out, Some(out))?;
+        call.finish(self.at.halt)?;
         let mut patch = Vec::new();
         let file = File::open(folder.path(UNFINISHED))?;
         file.take(max as u64 + 1).read_to_end(&mut patch)?;
@@ -263,6 +280,13 @@ impl<'a> Snapshot<'a> {
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         file.write_all(b"\n* -diff\n")
     }
+}
+
+/// Starts to write the tree of the index, and to list its nested repositories.
+fn start_before(at: RunGit<'_>, git: &Git, top: &Path) -> Result<(GitCall, GitCall), GitError> {
+    let tree = git.start(WRITE_TREE, None, None)?;
+    let listing = IndexListing::start(at, &git.clone().inside(top), LISTING_BEFORE)?;
+    Ok((tree, listing))
 }
 
 /// Stages everything below the working directory. Returns a warning if git cannot read some files: it leaves them out.

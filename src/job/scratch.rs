@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::git::{Git, GitDirs, GitError, open_file};
+use super::git::{Git, GitCall, GitDirs, GitError, open_file};
 use super::process::Halt;
 use crate::domain::repos::is_local_remote;
 use crate::domain::ticket::RunId;
@@ -90,7 +90,15 @@ impl Repository {
 
 /// The commit that is checked out. `None`: there is no commit yet.
 pub fn head_of(git: &Git, halt: &Halt) -> Result<Option<String>, GitError> {
-    let output = git.start(HEAD, None, None)?.finish_any(halt)?;
+    finish_head(start_head(git)?, halt)
+}
+
+pub fn start_head(git: &Git) -> Result<GitCall, GitError> {
+    git.start(HEAD, None, None)
+}
+
+pub fn finish_head(call: GitCall, halt: &Halt) -> Result<Option<String>, GitError> {
+    let output = call.finish_any(halt)?;
     Ok((output.code == 0).then(|| output.stdout.trim().to_owned()))
 }
 
@@ -351,18 +359,25 @@ pub fn os_string(bytes: &[u8]) -> OsString {
 pub type Nested = BTreeMap<OsString, Vec<u8>>;
 
 const GITLINK: &[u8] = b"160000 ";
+const LISTING: &str = "scratch/listing";
 
 /// The output of `git ls-files --stage -z`: mode, object, stage, TAB, name, NUL.
 pub struct IndexListing(Vec<u8>);
 
 impl IndexListing {
-    /// `git` works at the root of the work tree.
     pub fn read(at: RunGit<'_>, git: &Git) -> Result<Self, GitError> {
-        const LISTING: &str = "scratch/listing";
-        let listing = at.folder.create(LISTING)?;
-        git.run(&["ls-files", "--stage", "-z"], Some(listing), at.halt)?;
-        let listing = fs::read(at.folder.path(LISTING))?;
-        Ok(Self(listing))
+        Self::start(at, git, LISTING)?.finish(at.halt)?;
+        Self::read_file(at, LISTING)
+    }
+
+    /// Writes the listing to a file of the run. `git` works at the root of the work tree.
+    pub fn start(at: RunGit<'_>, git: &Git, file: &str) -> Result<GitCall, GitError> {
+        let out = at.folder.create(file)?;
+        git.start(&["ls-files", "--stage", "-z"], None, Some(out))
+    }
+
+    pub fn read_file(at: RunGit<'_>, file: &str) -> Result<Self, GitError> {
+        Ok(Self(fs::read(at.folder.path(file))?))
     }
 
     fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -396,7 +411,12 @@ impl IndexListing {
 /// Removes every nested repository from the index. `git add` would run `git status` inside each of them, and their
 /// settings may name programs. `git` works at the root of the work tree.
 pub fn take_out_nested(at: RunGit<'_>, git: &Git) -> Result<Nested, GitError> {
-    let nested = IndexListing::read(at, git)?.nested();
+    take_out(at, git, &IndexListing::read(at, git)?)
+}
+
+/// Removes the nested repositories that the listing names.
+pub fn take_out(at: RunGit<'_>, git: &Git, listing: &IndexListing) -> Result<Nested, GitError> {
+    let nested = listing.nested();
     let removals = nested
         .iter()
         .map(|(name, entry)| (name.clone(), removal(entry)));

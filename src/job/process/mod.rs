@@ -166,7 +166,6 @@ pub fn start(spec: Spec<'_>, stdout: SharedFeed, stderr: SharedFeed) -> io::Resu
 )]
 fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
     let started = Instant::now();
-    let mut pause = LOOK_FIRST;
     let status = loop {
         let left = limit.saturating_sub(started.elapsed());
         if left.is_zero() {
@@ -184,7 +183,12 @@ fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
                 set_up(&mut child);
                 break Ok(status);
             }
-            Ok(None) => thread::sleep(pause.min(left)),
+            // A program that has run for long need not be looked at often.
+            Ok(None) => thread::sleep(
+                (started.elapsed() / 8)
+                    .clamp(LOOK_FIRST, LOOK_LAST)
+                    .min(left),
+            ),
             Err(e) => {
                 if IS_USABLE.set(false).is_ok() {
                     warn!(
@@ -194,7 +198,6 @@ fn wait(mut child: Child, limit: Duration, tell: &Sender<ChildNews>) {
                 break Err(e);
             }
         }
-        pause = (pause * 2).min(LOOK_LAST);
     };
     let _ = tell.send(ChildNews::Reaped {
         status,
