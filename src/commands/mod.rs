@@ -121,21 +121,26 @@ pub fn definition(args: &[OsString]) -> Command {
         .value_parser(value_parser!(PathBuf))
         .value_hint(ValueHint::FilePath)
         .global(true);
-    let flags: Vec<_> = SETTINGS
-        .iter()
-        .filter(|setting| setting.has_flag())
-        .flat_map(|setting| {
-            names(setting, args)
-                .into_iter()
-                .map(|name| setting_flag(setting, name))
-        })
-        .collect();
+    let given: Vec<_> = args.iter().filter_map(name_in).collect();
+    let mut flags = Vec::new();
+    for setting in SETTINGS.iter().filter(|setting| setting.has_flag()) {
+        // clap has no flags whose names depend on a role.
+        let usual = USUAL_ROLES.map(settings::ticket_timeout);
+        for name in setting.names(usual.into_iter().chain(given.iter().cloned())) {
+            // clap copies a global flag into each command, which takes time at the daemon's start.
+            let is_global = args.is_empty() || given.contains(&name);
+            flags.push(setting_flag(setting, name).global(is_global));
+        }
+    }
     // The help of a command lists only its own flags. Among the many settings nobody would find them.
     let hidden = flags.iter().map(|flag| flag.clone().hide_long_help(true));
     let commands = DAEMON.iter().chain(TOOLS).map(|(definition, _)| {
-        definition()
-            .args(hidden.clone())
-            .after_help("Each setting is a flag too: see wf0-agent --help.")
+        let command = definition().after_help("Each setting is a flag too: see wf0-agent --help.");
+        // The daemon starts faster without hundreds of flags of commands that are not used.
+        match args.is_empty() || args.iter().any(|arg| arg == command.get_name()) {
+            true => command.args(hidden.clone()),
+            false => command,
+        }
     });
     let secrets = SETTINGS.iter().filter(|setting| !setting.has_flag());
     let secrets: String = secrets
@@ -183,13 +188,10 @@ fn flag(name: &'static str, about: &'static str) -> Arg {
         .action(ArgAction::SetTrue)
 }
 
-/// The names by which `args` can give a setting. clap has no flags whose names depend on a role.
-fn names(setting: &Setting, args: &[OsString]) -> Vec<String> {
-    let flags = args
-        .iter()
-        .filter_map(|arg| arg.to_str()?.strip_prefix("--")?.split('=').next());
-    let usual = USUAL_ROLES.map(settings::ticket_timeout);
-    setting.names(usual.into_iter().chain(flags.map(name_of_flag)))
+/// The name of the setting that an argument such as `--agent-name` or `--agent-name=x` may stand for.
+fn name_in(arg: &OsString) -> Option<String> {
+    let flag = arg.to_str()?.strip_prefix("--")?.split('=').next();
+    flag.map(name_of_flag)
 }
 
 fn setting_flag(setting: &'static Setting, name: String) -> Arg {
@@ -211,7 +213,6 @@ fn setting_flag(setting: &'static Setting, name: String) -> Arg {
         .long_help(format!("{}\n{facts}", setting.about))
         .help_heading("Settings")
         .hide_short_help(true)
-        .global(true)
         // A value may begin with a dash: the arguments of the CLI do.
         .allow_hyphen_values(true);
     let hint = match setting.kind {

@@ -59,18 +59,17 @@ impl<'a> Snapshot<'a> {
         let Some(repository) = Repository::find(at, folder)? else {
             return Ok(None);
         };
+        // The CLI waits for all of this, so the two questions are asked at once.
+        let head = start_head(&repository.git)?;
         let settings = repository.settings(at.halt)?;
         let scratch = Scratch::make(at, folder, &repository.dirs, GIT_DIR, &settings)?;
-        let head = start_head(&repository.git)?;
         take_out_nested(at, &scratch.git.clone().inside(&repository.dirs.top))?;
         let unreadable = add(&scratch.git, scratch.is_sparse(), at.halt)?;
         let base_commit = finish_head(head, at.halt)?;
-        // git writes this tree while the CLI runs. That also leaves data in the index that makes the second tree cheap.
-        let before = start_before(at, &scratch.git, &repository.dirs.top)?;
         Ok(Some(Self {
             at,
             base_commit,
-            before: Some(before),
+            before: None,
             local_filters: settings.local_filters(),
             unreadable,
             repository,
@@ -103,6 +102,12 @@ impl<'a> Snapshot<'a> {
             scratch: Scratch::reopen(at, folder, &repository.dirs, GIT_DIR)?,
             repository,
         }))
+    }
+
+    /// git writes the tree from before the run while the CLI runs. That also leaves data in the index that makes the second
+    /// tree cheap. If git cannot be started, [`Self::changes`] tries again.
+    pub fn start_before(&mut self) {
+        self.before = start_before(self.at, &self.scratch.git, &self.repository.dirs.top).ok();
     }
 
     pub fn base_commit(&self) -> Option<&str> {

@@ -162,7 +162,7 @@ impl<'a> Run<'a> {
     /// Takes the snapshot, runs the CLI, and takes the diff.
     fn run_cli(&mut self, prompt: Prompt, branch: Option<&BranchWork<'_>>) -> Result<(), Failure> {
         let args = self.arguments(&prompt)?;
-        let snapshot = self.snapshot()?;
+        let mut snapshot = self.snapshot()?;
         self.progress.report(Phase::Running, None);
         let stdout_max = self.context.limits.stdout_bytes;
         let mut stdout = self.capture("stdout.log", stdout_max)?;
@@ -177,6 +177,9 @@ impl<'a> Run<'a> {
             // The clone has no work in it. Without a diff the clean-up would keep it.
             let _ = self.at.folder.remove_clone();
         })?;
+        if let Some(snapshot) = &mut snapshot {
+            snapshot.start_before();
+        }
         let end = process.wait(self.at.halt, Some(self.context.progress.every), || {
             self.progress
                 .report(Phase::Running, Some(&mut lock(&stdout)));
