@@ -9,7 +9,7 @@ use crate::job::cli::Cli;
 use crate::job::{self, GitDirs, is_writable, tool};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum Severity {
     Ok,
     /// A valid set-up. The finding says what a person could add. The log does not warn of it.
     Note,
@@ -24,7 +24,7 @@ pub enum Level {
 pub struct Finding {
     /// The thing that was checked.
     pub name: String,
-    pub level: Level,
+    pub severity: Severity,
     pub what: String,
     /// What a person can do. `None`: nothing is to be done.
     pub fix: Option<String>,
@@ -34,7 +34,7 @@ impl Finding {
     pub fn ok(name: &str, what: impl Into<String>) -> Self {
         Self {
             name: name.to_owned(),
-            level: Level::Ok,
+            severity: Severity::Ok,
             what: what.into(),
             fix: None,
         }
@@ -42,7 +42,7 @@ impl Finding {
 
     pub fn warning(name: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
-            level: Level::Warning,
+            severity: Severity::Warning,
             fix: Some(fix.into()),
             ..Self::ok(name, what)
         }
@@ -50,7 +50,7 @@ impl Finding {
 
     pub fn problem(name: &str, what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
-            level: Level::Problem,
+            severity: Severity::Problem,
             ..Self::warning(name, what, fix)
         }
     }
@@ -58,7 +58,7 @@ impl Finding {
     pub fn log(&self) {
         let (name, what) = (&self.name, &self.what);
         match &self.fix {
-            Some(fix) if self.level != Level::Note => warn!("{name}: {what}; {fix}"),
+            Some(fix) if self.severity != Severity::Note => warn!("{name}: {what}; {fix}"),
             _ => info!("{name}: {what}"),
         }
     }
@@ -157,7 +157,7 @@ fn repository(repo: &Repo, mode: WorkspaceMode) -> Finding {
             );
             let fix = format!("write owner/name={path} in REPO_PATHS");
             Finding {
-                level: Level::Note,
+                severity: Severity::Note,
                 ..Finding::warning(NAME, what, fix)
             }
         }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::checks::{self, Finding, Level};
+use crate::checks::{self, Finding, Severity};
 use crate::config::Config;
 use crate::domain::event::Setback;
 use crate::environment::Environment;
@@ -23,7 +23,7 @@ const ONLINE: &str = "is WORKFORCE0_API_URL right, is the backend up, and is thi
 
 pub fn git(environment: &Environment) -> Finding {
     let found = checks::git(environment);
-    if found.level != Level::Ok {
+    if found.severity != Severity::Ok {
         return found;
     }
     let (major, minor) = GIT_LEAST;

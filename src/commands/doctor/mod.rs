@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command};
 use serde_json::json;
 
 use super::{exit, flag, given, print};
-use crate::checks::{self, Finding, Level};
+use crate::checks::{self, Finding, Severity};
 use crate::config::{Config, Given, Sources};
 use crate::domain::text::one_line;
 use crate::environment::Environment;
@@ -39,7 +39,10 @@ pub fn run(matches: &ArgMatches) -> u8 {
         findings.iter().map(to_line).collect::<Vec<_>>().join("\n")
     };
     print(&format!("{text}\n"));
-    match findings.iter().any(|found| found.level == Level::Problem) {
+    match findings
+        .iter()
+        .any(|found| found.severity == Severity::Problem)
+    {
         true => exit::FAILED,
         false => exit::OK,
     }
@@ -74,7 +77,7 @@ fn check_all(given: Given, environment: &Environment) -> Vec<Finding> {
 }
 
 fn to_line(finding: &Finding) -> String {
-    let (sign, _) = sign_and_status(finding.level);
+    let (sign, _) = sign_and_status(finding.severity);
     let mut line = format!("{sign} {}: {}", finding.name, finding.what);
     if let Some(fix) = &finding.fix {
         line += &format!(" → {fix}");
@@ -83,14 +86,14 @@ fn to_line(finding: &Finding) -> String {
 }
 
 fn to_json(finding: &Finding) -> serde_json::Value {
-    let (_, status) = sign_and_status(finding.level);
+    let (_, status) = sign_and_status(finding.severity);
     json!({"check": finding.name, "status": status, "message": finding.what, "fix": finding.fix})
 }
 
-fn sign_and_status(level: Level) -> (char, &'static str) {
-    match level {
-        Level::Ok => ('✓', "ok"),
-        Level::Note | Level::Warning => ('!', "warn"),
-        Level::Problem => ('✗', "fail"),
+fn sign_and_status(severity: Severity) -> (char, &'static str) {
+    match severity {
+        Severity::Ok => ('✓', "ok"),
+        Severity::Note | Severity::Warning => ('!', "warn"),
+        Severity::Problem => ('✗', "fail"),
     }
 }

@@ -247,7 +247,7 @@ const CHUNK: usize = 64 << 10;
 /// A process out of reach may write without end, so one look reads at most this many chunks.
 const CHUNKS_AT_ONCE: usize = 16;
 
-pub type Stream = pipe::Receiver;
+pub type OutputPipe = pipe::Receiver;
 
 /// The thread that reads the pipes until they end, or until the caller calls `stop`.
 pub struct Drain {
@@ -257,7 +257,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    pub fn start(mut streams: Vec<(SharedFeed, Stream)>) -> io::Result<Self> {
+    pub fn start(mut streams: Vec<(SharedFeed, OutputPipe)>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let stop = Waker::new(poll.registry(), STOP)?;
         for (number, (_, stream)) in streams.iter_mut().enumerate() {
@@ -295,7 +295,7 @@ impl Drain {
     }
 }
 
-fn read_all(mut poll: Poll, mut streams: Vec<(SharedFeed, Stream)>) {
+fn read_all(mut poll: Poll, mut streams: Vec<(SharedFeed, OutputPipe)>) {
     let mut ready = Events::with_capacity(4);
     let mut chunk = vec![0; CHUNK];
     let mut more = false;
@@ -324,7 +324,7 @@ enum StreamState {
     More,
 }
 
-fn read_some(output: &SharedFeed, stream: &mut Stream, chunk: &mut [u8]) -> StreamState {
+fn read_some(output: &SharedFeed, stream: &mut OutputPipe, chunk: &mut [u8]) -> StreamState {
     for _ in 0..CHUNKS_AT_ONCE {
         match stream.read(chunk) {
             Ok(0) => return StreamState::Ended,

@@ -75,15 +75,15 @@ impl Tree {
 const CHUNK: usize = 64 << 10;
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
-pub struct Stream(Box<dyn Read + Send>);
+pub struct OutputPipe(Box<dyn Read + Send>);
 
-impl From<ChildStdout> for Stream {
+impl From<ChildStdout> for OutputPipe {
     fn from(pipe: ChildStdout) -> Self {
         Self(Box::new(pipe))
     }
 }
 
-impl From<ChildStderr> for Stream {
+impl From<ChildStderr> for OutputPipe {
     fn from(pipe: ChildStderr) -> Self {
         Self(Box::new(pipe))
     }
@@ -96,7 +96,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    pub fn start(streams: Vec<(SharedFeed, Stream)>) -> io::Result<Self> {
+    pub fn start(streams: Vec<(SharedFeed, OutputPipe)>) -> io::Result<Self> {
         let (end, ended) = crossbeam_channel::bounded(0);
         let mut threads = Vec::new();
         for (output, stream) in streams {
@@ -131,7 +131,7 @@ impl Drain {
     }
 }
 
-fn read_all(output: &SharedFeed, mut stream: Stream) {
+fn read_all(output: &SharedFeed, mut stream: OutputPipe) {
     let mut chunk = vec![0; CHUNK];
     loop {
         match stream.0.read(&mut chunk) {
