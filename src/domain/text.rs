@@ -1,6 +1,7 @@
 //! Makes text from outside safe for a log line, a message or a terminal, and shortens it.
 
 #[cfg(test)]
+#[path = "../../tests/beside/text.rs"]
 mod tests;
 
 use serde::{Deserialize, Serialize};

@@ -2,6 +2,7 @@
 //! wrapper like that of the CLI inside. Decides whether the run failed, why, and whether the subscription is used up.
 
 #[cfg(test)]
+#[path = "../../../tests/beside/cli_output.rs"]
 mod tests;
 
 use std::path::Path;
