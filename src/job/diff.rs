@@ -31,8 +31,9 @@ use crate::store::journal::{LEFT_OUT, PATCH};
 const GIT_DIR: &str = "scratch/git";
 /// The patch while git writes it.
 const UNFINISHED: &str = "scratch/diff.patch";
-/// What the index listed before the run.
+/// What the index lists before the run and after it.
 const LISTING_BEFORE: &str = "scratch/listing-before";
+const LISTING_AFTER: &str = "scratch/listing-after";
 /// Each file that is left out is an argument of git, and the system limits arguments.
 const LEFT_OUT_MAX: usize = 200;
 /// A partial clone lacks some objects, and the tree does not need them.
@@ -148,8 +149,11 @@ impl<'a> Snapshot<'a> {
         let head = start_head(&self.repository.git)?;
         let tree = after.start(WRITE_TREE, None, None)?;
         let at_top = after.clone().inside(&top);
-        let nested = take_out_nested(at, &at_top)?;
+        let listing = IndexListing::start(at, &at_top, LISTING_AFTER)?;
         let mut tree = tree.finish(at.halt)?;
+        listing.finish(at.halt)?;
+        // Only now: both commands that change the index take its lock.
+        let nested = take_out(at, &at_top, &IndexListing::read_file(at, LISTING_AFTER)?)?;
         if !nested.is_empty() {
             tree = after.run(WRITE_TREE, None, at.halt)?;
         }
