@@ -1,11 +1,12 @@
-//! Times as text on the wire, and as numbers on disk.
+//! Times and durations as text and as numbers. The protocol, the status and the audit log use text; the records of
+//! tickets use numbers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// For logs and files. The session, which is policy, gets its time from the event loop.
-#[expect(clippy::disallowed_methods, reason = "it is no policy")]
+/// For logs and files only. The session decides, so it must not read a clock: it gets the time from the event loop.
+#[expect(clippy::disallowed_methods, reason = "nothing is decided by this time")]
 pub fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -142,7 +142,8 @@ impl Roots {
     pub(super) fn read(r: &mut Reader) -> Self {
         let mut roots = r.value("SSL_CERT_FILE", from_file).unwrap_or_default();
         roots.extend(r.value("SSL_CERT_DIR", from_folders).unwrap_or_default());
-        // OpenSSL also reads this variable, and then it ignores the system's file. So that file is added here.
+        // OpenSSL reads `SSL_CERT_FILE` too, and then ignores the system's certificate file. This code adds the
+        // system's file again.
         let replaces_system = r.sources.environment.get("SSL_CERT_FILE").is_some();
         if replaces_system && cfg!(target_os = "linux") {
             let bundle = BUNDLES.iter().find_map(|path| from_file(path).ok());

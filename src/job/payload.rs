@@ -40,7 +40,7 @@ const SKILLS_MAX: usize = 64;
 pub struct Downloads {
     route: Route,
     token: Token,
-    /// For its audit log, which records each request.
+    /// Holds the audit log, in which `Downloads` records each request.
     store: Arc<Store>,
     agent: Agent,
 }

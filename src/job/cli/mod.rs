@@ -47,7 +47,7 @@ pub struct Known {
     read: fn(&Value, &mut CliReport),
 }
 
-/// The first entry whose `is_own` accepts an output reads it. Claude and Cursor share one `is_own`.
+/// An output is read by the first entry whose `is_own` accepts it. Claude and Cursor share one `is_own`.
 const ALL: &[&Known] = &[
     &stream_json::CLAUDE,
     &json_lines::CODEX,
@@ -56,8 +56,9 @@ const ALL: &[&Known] = &[
     &stream_json::CURSOR,
 ];
 
-/// Finds a CLI by its program's name. `None`: a script, aider, an editor's CLI. Such a program gets no arguments, and
-/// the prompt on standard input. Its whole output is its message, unless the output is like that of a known CLI.
+/// Finds a CLI by its program's name. `None`: a script, aider, an editor's CLI. By default such a program gets no
+/// arguments. It reads the prompt from standard input. Its whole output is its message, unless the output is like that
+/// of a known CLI.
 fn known(command: &str) -> Option<&'static Known> {
     let stem = stem(command);
     let mut all = ALL.iter().copied();
@@ -273,7 +274,8 @@ mod tests {
         assert_eq!(wrong(&both).len(), 2, "all at once");
     }
 
-    /// No default is among them, whatever the CLI may do, and only Cursor's takes the prompt as an argument.
+    /// For every `CLI_AUTONOMY`, the default arguments contain no wrong option. Only Cursor's default takes the prompt
+    /// as an argument.
     #[test]
     fn the_defaults_can_work() {
         for command in [
