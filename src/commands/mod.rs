@@ -132,7 +132,7 @@ pub fn definition(args: &[OsString]) -> Command {
             flags.push(setting_flag(setting, name).global(is_global));
         }
     }
-    // The help of a command lists only its own flags. Among the many settings nobody would find them.
+    // The help of a command lists only its own flags. The many settings would hide them.
     let hidden = flags.iter().map(|flag| flag.clone().hide_long_help(true));
     let commands = DAEMON.iter().chain(TOOLS).map(|(definition, _)| {
         let command = definition().after_help("Each setting is a flag too: see wf0-agent --help.");

@@ -175,7 +175,7 @@ fn print_logs(past: &TicketRun, follow: bool) -> io::Result<()> {
     let mut out = Tail::new(past.seen.path("stdout.log"), stdout.is_terminal());
     let mut errors = Tail::new(past.seen.path("stderr.log"), stderr.is_terminal());
     loop {
-        // This check comes before the last read: nobody writes after the end of the run. Without a daemon the run is
+        // This check comes before the last read: no process writes after the end of the run. Without a daemon the run is
         // over too.
         let is_last = !follow || !past.has_daemon() || past.seen.outcome()?.is_some();
         out.pass_on(&mut stdout, is_last)?;

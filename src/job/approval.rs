@@ -13,7 +13,7 @@ use super::process::Halt;
 use crate::domain::text::{one_line, plain_lines};
 use crate::domain::ticket::{FailCode, Failure, Job};
 
-/// If nobody answers within this time, the run ends, and another agent may get the ticket.
+/// If no answer comes within this time, the run ends, and another agent may get the ticket.
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
 /// The pause after a read that brought nothing.
 const AFTER_END: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ impl Approval {
     /// Reads answers from standard input, which has to be a terminal.
     pub fn from_terminal() -> io::Result<Self> {
         let (tell, answers) = crossbeam_channel::unbounded();
-        // Nobody joins this thread: nothing can end its read from the terminal, and it owns nothing.
+        // This thread is not joined: nothing can end its read from the terminal, and it owns nothing.
         thread::Builder::new()
             .name("keyboard".to_owned())
             .spawn(move || {

@@ -135,7 +135,7 @@ fn serve(given: Given) -> u8 {
     let Ok(log) = LogFile::open(&log_file(&environment), LOG_LIMIT) else {
         return exit::CONFIG;
     };
-    // `service install` gives the service a STATE_DIR. If somebody removed it, use the same folder: the default would
+    // `service install` gives the service a STATE_DIR. If it was removed, use the same folder: the default would
     // be in the hidden profile of the service's account.
     let environment = match environment.get("STATE_DIR") {
         Some(_) => environment,

@@ -1,7 +1,7 @@
 //! The Windows service manager. Registers the daemon as a service of the machine. Only an administrator can do this.
 //!
 //! The service runs as `NT SERVICE\wf0-agent`. Windows creates this account with the service. It has no password, and
-//! only the rights that somebody gives it. `commands/run/windows_service.rs` answers the manager's calls.
+//! only the rights that an administrator gives it. `commands/run/windows_service.rs` answers the manager's calls.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
